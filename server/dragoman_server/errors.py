@@ -1,0 +1,70 @@
+"""What a request can fail with, inside the server.
+
+ServerError
+├── InvalidArgument     the request is at fault: every violation is listed
+├── NotFound            no such model
+├── Overloaded          the queue is full, or the deadline cannot be met: try again later
+├── DeadlineExceeded    the caller's deadline passed
+├── Cancelled           the caller went away
+├── Unavailable         the server is starting or draining
+└── Internal            our fault: the cause is logged under an opaque incident id
+
+``service/status.py`` maps each to a gRPC status; nothing else does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One faulty field: its path, the (shortened) value sent, and what is allowed."""
+
+    field: str
+    value: str
+    limit: str
+
+
+class ServerError(Exception):
+    """Base of all errors that reach a caller."""
+
+
+class InvalidArgument(ServerError):
+    """The request is at fault; ``violations`` names every faulty field."""
+
+    def __init__(self, violations: list[Violation]) -> None:
+        self.violations = violations
+        super().__init__("; ".join(f"{v.field} = {v.value}: {v.limit}" for v in violations))
+
+
+class NotFound(ServerError):
+    """The named model is not served here."""
+
+
+class Overloaded(ServerError):
+    """The server cannot take the request now; ``retry_after`` is in seconds."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class DeadlineExceeded(ServerError):
+    """The caller's deadline passed while the request waited or ran."""
+
+
+class Cancelled(ServerError):
+    """The caller cancelled, or its connection closed."""
+
+
+class Unavailable(ServerError):
+    """The server is not ready yet, or is draining."""
+
+
+class Internal(ServerError):
+    """A fault of ours; ``incident`` is the opaque id under which the cause was logged."""
+
+    def __init__(self, incident: str) -> None:
+        self.incident = incident
+        super().__init__(f"internal error, incident {incident}")

@@ -1,0 +1,121 @@
+"""One request in flight: all its state in one object, owned by exactly one side at a time."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from dragoman_server.errors import ServerError
+
+_numbers = itertools.count(1)
+
+
+class FinishReason(Enum):
+    """Why decoding ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the request went through. Times in milliseconds."""
+
+    queue_ms: float
+    encode_ms: float
+    steps: int
+    batch_mean: float
+    """Mean number of live rows over the steps that the request took part in."""
+    lane: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A finished request: target ids without end-of-sentence, and their natural log-probabilities.
+
+    ``log_probs`` has one entry more than ``token_ids`` when the reason is STOP: end-of-sentence's.
+    """
+
+    token_ids: list[int]
+    log_probs: list[float]
+    finish_reason: FinishReason
+    receipt: Receipt
+
+
+Outcome = Completion | ServerError
+
+
+@dataclass(eq=False)
+class Request:
+    """A tokenised request.
+
+    The service creates it, the scheduler and one lane move it on; ``finish`` may be called by any thread and the
+    first call wins, so the caller hears of exactly one outcome.
+    """
+
+    source_ids: Sequence[int]
+    """Language tag first, end-of-sentence last."""
+    max_length: int
+    """Most target tokens, end-of-sentence included."""
+    reply: Callable[[Outcome], None]
+    """Called exactly once, from whichever thread ends the request; must not block."""
+    deadline: float | None = None
+    """On ``time.monotonic()``'s clock."""
+    number: int = field(default_factory=lambda: next(_numbers))
+    arrived: float = field(default_factory=time.monotonic)
+
+    # Written by the lane that decodes the request, and by nobody else.
+    lane: int = -1
+    row: int = -1
+    joined: float = 0.0
+    encode_ms: float = 0.0
+    steps: int = 0
+    row_steps: int = 0
+    """Sum of the batch sizes of its steps."""
+    token_ids: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+
+    _cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
+    _finish_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _finished: bool = field(default=False, repr=False)
+
+    def cancel(self) -> None:
+        """Ask that the request ends at the next step. Any thread; idempotent."""
+        self._cancelled.set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked for the end."""
+        return self._cancelled.is_set()
+
+    @property
+    def finished(self) -> bool:
+        """Whether an outcome was delivered."""
+        return self._finished
+
+    def expired(self, now: float) -> bool:
+        """Whether the deadline lies in the past."""
+        return self.deadline is not None and now >= self.deadline
+
+    def finish(self, outcome: Outcome) -> bool:
+        """Deliver the outcome, once; returns False when one was delivered before."""
+        with self._finish_lock:
+            if self._finished:
+                return False
+            self._finished = True
+        self.reply(outcome)
+        return True
+
+    def receipt(self) -> Receipt:
+        """What the request went through so far."""
+        return Receipt(
+            queue_ms=(self.joined - self.arrived) * 1e3,
+            encode_ms=self.encode_ms,
+            steps=self.steps,
+            batch_mean=self.row_steps / self.steps if self.steps else 0.0,
+            lane=self.lane,
+        )

@@ -1,0 +1,50 @@
+"""Dragoman's client: translations and more from a Dragoman server, over gRPC.
+
+>>> from dragoman import Client
+>>> with Client("localhost:50051") as client:
+...     print(client.translate("Where is the station?", target="de").text)
+"""
+
+from dragoman.async_client import AsyncClient
+from dragoman.client import Client
+from dragoman.connection import TLS
+from dragoman.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    DragomanError,
+    InternalError,
+    InvalidArgument,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+    Violation,
+)
+from dragoman.retry import Retry
+from dragoman.values import FinishReason, Hypothesis, Model, ModelDetails, Receipt, Translation, Usage
+
+__all__ = [
+    "TLS",
+    "AsyncClient",
+    "Cancelled",
+    "Client",
+    "DeadlineExceeded",
+    "DragomanError",
+    "FinishReason",
+    "Hypothesis",
+    "InternalError",
+    "InvalidArgument",
+    "Model",
+    "ModelDetails",
+    "NotFound",
+    "Overloaded",
+    "PermissionDenied",
+    "Receipt",
+    "Retry",
+    "Translation",
+    "Unauthenticated",
+    "Unavailable",
+    "Usage",
+    "Violation",
+]

@@ -1,0 +1,119 @@
+"""What calls return: frozen values, free of protobuf but for a model's bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from dragoman_protos.v1.bundle_pb2 import Bundle
+
+
+class FinishReason(StrEnum):
+    """Why decoding ended."""
+
+    STOP = "stop"
+    """The model ended the sentence."""
+    LENGTH = "length"
+    """``max_length`` was reached."""
+    UNSPECIFIED = "unspecified"
+    """The server gave a reason that this client does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens read and produced, end-of-sentence included."""
+
+    source_tokens: int
+    target_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the request went through on the server. Times in milliseconds; None where the server did not say."""
+
+    queue_ms: float | None = None
+    encode_ms: float | None = None
+    steps: int | None = None
+    batch_mean: float | None = None
+    """Mean number of rows decoded together, over the steps that the request took part in."""
+    precision: str | None = None
+    lane: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """One candidate translation."""
+
+    text: str
+    tokens: tuple[str, ...]
+    """The pieces of the vocabulary that make up the text."""
+    score: float
+    """Sum of ``token_log_probs``, natural logarithm."""
+    token_log_probs: tuple[float, ...]
+    """One per token, and one more for end-of-sentence when the finish reason is STOP."""
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """An answer: its hypotheses, best first and never empty, and how it was made."""
+
+    hypotheses: tuple[Hypothesis, ...]
+    usage: Usage
+    receipt: Receipt
+    model: str
+    model_version: str
+
+    @property
+    def text(self) -> str:
+        """The best hypothesis' text."""
+        return self.hypotheses[0].text
+
+    @property
+    def score(self) -> float:
+        """The best hypothesis' score: a sum of natural log-probabilities."""
+        return self.hypotheses[0].score
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The best hypothesis' tokens."""
+        return self.hypotheses[0].tokens
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        """Why the best hypothesis ended."""
+        return self.hypotheses[0].finish_reason
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as it is being served."""
+
+    name: str
+    version: str
+    family: str
+    """Such as "encoder-decoder"."""
+    tasks: tuple[str, ...]
+    """Such as "translate"."""
+    languages: tuple[str, ...]
+    """BCP 47 tags."""
+    precision: str
+    """"int8", "fp32" or "fp16"."""
+    provider: str
+    """onnxruntime's execution provider."""
+    lanes: int
+    max_rows: int
+    """Cache rows per lane."""
+    default: bool
+    """Whether it answers the requests that name no model."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDetails(Model):
+    """A served model and the bundle that it was loaded from: limits, languages, provenance, certificate."""
+
+    bundle: Bundle = field(hash=False)
+    """The message of which bundle.json is the JSON form."""

@@ -1,0 +1,56 @@
+"""A joint byte-level BPE for all languages, with a tag per target language.
+
+Byte-level (Radford et al. 2019): any text comes back as it went in, and nothing is ever unknown. BPE after Sennrich et
+al. 2016. The tag in front of the source says which language is asked for (Johnson et al. 2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+PAD, UNK, BOS, EOS = "<pad>", "<unk>", "<s>", "</s>"
+
+
+def language_tag(code: str) -> str:
+    """The special token that asks for the language ``code`` as target, such as "<2de>"."""
+    return f"<2{code}>"
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int, languages: Sequence[str]) -> Tokenizer:
+    """Learn a vocabulary of at most ``vocabulary`` pieces; ids 0 to 3 are pad, unk, bos and eos, then the tags."""
+    tokenizer = Tokenizer(models.BPE(unk_token=UNK))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(content=" ", left=1, right=0)])
+    special = [PAD, UNK, BOS, EOS, *(language_tag(code) for code in languages)]
+    if len(set(special)) < len(special):
+        raise ValueError(f"languages = {list(languages)}: each may be named once")
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer=trainer)
+    return protect(tokenizer)
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Read a tokenizer.json."""
+    return protect(Tokenizer.from_file(str(path)))
+
+
+def protect(tokenizer: Tokenizer) -> Tokenizer:
+    """Make a literal "</s>" in a text plain text, so that no text can smuggle in a special token."""
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def encode_texts(tokenizer: Tokenizer, texts: Sequence[str], batch: int = 8192) -> Iterator[list[int]]:
+    """Ids of each text, without special tokens."""
+    for begin in range(0, len(texts), batch):
+        for encoding in tokenizer.encode_batch(texts[begin : begin + batch], add_special_tokens=False):
+            yield encoding.ids

@@ -1,0 +1,260 @@
+"""The training loop: batches -> loss -> gradients -> update, with validation, checkpoints, resume and early stopping."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from dragoman_model.batching import Batch, Example, TokenBatches, collate
+from dragoman_model.checkpoint import (
+    Provenance,
+    atomic_folder,
+    average_states,
+    load_training_state,
+    save_model,
+    save_training_state,
+)
+from dragoman_model.config import Config
+from dragoman_model.corpus import Corpus
+from dragoman_model.distributed import World
+from dragoman_model.loss import smoothed_cross_entropy
+from dragoman_model.optimizer import make_optimizers, set_rate
+from dragoman_model.progress import Reporter
+from dragoman_model.recipe import Recipe
+from dragoman_model.schedule import learning_rate_factor
+from dragoman_model.transformer import Transformer
+from safetensors.torch import load_file
+
+
+class Objective(nn.Module):
+    """Model and loss in one forward pass, so that DistributedDataParallel sees every use of every weight."""
+
+    def __init__(self, model: Transformer, smoothing: float) -> None:
+        super().__init__()
+        self.model = model
+        self.smoothing = smoothing
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Summed smoothed loss and summed log-likelihood of the batch's real targets, in nats."""
+        states = self.model(batch.source, batch.source_lengths, batch.target_in).flatten(0, 1)
+        wanted = batch.target_out.flatten()
+        real = wanted != self.model.config.pad_id
+        if batch.tokens < wanted.numel():
+            states, wanted = states[real], wanted[real]
+        return smoothed_cross_entropy(states, self.model.embedding.weight, wanted, smoothing=self.smoothing)
+
+
+@dataclass
+class Progress:
+    """Where a run stands: all that a resume needs besides weights, optimizers and random numbers."""
+
+    update: int = 0
+    epoch: int = 0
+    batch: int = 0
+    """Batches of this epoch that were used, over all processes."""
+    best_loss: float = float("inf")
+    worse: int = 0
+    """Validations since the best."""
+    tokens: int = 0
+
+
+class Trainer:
+    """One run of a recipe. ``folder`` receives checkpoints/, history.jsonl, loss.png and, at the end, model/."""
+
+    def __init__(self, recipe: Recipe, recipe_text: str, corpus: Corpus, folder: Path, world: World) -> None:
+        self.recipe = recipe
+        self.training = recipe.training
+        self.corpus = corpus
+        self.folder = folder
+        self.world = world
+        torch.manual_seed(self.training.seed)
+        self.config = Config(vocabulary=corpus.tokenizer.get_vocab_size(), **recipe.model)
+        self.model = Transformer(self.config).to(world.device)
+        self.objective: nn.Module = Objective(self.model, self.training.label_smoothing)
+        self.optimizers = make_optimizers(self.model, self.training)
+        if world.size > 1:
+            # Equal weights everywhere, different dropout.
+            torch.manual_seed(self.training.seed + 1000 + world.rank)
+            self.objective = DistributedDataParallel(self.objective)
+        self.batches = TokenBatches(corpus.train, batch_tokens=self.training.batch_tokens, seed=self.training.seed)
+        self.progress = Progress()
+        self.recipe_text = recipe_text
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def run(self, *, resume: bool) -> Path:
+        """Train to the end (or resume there); returns the folder of the resulting model."""
+        if resume:
+            self._resume()
+        reporter = Reporter(self.folder, self.training.max_updates, self.progress.update, enabled=self.world.leader)
+        reporter.say(f"{self.model.parameter_count:,} parameters, {len(self.corpus.train):,} examples")
+        losses: list[float] = []
+        stream = self._stream()
+        try:
+            while self.progress.update < self.training.max_updates and not self._out_of_patience():
+                loss, tokens = self._update(stream)
+                losses.append(loss)
+                self.progress.update += 1
+                self.progress.tokens += tokens
+                reporter.update(self.progress.update, loss, tokens)
+                last = self.progress.update == self.training.max_updates
+                if self.progress.update % self.training.validate_every == 0 or last:
+                    self._validate(reporter, sum(losses) / len(losses))
+                    losses.clear()
+                if self.progress.update % self.training.save_every == 0 or last:
+                    self._save()
+        finally:
+            reporter.close()
+        return self._finish()
+
+    def _out_of_patience(self) -> bool:
+        return 0 < self.training.patience <= self.progress.worse
+
+    def _update(self, stream: Iterator[Batch]) -> tuple[float, int]:
+        """One update over ``accumulate`` batches on every process; mean loss per token, and the tokens."""
+        training, world = self.training, self.world
+        set_rate(
+            self.optimizers,
+            learning_rate_factor(
+                self.progress.update,
+                warmup=training.warmup,
+                decay=training.decay,
+                max_updates=training.max_updates,
+                cooldown=training.cooldown,
+            ),
+        )
+        self.model.train()
+        batches = [next(stream) for _ in range(training.accumulate)]
+        totals = world.sum(torch.tensor([0.0, sum(b.tokens for b in batches)], device=world.device))
+        tokens = int(totals[1])
+        loss_sum = torch.zeros((), device=world.device)
+        for number, batch in enumerate(batches):
+            with self._synchronised(last=number == len(batches) - 1):
+                with self._autocast():
+                    loss, _ = self.objective(batch.to(world.device))
+                # DistributedDataParallel takes the mean over processes; the loss is a mean over all their tokens.
+                (loss * (world.size / tokens)).backward()
+            loss_sum += loss.detach()
+        nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return float(world.sum(loss_sum)) / tokens, tokens
+
+    def _synchronised(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+        if isinstance(self.objective, DistributedDataParallel) and not last:
+            return self.objective.no_sync()
+        return contextlib.nullcontext()
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.training.precision == "bfloat16"
+        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=enabled)
+
+    def _stream(self) -> Iterator[Batch]:
+        """Batches of this process from where the progress stands, epoch after epoch, without end."""
+        while True:
+            order = self.batches.order(self.progress.epoch)
+            usable = len(order) - len(order) % self.world.size
+            if usable == 0:
+                raise ValueError(f"{len(order)} batches are too few for {self.world.size} processes")
+            while self.progress.batch < usable:
+                index = self.progress.batch + self.world.rank
+                self.progress.batch += self.world.size
+                yield self._collate([self.corpus.train[i] for i in order[index]])
+            self.progress.epoch += 1
+            self.progress.batch = 0
+
+    def _collate(self, examples: list[Example]) -> Batch:
+        return collate(examples, pad_id=self.config.pad_id, bos_id=self.config.bos_id)
+
+    # -- validation ----------------------------------------------------------------------------------------------
+
+    def validation_loss(self) -> float:
+        """Mean negative log-likelihood of the validation targets, in nats per token, without label smoothing."""
+        ordered = TokenBatches(self.corpus.valid, batch_tokens=self.training.batch_tokens, seed=0).in_order()
+        total = torch.zeros(2, dtype=torch.float64, device=self.world.device)
+        objective = Objective(self.model, 0.0)
+        self.model.eval()
+        with torch.no_grad(), self._autocast():
+            for indices in ordered[self.world.rank :: self.world.size]:
+                batch = self._collate([self.corpus.valid[i] for i in indices])
+                _, log_likelihood = objective(batch.to(self.world.device))
+                total[0] -= log_likelihood
+                total[1] += batch.tokens
+        total = self.world.sum(total)
+        return float(total[0] / total[1])
+
+    def _validate(self, reporter: Reporter, training_loss: float) -> None:
+        loss = self.validation_loss()
+        if loss < self.progress.best_loss:
+            self.progress.best_loss, self.progress.worse = loss, 0
+        else:
+            self.progress.worse += 1
+        reporter.say(f"update {self.progress.update}: validation loss {loss:.4f} (best {self.progress.best_loss:.4f})")
+        reporter.record(
+            update=self.progress.update,
+            epoch=self.progress.epoch,
+            tokens=self.progress.tokens,
+            loss=round(training_loss, 5),
+            validation_loss=round(loss, 5),
+        )
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted((self.folder / "checkpoints").glob("[0-9]*"))
+
+    def _save(self) -> None:
+        """The leader writes weights; every process its own optimizer-independent random state goes with the leader's."""
+        if self.world.leader:
+            path = self.folder / "checkpoints" / f"{self.progress.update:07d}"
+
+            def write(folder: Path) -> None:
+                save_model(
+                    folder / "model", self.model.state_dict(), self.config, self.corpus.tokenizer, self._provenance()
+                )
+                save_training_state(folder, self.optimizers, asdict(self.progress))
+
+            atomic_folder(path, write)
+            for old in self._checkpoints()[: -self.training.keep]:
+                shutil.rmtree(old)
+        self.world.barrier()
+
+    def _resume(self) -> None:
+        found = self._checkpoints()
+        if not found:
+            return
+        newest = found[-1]
+        self.model.load_state_dict(load_file(newest / "model" / "model.safetensors"))
+        self.progress = Progress(**load_training_state(newest, self.optimizers))
+
+    def _provenance(self) -> Provenance:
+        recipe = self.recipe
+        return Provenance(
+            name=recipe.name,
+            description=recipe.description,
+            languages=list(recipe.languages),
+            directions=list(recipe.data.directions),
+            recipe=self.recipe_text,
+            updates=self.progress.update,
+            training_data=recipe.data.description,
+            licence=recipe.data.licence,
+            attribution=recipe.data.attribution,
+        )
+
+    def _finish(self) -> Path:
+        """Average the newest checkpoints into ``model/``."""
+        path = self.folder / "model"
+        if self.world.leader:
+            newest = self._checkpoints()[-self.training.average :]
+            states = [load_file(p / "model" / "model.safetensors") for p in newest]
+            save_model(path, average_states(states), self.config, self.corpus.tokenizer, self._provenance())
+        self.world.barrier()
+        return path

@@ -1,0 +1,46 @@
+"""What ``dragoman serve`` prints when it is ready."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from dragoman_server.loading import Loaded
+from dragoman_server.model_host import ModelHost
+
+_WIDTH = 10
+
+
+def announcement(address: str, loaded: Loaded, seconds: float) -> str:
+    """Address, models and what each one's first translations gave; ``seconds`` is the time to ready."""
+    lines = [f"Dragoman {_version()} is ready after {seconds:.1f} s", _line("gRPC", address)]
+    for host in loaded.catalogue:
+        default = " (default)" if host.name == loaded.catalogue.default else ""
+        lines.append(_line("model", f"{host.name} version {host.version}{default}: {_facts(host)}"))
+        lines += [
+            _line(f"{first.source_language} -> {first.target_language}", f"{first.source} -> {_printable(first.text)}")
+            + f"  ({first.seconds * 1e3:.0f} ms)"
+            for first in loaded.first_translations[host.name]
+        ]
+    return "\n".join(lines)
+
+
+def _facts(host: ModelHost) -> str:
+    languages = ", ".join(f"{language.name} ({language.code})" for language in host.bundle.languages)
+    lanes = "1 lane" if host.lanes == 1 else f"{host.lanes} lanes"
+    return f"{languages}; {host.precision} on {host.provider}, {lanes} of {host.max_rows} rows"
+
+
+def _printable(text: str) -> str:
+    """A model may produce anything: nothing of it steers the terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:<{_WIDTH}}{text}"
+
+
+def _version() -> str:
+    try:
+        return version("dragoman")
+    except PackageNotFoundError:  # run from a source tree that was not installed
+        return "(not installed)"

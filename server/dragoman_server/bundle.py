@@ -1,0 +1,249 @@
+"""Loads a bundle from its folder and refuses one that is not exactly what it says it is."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from dragoman_protos.v1.bundle_pb2 import Bundle, File
+from dragoman_protos.v1.inference_pb2 import DecodingOptions
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from tokenizers import Tokenizer
+
+from dragoman_server.graphs import check_pair, external_locations
+
+FORMAT_VERSION = 1
+MANIFEST = "bundle.json"
+TOKENIZER = "tokenizer.json"
+GENERATION = "generation.json"
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MAX_JSON_BYTES = 4 << 20
+
+M = TypeVar("M", bound=Message)
+
+
+class BundleError(Exception):
+    """The bundle is refused; ``faults`` lists everything that is wrong with it."""
+
+    def __init__(self, path: Path, faults: list[str]) -> None:
+        self.path = path
+        self.faults = faults
+        super().__init__(f"{path}: " + "; ".join(faults))
+
+
+@dataclass(frozen=True)
+class LoadedBundle:
+    """A checked bundle, ready to be run in one precision."""
+
+    path: Path
+    precision: str
+    manifest: Bundle
+    tokenizer: Tokenizer
+    default_options: DecodingOptions
+    encoder: Path
+    decoder: Path
+
+
+def load_bundle(path: Path, precision: str) -> LoadedBundle:
+    """Read and check the bundle in folder ``path``; raises BundleError with every fault found.
+
+    Every file is hashed and every precision's graphs must be there; the inputs and outputs of the graphs are checked
+    for ``precision`` alone, and only where the bytes are the listed ones.
+    """
+    faults: list[str] = []
+    manifest = _read_json(path / MANIFEST, Bundle(), faults)
+    if manifest is None:
+        raise BundleError(path, faults)
+    faults += _manifest_faults(manifest)
+    good = _check_files(path, manifest, faults)
+    graphs = _check_graphs(path, manifest, precision, good, faults)
+    tokenizer = _load_tokenizer(path, manifest, faults) if TOKENIZER in good else None
+    options = _load_generation(path, manifest, faults) if GENERATION in good else None
+    if faults or graphs is None or tokenizer is None or options is None:
+        raise BundleError(path, faults)
+    encoder, decoder = graphs
+    return LoadedBundle(path, precision, manifest, tokenizer, options, encoder, decoder)
+
+
+def _read_json(path: Path, message: M, faults: list[str]) -> M | None:
+    """Parse proto3 JSON; unknown fields are faults, but do not hide the ones after them."""
+    try:
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            faults.append(f"{path.name}: longer than {_MAX_JSON_BYTES} bytes")
+            return None
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        faults.append(f"{path.name}: cannot be read: {error}")
+        return None
+    if not text.lstrip().startswith("{"):  # the parser would take an empty list for an empty message
+        faults.append(f"{path.name}: not a JSON object")
+        return None
+    try:
+        return json_format.Parse(text, message, max_recursion_depth=20)
+    except json_format.ParseError as error:
+        faults.append(f"{path.name}: {error}")
+    message.Clear()
+    try:
+        return json_format.Parse(text, message, ignore_unknown_fields=True, max_recursion_depth=20)
+    except json_format.ParseError:
+        return None
+
+
+def _manifest_faults(manifest: Bundle) -> Iterator[str]:
+    """Values that contradict each other or the format, without a look at the other files."""
+    dimensions, special, limits = manifest.dimensions, manifest.special_ids, manifest.limits
+    if manifest.format_version != FORMAT_VERSION:
+        yield f"format_version = {manifest.format_version}: this server reads {FORMAT_VERSION}"
+    if not _NAME.fullmatch(manifest.name):
+        yield f"name = {manifest.name!r}: lower-case letters, digits and hyphens"
+    if manifest.family != Bundle.FAMILY_ENCODER_DECODER:
+        yield f"family = {manifest.family}: this server runs FAMILY_ENCODER_DECODER"
+    for name in ("vocabulary", "d_model", "num_heads", "head_dim", "decoder_layers", "top_k"):
+        if getattr(dimensions, name) < 1:
+            yield f"dimensions.{name} = {getattr(dimensions, name)}: at least 1"
+    if dimensions.num_heads * dimensions.head_dim != dimensions.d_model:
+        yield f"dimensions.d_model = {dimensions.d_model}: num_heads x head_dim"
+    if dimensions.top_k > dimensions.vocabulary:
+        yield f"dimensions.top_k = {dimensions.top_k}: at most the vocabulary, {dimensions.vocabulary}"
+    if limits.source_tokens < 3:
+        yield f"limits.source_tokens = {limits.source_tokens}: at least 3 (tag, one token, end-of-sentence)"
+    if limits.target_tokens < 1:
+        yield f"limits.target_tokens = {limits.target_tokens}: at least 1"
+    if not manifest.languages:
+        yield "languages = []: at least one"
+    for label, values in (("code", [x.code for x in manifest.languages]), ("tag", [x.tag for x in manifest.languages])):
+        yield from (f"languages: {label} {value!r} is empty or occurs twice" for value in _not_unique(values))
+    ids = [special.pad, special.unk, special.bos, special.eos, *(x.tag_id for x in manifest.languages)]
+    yield from (f"special_ids and tag_ids: {value} occurs twice" for value, count in Counter(ids).items() if count > 1)
+    if not manifest.precisions:
+        yield "precisions = {}: at least one"
+
+
+def _not_unique(values: list[str]) -> list[str]:
+    return [value for value, count in Counter(values).items() if count > 1 or not value]
+
+
+def _check_files(root: Path, manifest: Bundle, faults: list[str]) -> set[str]:
+    """Check every listed file, and that nothing is unlisted; returns the paths that are as listed."""
+    good: set[str] = set()
+    for path, count in Counter(file.path for file in manifest.files).items():
+        if count > 1:
+            faults.append(f"{path}: listed twice")
+    for file in manifest.files:
+        fault = _path_fault(file.path) or _content_fault(root, file)
+        if fault:
+            faults.append(f"{file.path!r}: {fault}")
+        else:
+            good.add(file.path)
+    listed = {file.path for file in manifest.files} | {MANIFEST}
+    present = {path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir()}
+    faults += [
+        f"{path!r}: in the folder, but not listed in {MANIFEST}"
+        for path in sorted(present - listed)
+        if not PurePosixPath(path).name.startswith(".")  # what editors and file systems leave behind
+    ]
+    faults += [f"{path}: not listed in {MANIFEST}" for path in (TOKENIZER, GENERATION) if path not in listed]
+    return good
+
+
+def _path_fault(path: str) -> str | None:
+    parts = path.split("/")
+    if not path or path.startswith("/") or "\\" in path or "\0" in path or ":" in parts[0]:
+        return "not a relative path with forward slashes"
+    if any(part in ("", ".", "..") for part in parts):
+        return "leaves the folder or is not in its shortest form"
+    return f"{MANIFEST} cannot list itself" if path == MANIFEST else None
+
+
+def _content_fault(root: Path, file: File) -> str | None:
+    path = root / file.path
+    if not path.resolve().is_relative_to(root.resolve()):
+        return "a link that leaves the folder"
+    if not path.is_file():
+        return "missing"
+    if not _SHA256.fullmatch(file.sha256):
+        return f"sha256 = {file.sha256[:80]!r}: 64 lower-case hexadecimal digits"
+    size = path.stat().st_size
+    if size != file.bytes:
+        return f"{size} bytes, listed with {file.bytes}"
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return None if digest == file.sha256 else f"SHA-256 {digest}, listed with {file.sha256}"
+
+
+def _check_graphs(
+    root: Path, manifest: Bundle, precision: str, good: set[str], faults: list[str]
+) -> tuple[Path, Path] | None:
+    """Check all graphs for being listed and self-contained, and those of ``precision`` for their ports."""
+    listed = {file.path for file in manifest.files}
+    sound: set[str] = set()
+    for name, graphs in manifest.precisions.items():
+        for role, path in (("encoder", graphs.encoder), ("decoder", graphs.decoder)):
+            if path not in listed:
+                faults.append(f"precisions.{name}.{role} = {path!r}: not listed in {MANIFEST}")
+            elif path in good:
+                found = list(_external_faults(root, path, listed))
+                faults += found
+                sound |= set() if found else {path}
+    if precision not in manifest.precisions:
+        faults.append(f"precision {precision!r}: the bundle offers {', '.join(sorted(manifest.precisions)) or 'none'}")
+        return None
+    graphs = manifest.precisions[precision]
+    encoder, decoder = root / graphs.encoder, root / graphs.decoder
+    if {graphs.encoder, graphs.decoder} <= sound:
+        faults += [f"{precision}: {fault}" for fault in check_pair(encoder, decoder, manifest.dimensions)]
+    return encoder, decoder
+
+
+def _external_faults(root: Path, path: str, listed: set[str]) -> Iterator[str]:
+    """Weights outside the graph's file must stand in a listed, and so hashed, file: onnxruntime would open any."""
+    try:
+        locations = external_locations((root / path).read_bytes())
+    except ValueError as error:
+        yield f"{path}: not an ONNX file: {error}"
+        return
+    for location in sorted(locations):
+        target = (PurePosixPath(path).parent / location).as_posix()
+        if _path_fault(location) or target not in listed:
+            yield f"{path}: external data in {location!r}, which is not a listed file of the bundle"
+
+
+def _load_tokenizer(root: Path, manifest: Bundle, faults: list[str]) -> Tokenizer | None:
+    try:
+        tokenizer = Tokenizer.from_file(str(root / TOKENIZER))
+    except Exception as error:  # tokenizers raises plain Exception
+        faults.append(f"{TOKENIZER}: cannot be read: {error}")
+        return None
+    vocabulary, size = manifest.dimensions.vocabulary, tokenizer.get_vocab_size(with_added_tokens=True)
+    if size != vocabulary:
+        faults.append(f"{TOKENIZER}: {size} tokens, but dimensions.vocabulary = {vocabulary}")
+    special = {token_id for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    for name in ("pad", "unk", "bos", "eos"):
+        token_id = getattr(manifest.special_ids, name)
+        if token_id not in special:
+            faults.append(f"special_ids.{name} = {token_id}: not a special token of {TOKENIZER}")
+    for language in manifest.languages:
+        found = tokenizer.token_to_id(language.tag)
+        if found != language.tag_id:
+            faults.append(f"languages: {language.tag!r} has tag_id {language.tag_id}, but {found} in {TOKENIZER}")
+        elif found not in special:
+            faults.append(f"languages: {language.tag!r} is not a special token of {TOKENIZER}")
+    return tokenizer
+
+
+def _load_generation(root: Path, manifest: Bundle, faults: list[str]) -> DecodingOptions | None:
+    options = _read_json(root / GENERATION, DecodingOptions(), faults)
+    if options is None:
+        return None
+    limit = manifest.limits.target_tokens
+    if options.HasField("max_length") and not 1 <= options.max_length <= limit:
+        faults.append(f"{GENERATION}: maxLength = {options.max_length}: 1 to limits.target_tokens, {limit}")
+    return options

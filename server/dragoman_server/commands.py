@@ -1,0 +1,128 @@
+"""The commands that the server room offers to ``dragoman``: serve, inspect, doctor."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dragoman_server.settings import Device, LogFormat, LogLevel, Precision, SettingsError, load_settings
+
+
+def serve(  # noqa: PLR0917  (the arguments are the command line's options)
+    models: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="MODELS",
+            help="Model repository: a folder with NAME/VERSION/bundle.json. Default: ./models where it exists, "
+            "else the model in the package. Of every model the newest version is served.",
+        ),
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one. Default: 50051.")] = None,
+    device: Annotated[Device | None, typer.Option(help="Where the graphs run. Default: auto.")] = None,
+    precision: Annotated[Precision | None, typer.Option(help="Which graphs are served. Default: int8.")] = None,
+    lanes: Annotated[
+        int | None, typer.Option(help="Engine threads for each model. Default: one for each usable core.")
+    ] = None,
+    max_rows: Annotated[
+        int | None, typer.Option("--max-rows", help="Sentences that a lane decodes at once. Default: 64.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with settings, named like these options: max_rows = 32.")
+    ] = None,
+    grace: Annotated[
+        float | None, typer.Option(help="Seconds for work in flight when the server stops. Default: 30.")
+    ] = None,
+    log_level: Annotated[LogLevel | None, typer.Option(help="Least severe messages logged. Default: info.")] = None,
+    log_format: Annotated[LogFormat | None, typer.Option(help="How logs are written to stderr. Default: auto.")] = None,
+    reflection: Annotated[
+        bool | None, typer.Option("--reflection/--no-reflection", help="Offer gRPC reflection. Default: no.")
+    ] = None,
+) -> None:
+    """Serve the models of a repository over gRPC until SIGTERM or SIGINT.
+
+    Each option may also be given as an environment variable, such as DRAGOMAN_PORT or DRAGOMAN_MAX_ROWS, or in the
+    configuration file. An option outranks the variable, the variable the file, the file the default. What has no
+    option (default_model, max_waiting, max_waiting_tokens, max_message_bytes) is set in the other two.
+
+    When requests are answered, the address, the models and a first translation are printed to stdout.
+    """
+    began = time.monotonic()
+    flags = {
+        "models": models,
+        "host": host,
+        "port": port,
+        "device": device,
+        "precision": precision,
+        "lanes": lanes,
+        "max_rows": max_rows,
+        "grace": grace,
+        "log_level": log_level,
+        "log_format": log_format,
+        "reflection": reflection,
+    }
+    # Imported here: --help needs none of it.
+    from dragoman_server import lifecycle, logs, machine  # noqa: PLC0415
+    from dragoman_server.announcement import announcement  # noqa: PLC0415
+    from dragoman_server.loading import Loaded, LoadingError, load  # noqa: PLC0415
+
+    def ready(address: str, loaded: Loaded) -> None:
+        print(announcement(address, loaded, machine.process_age() or time.monotonic() - began), flush=True)
+
+    try:
+        settings = load_settings(flags, config)
+        logs.configure(settings.log_level, settings.log_format)
+        asyncio.run(lifecycle.run(settings, load, ready))
+    except (SettingsError, LoadingError) as error:
+        typer.echo(f"dragoman serve: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def inspect(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle, such as models/deu-eng/1.")],
+    json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Check a bundle and print what it holds: model, languages, limits, licence and certificate.
+
+    Every file's hash and every graph's inputs and outputs are checked. All faults are listed on stderr, and the exit
+    status is 1, when it is not exactly what its bundle.json says.
+    """
+    from google.protobuf import json_format  # noqa: PLC0415  (--help needs none of these)
+
+    from dragoman_server.bundle import BundleError  # noqa: PLC0415
+    from dragoman_server.inspection import checked_manifest, rendered  # noqa: PLC0415
+
+    try:
+        manifest = checked_manifest(bundle)
+    except BundleError as error:
+        typer.echo(f"{bundle}: {len(error.faults)} fault(s)", err=True)
+        for fault in error.faults:
+            typer.echo(f"  {fault}", err=True)
+        raise typer.Exit(1) from None
+    if json:
+        typer.echo(json_format.MessageToJson(manifest, indent=2))
+    else:
+        Console(markup=False, highlight=False, emoji=False).print(rendered(manifest))
+
+
+def doctor() -> None:
+    """Check whether this machine and installation can serve, and how well.
+
+    Looks at Python, the packages, onnxruntime's providers, the processor, memory, huge pages and the default model.
+    The exit status is 1 when something is missing without which the server cannot start.
+    """
+    from dragoman_server import doctor as examination  # noqa: PLC0415  (--help needs none of it)
+
+    checks = examination.examine(examination.load_default_bundle)
+    table = Table("check", "", "found", "hint", box=None)
+    for check in checks:
+        table.add_row(check.name, check.verdict.value, check.found, check.hint)
+    Console(markup=False, highlight=False, emoji=False).print(table)
+    if any(check.verdict is examination.Verdict.FAIL for check in checks):
+        raise typer.Exit(1)

@@ -1,0 +1,53 @@
+"""Whether calls are taken, and how many are inside. Belongs to the event loop's thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dragoman_server.catalogue import Catalogue
+from dragoman_server.errors import Unavailable
+
+
+class Gate:
+    """Closed while the models load, open while they serve, closed for good when the server drains."""
+
+    def __init__(self) -> None:
+        self._catalogue: Catalogue | None = None
+        self._draining = False
+        self._inside = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def open(self, catalogue: Catalogue) -> None:
+        """Let calls in, to these models."""
+        self._catalogue = catalogue
+
+    def close(self) -> None:
+        """Let no further call in; those inside go on."""
+        self._draining = True
+
+    @contextmanager
+    def enter(self) -> Iterator[Catalogue]:
+        """Be counted as inside, with the models. Raises Unavailable while the gate is closed."""
+        if self._draining:
+            raise Unavailable("the server is shutting down")
+        if self._catalogue is None:
+            raise Unavailable("the server is starting: its models are not loaded yet")
+        self._inside += 1
+        self._idle.clear()
+        try:
+            yield self._catalogue
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._idle.set()
+
+    async def wait_idle(self, seconds: float) -> bool:
+        """Wait until nobody is inside, at most so long; returns whether nobody is."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True

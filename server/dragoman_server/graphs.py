@@ -1,0 +1,191 @@
+"""What the two graphs of an encoder-decoder bundle must look like, and whether a file does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import onnxruntime as ort
+from dragoman_protos.v1.bundle_pb2 import Dimensions
+
+CACHE_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int8)": "int8"}
+"""Element types that a cache may have: onnxruntime's name -> numpy's."""
+
+_INT64, _INT32, _FLOAT = ("tensor(int64)",), ("tensor(int32)",), ("tensor(float)",)
+_CACHE = tuple(CACHE_TYPES)
+
+
+class Port(NamedTuple):
+    """An input or output: its allowed types, and its shape with None for a dimension that must stay dynamic."""
+
+    types: tuple[str, ...]
+    shape: tuple[int | None, ...]
+
+
+class Signature(NamedTuple):
+    """A graph's inputs and outputs by name."""
+
+    inputs: dict[str, Port]
+    outputs: dict[str, Port]
+
+
+def encoder_signature(dimensions: Dimensions) -> Signature:
+    """Inputs and outputs of ``encoder.onnx``."""
+    inputs = {"input_ids": Port(_INT64, (None, None)), "attention_mask": Port(_INT32, (None, None))}
+    outputs: dict[str, Port] = {}
+    for layer in range(dimensions.decoder_layers):
+        for kind in ("key", "value"):
+            outputs[f"cross_{kind}_{layer}"] = Port(_CACHE, (None, dimensions.num_heads, None, dimensions.head_dim))
+            outputs[f"cross_last_{kind}_{layer}"] = Port(_FLOAT, (None, 1, dimensions.d_model))
+    return Signature(inputs, outputs)
+
+
+def decoder_signature(dimensions: Dimensions) -> Signature:
+    """Inputs and outputs of ``decoder.onnx``."""
+    inputs = {
+        "input_ids": Port(_INT64, (None, 1)),
+        "positions": Port(_INT64, (None, 1)),
+        "lengths": Port(_INT32, (None,)),
+        "total_length": Port(_INT32, ()),
+        "cross_lengths": Port(_INT32, (None,)),
+        "cross_total": Port(_INT32, ()),
+    }
+    outputs = {
+        "top_log_probs": Port(_FLOAT, (None, dimensions.top_k)),
+        "top_ids": Port(_INT64, (None, dimensions.top_k)),
+        "logits": Port(_FLOAT, (None, dimensions.vocabulary)),
+    }
+    cache = Port(_CACHE, (None, dimensions.num_heads, None, dimensions.head_dim))
+    for layer in range(dimensions.decoder_layers):
+        for kind in ("key", "value"):
+            inputs[f"past_{kind}_{layer}"] = outputs[f"present_{kind}_{layer}"] = cache
+            inputs[f"cross_{kind}_{layer}"] = outputs[f"present_cross_{kind}_{layer}"] = cache
+            inputs[f"cross_last_{kind}_{layer}"] = Port(_FLOAT, (None, 1, dimensions.d_model))
+    return Signature(inputs, outputs)
+
+
+def check_pair(encoder: Path, decoder: Path, dimensions: Dimensions) -> list[str]:
+    """Faults of two graph files whose bytes are already trusted; empty where they fit."""
+    faults: list[str] = []
+    encoder_types = _check_graph("encoder", encoder, encoder_signature(dimensions), faults)
+    types = _check_graph("decoder", decoder, decoder_signature(dimensions), faults)
+    if not encoder_types or not types:
+        return faults
+    # What is written in place, or copied from one graph to the other, must have one type.
+    for layer in range(dimensions.decoder_layers):
+        for kind in ("key", "value"):
+            past, cross = f"past_{kind}_{layer}", f"cross_{kind}_{layer}"
+            pairs = [(past, types, f"present_{kind}_{layer}", types)]
+            pairs += [(cross, types, f"present_{cross}", types), (cross, types, cross, encoder_types)]
+            for left, left_types, right, right_types in pairs:
+                a, b = left_types.get(left), right_types.get(right)
+                if a and b and a != b:
+                    graph = "encoder" if right_types is encoder_types else "decoder"
+                    faults.append(f"{graph} {right}: type {b}, but the decoder's input {left} has {a}")
+    return faults
+
+
+def _check_graph(label: str, path: Path, signature: Signature, faults: list[str]) -> dict[str, str]:
+    """Add the graph's faults; returns the type of each port by name, empty where the file cannot be read."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    # Only the ports are wanted: no time for optimising, no memory for packing.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    try:
+        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises many types that share no base of their own
+        faults.append(f"{label} {path.name}: onnxruntime cannot load it: {error}")
+        return {}
+    types: dict[str, str] = {}
+    sides = (("input", session.get_inputs(), signature.inputs), ("output", session.get_outputs(), signature.outputs))
+    for side, ports, expected in sides:
+        found = {port.name: port for port in ports}
+        faults += [f"{label} {side} {name}: missing" for name in expected.keys() - found.keys()]
+        faults += [f"{label} {side} {name}: unknown" for name in found.keys() - expected.keys()]
+        for name in expected.keys() & found.keys():
+            types[name] = found[name].type
+            faults += [
+                f"{label} {side} {name}: {fault}"
+                for fault in _port_faults(found[name].type, found[name].shape, expected[name])
+            ]
+    return types
+
+
+def _port_faults(element: str, shape: list[int | str | None], expected: Port) -> Iterator[str]:
+    if element not in expected.types:
+        yield f"type {element}, expected {' or '.join(expected.types)}"
+    if len(shape) != len(expected.shape):
+        yield f"rank {len(shape)}, expected {len(expected.shape)}"
+        return
+    for axis, (size, wanted) in enumerate(zip(shape, expected.shape, strict=True)):
+        if isinstance(size, int) and size != wanted:
+            yield f"dimension {axis} is {size}, expected {'a dynamic one' if wanted is None else wanted}"
+
+
+# Where tensors can stand in an ONNX file: message -> field number -> message (onnx.proto, stable since IR version 3).
+_CHILDREN = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+}
+
+
+def external_locations(model: bytes) -> set[str]:
+    """The paths of all files outside the ONNX file that it takes weights from, as written there.
+
+    Reads the protobuf wire format directly, since a server has no ``onnx``. ValueError where the bytes are no protobuf.
+    """
+    locations: set[str] = set()
+    stack = [("model", memoryview(model))]
+    while stack:
+        message, data = stack.pop()
+        if message == "entry":
+            entry = {number: bytes(value) for number, value in _fields(data)}
+            if entry.get(1) == b"location":
+                locations.add(entry.get(2, b"").decode("utf-8", "replace"))
+            continue
+        children = _CHILDREN[message]
+        stack += [(children[number], value) for number, value in _fields(data) if number in children]
+    return locations
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """The length-delimited fields of a message."""
+    position = 0
+    while position < len(data):
+        key, position = _varint(data, position)
+        match key & 7:
+            case 0:
+                _, position = _varint(data, position)
+            case 1:
+                position += 8
+            case 2:
+                size, position = _varint(data, position)
+                if position + size > len(data):
+                    raise ValueError("a field runs over the end of its message")
+                yield key >> 3, data[position : position + size]
+                position += size
+            case 5:
+                position += 4
+            case wire_type:
+                raise ValueError(f"unknown wire type {wire_type}")
+
+
+def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while position < len(data) and shift < 70:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+    raise ValueError("a number runs over the end of its message")

@@ -1,0 +1,75 @@
+"""What this process may use of the machine, read from the operating system."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from pathlib import Path
+
+_INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8")
+
+
+def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that this process may run on: its affinity, and its container's CPU quota if there is one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such file, or the quota reads "max"
+        return cores
+
+
+def available_memory() -> int | None:
+    """Bytes that may be allocated without swapping; None where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
+
+
+def resident_memory() -> int | None:
+    """Bytes of memory that this process holds; None where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None
+
+
+def int8_instructions() -> list[str] | None:
+    """Which instructions for 8-bit products the processor has; None where the system does not say."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("flags", "Features")):
+                flags = set(line.partition(":")[2].split())
+                return [flag for flag in _INT8_FLAGS if flag in flags]
+    except OSError:
+        pass
+    return None
+
+
+def transparent_huge_pages() -> str | None:
+    """The kernel's mode for huge pages: always, madvise or never; None where there is no such setting."""
+    try:
+        modes = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    except OSError:
+        return None
+    return modes.partition("[")[2].partition("]")[0] or None
+
+
+def has_nvidia_gpu() -> bool:
+    """Whether the driver of an NVIDIA GPU is loaded, so that a GPU would be expected to be used."""
+    return Path("/proc/driver/nvidia/version").exists()
+
+
+def process_age() -> float | None:
+    """Seconds since this process was started, the interpreter's own start included; None where it is not told."""
+    try:
+        # The name in field 2 may hold blanks: count the fields from behind its closing parenthesis.
+        started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return None
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")

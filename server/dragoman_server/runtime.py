@@ -1,0 +1,245 @@
+"""Runs a model's graphs over rows of cache: what a lane needs, and onnxruntime's way of doing it."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import islice
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
+
+from dragoman_server.graphs import CACHE_TYPES
+
+_HUGE_PAGE = 2 << 20
+
+
+class StepOutput(NamedTuple):
+    """The candidates of each live row, best first. Views: the next step overwrites them."""
+
+    top_log_probs: npt.NDArray[np.float32]  # (rows, top_k)
+    top_ids: npt.NDArray[np.int64]  # (rows, top_k)
+
+
+class Runtime(Protocol):
+    """One lane's model and caches. Used by one thread at a time; row numbers are the caller's business."""
+
+    @property
+    def max_rows(self) -> int:
+        """Rows of the caches."""
+
+    @property
+    def source_capacity(self) -> int:
+        """Longest source, in tokens."""
+
+    @property
+    def target_capacity(self) -> int:
+        """Most steps that a row can take."""
+
+    def warm_up(self) -> None:
+        """Do everything that is slow the first time. Leaves all rows empty."""
+
+    def encode(self, rows: Sequence[int], sources: Sequence[Sequence[int]]) -> None:
+        """Encode ``sources[i]`` into row ``rows[i]``, which starts over with an empty target."""
+
+    def move(self, source: int, target: int) -> None:
+        """Copy all state of row ``source`` to row ``target``."""
+
+    def step(self, tokens: Sequence[int]) -> StepOutput:
+        """Feed ``tokens[i]`` to row ``i`` of the rows ``0 .. len(tokens) - 1`` and score what comes next."""
+
+
+def row_buckets(max_rows: int) -> list[int]:
+    """Row counts that a step is bound for: 1, 2, 3, 4, 6, 8, 12, 16, ... and ``max_rows``."""
+    sizes = {1, max_rows} | {size << shift for size in (2, 3) for shift in range(max_rows.bit_length())}
+    return sorted(size for size in sizes if size <= max_rows)
+
+
+class OnnxRuntime:
+    """Two onnxruntime sessions of one thread each, and caches that the decoder writes in place.
+
+    The caches are allocated once, for ``max_rows`` and the limits. A step over n rows runs in the smallest bucket of at
+    least n rows; each bucket is bound once, to a prefix of the arrays, and a step only rewrites the arrays' content.
+    """
+
+    def __init__(
+        self,
+        encoder: Path,
+        decoder: Path,
+        *,
+        dimensions: Dimensions,
+        limits: Limits,
+        max_rows: int,
+        huge_pages: bool = True,
+    ) -> None:
+        if max_rows < 1:
+            raise ValueError(f"max_rows = {max_rows}: at least 1")
+        self._encoder, self._decoder = _session(encoder), _session(decoder)
+        self._max_rows, self._limits = max_rows, limits
+        types = {port.name: CACHE_TYPES.get(port.type) for port in self._decoder.get_inputs()}
+
+        def cache(name: str, time: int) -> npt.NDArray[Any]:
+            shape = (max_rows, dimensions.num_heads, time, dimensions.head_dim)
+            return _zeros(shape, np.dtype(types[name]), huge_pages)
+
+        names = [f"{kind}_{layer}" for layer in range(dimensions.decoder_layers) for kind in ("key", "value")]
+        self._self = {f"past_{name}": cache(f"past_{name}", limits.target_tokens) for name in names}
+        self._cross = {f"cross_{name}": cache(f"cross_{name}", limits.source_tokens) for name in names}
+        self._last = {
+            f"cross_last_{name}": np.zeros((max_rows, 1, dimensions.d_model), np.float32) for name in names
+        }  # (rows, 1, d_model)
+        self._ids = np.zeros((max_rows, 1), np.int64)
+        self._positions = np.zeros((max_rows, 1), np.int64)
+        self._lengths = np.zeros(max_rows, np.int32)
+        self._cross_lengths = np.zeros(max_rows, np.int32)
+        self._total, self._cross_total = np.array(1, np.int32), np.array(1, np.int32)
+        self._top_log_probs = np.zeros((max_rows, dimensions.top_k), np.float32)
+        self._top_ids = np.zeros((max_rows, dimensions.top_k), np.int64)
+        self._encoder_outputs = [*self._cross, *self._last]
+        self._buckets = row_buckets(max_rows)
+        self._bindings = {rows: self._bind(rows) for rows in self._buckets}
+        self._select(1)
+
+    @property
+    def max_rows(self) -> int:
+        """Rows of the caches."""
+        return self._max_rows
+
+    @property
+    def source_capacity(self) -> int:
+        """Longest source, in tokens."""
+        return self._limits.source_tokens
+
+    @property
+    def target_capacity(self) -> int:
+        """Most steps that a row can take."""
+        return self._limits.target_tokens
+
+    @property
+    def provider(self) -> str:
+        """onnxruntime's execution provider."""
+        name: str = self._decoder.get_providers()[0]
+        return name
+
+    def warm_up(self) -> None:
+        """Run the encoder and the step of every bucket once."""
+        self.encode([0], [[0] * min(8, self.source_capacity)])
+        for rows in self._buckets:
+            self.step([0] * rows)
+            self._lengths[:], self._positions[:], self._cross_lengths[:] = 0, 0, 0
+        self._stale = True
+
+    def encode(self, rows: Sequence[int], sources: Sequence[Sequence[int]]) -> None:
+        """Encode sources of equal length together: no padding is computed, nor can it change a result."""
+        self._stale = True
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for index, source in enumerate(sources):
+            if not 1 <= len(source) <= self.source_capacity:
+                raise ValueError(f"source {index} has {len(source)} tokens: 1 to {self.source_capacity}")
+            by_length[len(source)].append(index)
+        for length, indices in by_length.items():
+            ids = np.array([sources[index] for index in indices], np.int64)  # (batch, source)
+            mask = np.ones(ids.shape, np.int32)
+            outputs = self._encoder.run(self._encoder_outputs, {"input_ids": ids, "attention_mask": mask})
+            where = np.array([rows[index] for index in indices])
+            for cache, keys in zip(self._cross.values(), outputs, strict=False):
+                cache[where, :, :length] = keys  # (batch, num_heads, source, head_dim)
+            for last, value in zip(self._last.values(), islice(outputs, len(self._cross), None), strict=True):
+                last[where] = value  # (batch, 1, d_model)
+            self._lengths[where], self._positions[where], self._cross_lengths[where] = 0, 0, length - 1
+
+    def move(self, source: int, target: int) -> None:
+        """Copy the used part of the caches, and the counters."""
+        self._stale = True
+        length, cross_length = int(self._lengths[source]), int(self._cross_lengths[source]) + 1
+        for cache in self._self.values():
+            cache[target, :, :length] = cache[source, :, :length]
+        for cache in self._cross.values():
+            cache[target, :, :cross_length] = cache[source, :, :cross_length]
+        arrays: list[npt.NDArray[Any]] = [self._lengths, self._positions, self._cross_lengths, *self._last.values()]
+        for array in arrays:
+            array[target] = array[source]
+
+    def step(self, tokens: Sequence[int]) -> StepOutput:
+        """Run one step in place; ValueError where a row's cache is full."""
+        if self._stale or len(tokens) != self._live:
+            self._select(len(tokens))
+        self._live_ids[:] = tokens
+        total = int(self._live_lengths.max()) + 1
+        if total > self.target_capacity:
+            raise ValueError(f"a row has {total} target tokens: at most {self.target_capacity}")
+        self._total[...] = total
+        self._decoder.run_with_iobinding(self._binding)
+        self._live_lengths += 1
+        self._live_positions += 1
+        return self._output
+
+    def _select(self, rows: int) -> None:
+        """Take the views for ``rows`` live rows, and make the rest of their bucket harmless."""
+        if not 1 <= rows <= self._max_rows:
+            raise ValueError(f"{rows} rows: 1 to {self._max_rows}")
+        bucket = next(size for size in self._buckets if size >= rows)
+        for counter in (self._ids, self._positions, self._lengths, self._cross_lengths):
+            counter[rows:bucket] = 0
+        self._cross_total[...] = int(self._cross_lengths[:rows].max()) + 1
+        self._live_ids, self._live_positions = self._ids[:rows, 0], self._positions[:rows]
+        self._live_lengths = self._lengths[:rows]
+        self._output = StepOutput(self._top_log_probs[:rows], self._top_ids[:rows])
+        self._binding = self._bindings[bucket]
+        self._live, self._stale = rows, False
+
+    def _bind(self, rows: int) -> Any:
+        """Bind the first ``rows`` rows of every array; caches are bound as input and output, so written in place."""
+        binding = self._decoder.io_binding()
+        plain = {
+            "input_ids": self._ids[:rows],
+            "positions": self._positions[:rows],
+            "lengths": self._lengths[:rows],
+            "total_length": self._total,
+            "cross_lengths": self._cross_lengths[:rows],
+            "cross_total": self._cross_total,
+            **{name: array[:rows] for name, array in self._last.items()},
+        }
+        for name, array in plain.items():
+            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
+        present = {name: name.replace("past", "present") for name in self._self}
+        present |= {name: f"present_{name}" for name in self._cross}
+        for name, cache in (self._self | self._cross).items():
+            value = ort.OrtValue.ortvalue_from_numpy(cache[:rows])
+            binding.bind_ortvalue_input(name, value)
+            binding.bind_ortvalue_output(present[name], value)
+        for name, array in (("top_log_probs", self._top_log_probs), ("top_ids", self._top_ids)):
+            binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array[:rows]))
+        return binding
+
+
+def _session(path: Path) -> Any:
+    options = ort.SessionOptions()
+    # Lanes are the parallelism: a thread pool inside each would only fight over the cores.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # The fused operator is several times slower on CPU than LayerNormalization and Add apart.
+    return ort.InferenceSession(
+        path, options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
+    )
+
+
+def _zeros(shape: tuple[int, ...], dtype: np.dtype[Any], huge_pages: bool) -> npt.NDArray[Any]:
+    """A zeroed array, in huge pages where the system has them: a step walks all over the caches."""
+    size = prod(shape) * dtype.itemsize
+    if not huge_pages or size < _HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return np.zeros(shape, dtype)
+    memory = mmap.mmap(-1, size + _HUGE_PAGE)
+    with contextlib.suppress(OSError):  # a kernel without them: ordinary pages do
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    base = np.frombuffer(memory, np.uint8)
+    start = -base.ctypes.data % _HUGE_PAGE
+    return base[start : start + size].view(dtype).reshape(shape)

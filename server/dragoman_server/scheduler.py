@@ -1,0 +1,153 @@
+"""Who joins a lane and who leaves it, between two steps. Pure Python: no arrays, no graphs, no wire."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dragoman_server.request import Request
+
+_SWEEP_SECONDS = 0.05
+"""A long queue is searched for cancelled and expired requests no more often than this."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a lane has to do before its next step."""
+
+    joiners: list[Request]
+    """First come first; they were taken off the queue and need a row and encoding."""
+    leavers: list[Request]
+    """Running in the lane, cancelled or expired."""
+    dropped: list[Request]
+    """Were waiting, cancelled or expired: they are never encoded."""
+
+    def __bool__(self) -> bool:
+        return bool(self.joiners or self.leavers or self.dropped)
+
+
+class Scheduler:
+    """One waiting queue, first come first served, for all lanes. Not thread-safe: the engine holds a lock.
+
+    ``capacities`` are the rows of each lane; ``max_waiting`` and ``max_waiting_tokens`` bound the queue in requests and
+    source tokens; ``encode_tokens`` bounds the source tokens that join a lane at one time, so that encoding never holds
+    up the running rows for long.
+    """
+
+    def __init__(
+        self, capacities: Sequence[int], *, max_waiting: int, max_waiting_tokens: int, encode_tokens: int
+    ) -> None:
+        limits = {"max_waiting": max_waiting, "max_waiting_tokens": max_waiting_tokens, "encode_tokens": encode_tokens}
+        faults = [f"{name} = {value}: at least 1" for name, value in limits.items() if value < 1]
+        faults += [f"capacities[{lane}] = {rows}: at least 1" for lane, rows in enumerate(capacities) if rows < 1]
+        if not capacities:
+            faults.append("capacities = []: at least one lane")
+        if faults:
+            raise ValueError("; ".join(faults))
+        self._capacities = tuple(capacities)
+        self._max_waiting = max_waiting
+        self._max_waiting_tokens = max_waiting_tokens
+        self._encode_tokens = encode_tokens
+        self._waiting: deque[Request] = deque()
+        self._waiting_tokens = 0
+        # As of each lane's last plan: enough to level the lanes, and refreshed by the lane itself at every step.
+        self._held = [0] * len(capacities)
+        self._swept = 0.0
+        self._gone: list[Request] = []
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._waiting)
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Source tokens in the queue."""
+        return self._waiting_tokens
+
+    def offer(self, request: Request, now: float) -> bool:
+        """Queue the request, or return False where the queue is full.
+
+        A request longer than ``max_waiting_tokens`` is taken by an empty queue: nothing that was valid waits forever.
+        """
+        if not self._fits(request):
+            self._sweep(now)
+            if not self._fits(request):
+                return False
+        self._waiting.append(request)
+        self._waiting_tokens += len(request.source_ids)
+        return True
+
+    def schedule(self, lane: int, running: Sequence[Request], now: float) -> Plan:
+        """Plan the lane's next step; ``running`` is what it holds now, leavers included."""
+        leavers = [request for request in running if request.cancelled or request.expired(now)]
+        held = len(running) - len(leavers)
+        self._held[lane] = held
+        joiners: list[Request] = []
+        if self._waiting:
+            if now - self._swept >= _SWEEP_SECONDS:
+                self._sweep(now)
+            joiners = self._join(self._allowance(lane), now)
+            self._held[lane] = held + len(joiners)
+        dropped, self._gone = self._gone, []
+        return Plan(joiners, leavers, dropped)
+
+    def clear(self) -> list[Request]:
+        """Empty the queue and return everything that waited."""
+        waited = [*self._gone, *self._waiting]
+        self._gone = []
+        self._waiting.clear()
+        self._waiting_tokens = 0
+        return waited
+
+    def _fits(self, request: Request) -> bool:
+        if not self._waiting:
+            return True
+        tokens = self._waiting_tokens + len(request.source_ids)
+        return len(self._waiting) < self._max_waiting and tokens <= self._max_waiting_tokens
+
+    def _allowance(self, lane: int) -> int:
+        """Rows that the lane may add, so that emptier lanes get theirs first and all end up level.
+
+        Some lane with a free row may always add one, and a lane without any rows in use always may.
+        """
+        waiting, capacity, level = len(self._waiting), self._capacities[lane], self._held[lane]
+        start = level
+        while level < capacity and self._rows_to_reach(level) < waiting:
+            level += 1
+        return level - start
+
+    def _rows_to_reach(self, level: int) -> int:
+        """Rows to add until every lane holds ``level``, or all that it can."""
+        return sum(
+            max(0, min(capacity, level) - held) for capacity, held in zip(self._capacities, self._held, strict=True)
+        )
+
+    def _join(self, allowance: int, now: float) -> list[Request]:
+        joiners: list[Request] = []
+        tokens = 0
+        while self._waiting and len(joiners) < allowance:
+            request = self._waiting[0]
+            if request.cancelled or request.expired(now):
+                self._gone.append(self._pop())
+                continue
+            tokens += len(request.source_ids)
+            # The first is taken whatever its length: the longest-waiting is never passed over.
+            if joiners and tokens > self._encode_tokens:
+                break
+            joiners.append(self._pop())
+        return joiners
+
+    def _pop(self) -> Request:
+        request = self._waiting.popleft()
+        self._waiting_tokens -= len(request.source_ids)
+        return request
+
+    def _sweep(self, now: float) -> None:
+        self._swept = now
+        gone = [request for request in self._waiting if request.cancelled or request.expired(now)]
+        if gone:
+            self._gone += gone
+            self._waiting = deque(r for r in self._waiting if not (r.cancelled or r.expired(now)))
+            self._waiting_tokens = sum(len(request.source_ids) for request in self._waiting)

@@ -1,0 +1,115 @@
+"""The gRPC server: it listens at once, serves when its models are loaded, and drains without losing work."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+
+import grpc
+import structlog
+from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc, models_pb2, models_pb2_grpc
+
+from dragoman_server.catalogue import Catalogue
+from dragoman_server.errors import Violation
+from dragoman_server.gate import Gate
+from dragoman_server.service import health
+from dragoman_server.service.boundary import Boundary
+from dragoman_server.service.inference import InferenceService
+from dragoman_server.service.models import ModelService
+from dragoman_server.settings import Settings, SettingsError
+
+SERVICES = (
+    inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name,
+    models_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+)
+_METADATA_BYTES = 16 << 10
+_REPLY_SECONDS = 1.0
+"""For the last answers to leave after the engines stopped."""
+
+_log = structlog.get_logger(__name__)
+
+
+class DragomanServer:
+    """One listening port. Created, used and stopped on one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._gate = Gate()
+        self._health = health.Health(SERVICES)
+        self._catalogue: Catalogue | None = None
+        self._server = grpc.aio.server(
+            interceptors=[Boundary()],
+            options=_options(settings),
+            # Only a backstop against floods: the engine's queue refuses earlier, and says when to come back.
+            maximum_concurrent_rpcs=4 * settings.max_waiting + 4096,
+        )
+
+    async def start(self) -> str:
+        """Listen, not yet serving; returns HOST:PORT with the port that was bound. Raises SettingsError."""
+        await self._health.attach(self._server)
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server(InferenceService(self._gate), self._server)
+        models_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._gate), self._server)
+        if self._settings.reflection:
+            from grpc_reflection.v1alpha import reflection  # noqa: PLC0415  (off by default: not loaded then)
+
+            names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+        host = _bracketed(self._settings.host)
+        address = f"{host}:{self._settings.port}"
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            limit = "an address of this machine with a port that is free and allowed"
+            raise SettingsError([Violation("host and port", address, limit)]) from error
+        await self._server.start()
+        return f"{host}:{port}"
+
+    async def open(self, catalogue: Catalogue) -> None:
+        """Serve these models, whose engines run; they are stopped by ``drain``."""
+        self._catalogue = catalogue
+        self._gate.open(catalogue)
+        await self._health.serving()
+
+    async def drain(self, grace: float) -> None:
+        """Refuse new calls, let those inside finish for ``grace`` seconds, stop the engines, then the server.
+
+        The port stays open until the end, so that a caller is told UNAVAILABLE and a probe NOT_SERVING.
+        """
+        end = time.monotonic() + grace
+        await self._health.drain()
+        self._gate.close()
+        finished = await self._gate.wait_idle(grace)
+        if not finished:
+            _log.warning("the grace is over: work in flight is ended", grace_seconds=grace)
+        left = max(0.0, end - time.monotonic()) if finished else 0.0
+        await asyncio.gather(*(asyncio.to_thread(host.engine.stop, left) for host in self._catalogue or ()))
+        await self._gate.wait_idle(_REPLY_SECONDS)
+        await self._server.stop(_REPLY_SECONDS)
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", 0),  # else a second server takes half the calls of the first, silently
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        # Both limits alike: between the soft and the absolute one gRPC refuses at random.
+        ("grpc.max_metadata_size", _METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", _METADATA_BYTES),
+        # A peer that vanished is noticed within 40 seconds; without the ping timeout it takes over a minute.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.ping_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_ping_strikes", 2),
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.max_allowed_incoming_connections", 4096),
+    ]
+
+
+def _bracketed(host: str) -> str:
+    try:
+        return f"[{host}]" if ipaddress.ip_address(host).version == 6 else host
+    except ValueError:
+        return host

@@ -1,0 +1,130 @@
+"""A TranslateRequest made into what the engine takes, or refused with all its faults at once."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+
+from dragoman_protos.v1 import bundle_pb2, inference_pb2
+
+from dragoman_server.catalogue import Catalogue
+from dragoman_server.errors import InvalidArgument, Violation
+from dragoman_server.model_host import Codec, ModelHost
+from dragoman_server.settings import MODEL_NAME
+
+_NAME = re.compile(MODEL_NAME)
+_LONGEST_NAME = 64
+_LONGEST_VALUE = 40
+_LISTED_LANGUAGES = 40
+_UNFIT = re.compile("[\0\ud800-\udfff]")
+_INLINE_CHARACTERS = 1000
+"""A longer text is tokenised in another thread: this one takes a fraction of a millisecond."""
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A request without faults."""
+
+    host: ModelHost
+    source_ids: list[int]
+    max_length: int
+
+
+async def validate_translate(request: inference_pb2.TranslateRequest, catalogue: Catalogue) -> Translation:
+    """Check every field against the model's limits and tokenise the text.
+
+    Raises InvalidArgument with every fault, NotFound for a model that is not served.
+    """
+    if name := model_name_violations("model", request.model):
+        # Without a model there are no limits: what can be said is what holds for any.
+        raise InvalidArgument([*text_violations(request.text), *name])
+    host = catalogue.resolve(request.model)
+    text = _fitting_text_violations(request.text, host)
+    text_ids: list[int] = []
+    if not text:
+        text_ids = await _encode(host.codec, request.text)
+        text = _length_violations(host.source_ids(text_ids, host.bundle.languages[0]), host)
+    target = host.language(request.target_language)
+    violations = [
+        *text,
+        *_language_violations(request, host, target),
+        *_max_length_violations(request.options, host),
+    ]
+    if violations or target is None:
+        raise InvalidArgument(violations)
+    max_length = request.options.max_length if request.options.HasField("max_length") else host.default_max_length
+    return Translation(host, host.source_ids(text_ids, target), max_length)
+
+
+def model_name_violations(field: str, name: str) -> list[Violation]:
+    """The fault of a model's name, if it has one; an empty name means the default model."""
+    if not name or (len(name) <= _LONGEST_NAME and _NAME.fullmatch(name)):
+        return []
+    limit = f"at most {_LONGEST_NAME} lower-case letters, digits and hyphens, no hyphen first"
+    return [Violation(field, shortened(name), limit)]
+
+
+def text_violations(text: str) -> list[Violation]:
+    """The faults of a text that no model could take. The text itself is never quoted."""
+    if not text:
+        return [Violation("text", "empty", "at least one character that is not white space")]
+    if text.isspace():
+        return [Violation("text", f"{len(text)} blank characters", "at least one character that is not white space")]
+    if found := _UNFIT.search(text):
+        kind = "NUL" if found[0] == "\0" else "a lone surrogate"
+        return [Violation("text", f"{kind} at character {found.start() + 1}", "text without NUL or lone surrogates")]
+    return []
+
+
+def shortened(value: str) -> str:
+    """What was sent, escaped and cut: error messages carry no whole texts and no control characters."""
+    return ascii(value if len(value) <= _LONGEST_VALUE else f"{value[: _LONGEST_VALUE - 3]}...")
+
+
+def _fitting_text_violations(text: str, host: ModelHost) -> list[Violation]:
+    # First the bound by characters: neither scanning nor tokenising a text that cannot fit costs anything then.
+    if len(text) > host.longest_text:
+        limit = f"at most {host.longest_text} characters, and {host.bundle.limits.source_tokens} tokens"
+        return [Violation("text", f"{len(text)} characters", limit)]
+    return text_violations(text)
+
+
+def _length_violations(source_ids: list[int], host: ModelHost) -> list[Violation]:
+    most = host.bundle.limits.source_tokens
+    if len(source_ids) <= most:
+        return []
+    limit = f"at most {most} tokens, language tag and end-of-sentence included"
+    return [Violation("text", f"{len(source_ids)} tokens", limit)]
+
+
+def _language_violations(
+    request: inference_pb2.TranslateRequest, host: ModelHost, target: bundle_pb2.Language | None
+) -> list[Violation]:
+    codes = [language.code for language in host.bundle.languages]
+    known = ", ".join(codes[:_LISTED_LANGUAGES]) + (", ..." if len(codes) > _LISTED_LANGUAGES else "")
+    violations = []
+    if target is None:
+        violations.append(Violation("target_language", shortened(request.target_language), f"one of {known}"))
+    if request.source_language:
+        source = host.language(request.source_language)
+        if source is None:
+            limit = f"one of {known}, or empty"
+            violations.append(Violation("source_language", shortened(request.source_language), limit))
+        elif source == target:
+            limit = "another language than target_language"
+            violations.append(Violation("source_language", shortened(request.source_language), limit))
+    return violations
+
+
+def _max_length_violations(options: inference_pb2.DecodingOptions, host: ModelHost) -> list[Violation]:
+    most = host.bundle.limits.target_tokens
+    if not options.HasField("max_length") or 1 <= options.max_length <= most:
+        return []
+    return [Violation("options.max_length", str(options.max_length), f"1 to {most} tokens")]
+
+
+async def _encode(codec: Codec, text: str) -> list[int]:
+    if len(text) <= _INLINE_CHARACTERS:
+        return codec.encode(text)
+    return await asyncio.to_thread(codec.encode, text)

@@ -1,0 +1,129 @@
+"""The server's settings: a flag outranks its environment variable, that the configuration file, that the default."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, IPvAnyAddress, TypeAdapter, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from dragoman_server.errors import Violation
+from dragoman_server.machine import usable_cores
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["int8", "fp32", "fp16"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "json", "console"]
+
+MODEL_NAME = "[a-z0-9][a-z0-9-]*"
+_HOST_NAME = TypeAdapter(
+    Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9-]+)*$", max_length=253)]
+)
+_ADDRESS: TypeAdapter[IPvAnyAddress] = TypeAdapter(IPvAnyAddress)
+_ENVIRONMENT_PREFIX = "DRAGOMAN_"
+_LONGEST_VALUE = 80
+
+
+class SettingsError(Exception):
+    """Some settings are wrong; ``violations`` names every one, where it came from, and what is allowed."""
+
+    def __init__(self, violations: list[Violation]) -> None:
+        self.violations = violations
+        super().__init__("\n".join(f"{v.field} = {v.value}: {v.limit}" for v in violations))
+
+
+class Settings(BaseSettings):
+    """Everything that may be set of a server. Frozen; unknown keys are refused."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=_ENVIRONMENT_PREFIX, env_ignore_empty=True, validate_default=True
+    )
+
+    models: Path | None = Field(None, description="Model repository; default: ./models, else the one in the package")
+    default_model: str | None = Field(
+        None, description="Answers requests that name no model", pattern=f"^{MODEL_NAME}$"
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    port: int = Field(50051, ge=0, le=65535, description="Port to listen on; 0: any free one")
+    device: Device = Field("auto", description="Where the graphs run")
+    precision: Precision = Field("int8", description="Which of the bundle's graphs are served")
+    lanes: int = Field(default_factory=usable_cores, ge=1, le=256, description="Engine threads for each model")
+    max_rows: int = Field(64, ge=1, le=1024, description="Sentences that a lane decodes at once")
+    max_waiting: int = Field(1024, ge=1, le=1_000_000, description="Requests that may wait for a row")
+    max_waiting_tokens: int = Field(65_536, ge=1, le=100_000_000, description="Source tokens that may wait for a row")
+    grace: float = Field(30.0, ge=0, le=3600, description="Seconds for work in flight when the server stops")
+    max_message_bytes: int = Field(4 << 20, ge=1024, le=64 << 20, description="Largest message, decompressed")
+    reflection: bool = Field(False, description="Whether clients may ask for the services' descriptions")
+    log_level: LogLevel = Field("info", description="Least severe messages that are logged")
+    log_format: LogFormat = Field("auto", description="auto: console on a terminal, else JSON lines")
+
+    @field_validator("host")
+    @classmethod
+    def _host_is_an_address_or_a_name(cls, host: str) -> str:
+        for adapter in (_ADDRESS, _HOST_NAME):
+            try:
+                adapter.validate_python(host)
+            except ValidationError:
+                continue
+            return host
+        raise ValueError("an IPv4 or IPv6 address, or a host name")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what ``load_settings`` hands over: it has read the other sources, and knows what came from where."""
+        return (init_settings,)
+
+
+def load_settings(flags: Mapping[str, object], config: Path | None = None) -> Settings:
+    """Settings from the command line, the environment, the TOML file ``config`` and the defaults, in this order.
+
+    A flag that is None was not given. Raises SettingsError with every fault of every source.
+    """
+    file = _read(config) if config is not None else {}
+    environment = EnvSettingsSource(Settings)()
+    given = {key: value for key, value in flags.items() if value is not None}
+    try:
+        return Settings(**{**file, **environment, **given})
+    except ValidationError as error:
+        violations = []
+        for fault in error.errors(include_url=False):
+            key = str(fault["loc"][0])
+            if key in given:
+                source = f"--{key.replace('_', '-')}"
+            elif key in environment:
+                source = f"{_ENVIRONMENT_PREFIX}{key.upper()}"
+            else:
+                source = f"{key} in {config}"
+            violations.append(Violation(source, _shortened(fault["input"]), _limit(fault)))
+        raise SettingsError(violations) from error
+
+
+def _read(config: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError([Violation("--config", str(config), f"a readable file: {error.strerror}")]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError([Violation("--config", str(config), f"a TOML file: {error}")]) from error
+
+
+def _limit(fault: ErrorDetails) -> str:
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key; known are {', '.join(Settings.model_fields)}"
+    return fault["msg"].removeprefix("Value error, ")
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from dragoman_protos.v1 import inference_pb2, models_pb2
+from dragoman_server.request import Completion, FinishReason, Request
+
+if TYPE_CHECKING:
+    from tests.contract.conftest import Harness
+
+
+def request(**fields: object) -> inference_pb2.TranslateRequest:
+    given = {"text": "hello", "target_language": "de"} | fields
+    return inference_pb2.TranslateRequest(**given)  # type: ignore[arg-type]
+
+
+async def test_an_answer_carries_the_text_its_tokens_and_usage(serving: Harness) -> None:
+    response = await serving.inference.Translate(request())
+    (hypothesis,) = response.hypotheses
+    assert hypothesis.text == "HELLO"
+    assert list(hypothesis.tokens) == list("HELLO")
+    assert list(hypothesis.token_log_probs) == [-0.25] * 6
+    assert hypothesis.score == -1.5
+    assert hypothesis.finish_reason == inference_pb2.FINISH_REASON_STOP
+    assert (response.usage.source_tokens, response.usage.target_tokens) == (7, 6)
+    assert (response.model, response.model_version) == ("deu-eng", "7")
+
+
+async def test_the_engine_gets_tag_text_and_end_of_sentence(serving: Harness) -> None:
+    await serving.inference.Translate(request(text="ab", target_language="EN", source_language="de"))
+    submitted = serving.engine.submitted.get_nowait()
+    assert list(submitted.source_ids) == [5, ord("a"), ord("b"), 3]
+    assert submitted.max_length == 30
+    assert submitted.deadline is None
+
+
+async def test_options_reach_the_engine(serving: Harness) -> None:
+    await serving.inference.Translate(request(options=inference_pb2.DecodingOptions(max_length=50)))
+    assert serving.engine.submitted.get_nowait().max_length == 50
+
+
+async def test_a_cut_answer_says_so_and_counts_no_end_of_sentence(serving: Harness) -> None:
+    def cut(submitted: Request) -> None:
+        submitted.finish(Completion([65], [-1.0], FinishReason.LENGTH, submitted.receipt()))
+
+    serving.engine.behave = cut
+    response = await serving.inference.Translate(request())
+    assert response.hypotheses[0].finish_reason == inference_pb2.FINISH_REASON_LENGTH
+    assert response.usage.target_tokens == 1
+
+
+async def test_the_receipt_travels_in_trailing_metadata(serving: Harness) -> None:
+    call = serving.inference.Translate(request())
+    await call
+    trailing = dict(iter(await call.trailing_metadata()))
+    assert trailing == {
+        "dragoman-queue-ms": "1.500",
+        "dragoman-encode-ms": "2.250",
+        "dragoman-steps": "4",
+        "dragoman-batch-mean": "3.50",
+        "dragoman-precision": "int8",
+        "dragoman-model": "deu-eng",
+        "dragoman-model-version": "7",
+        "dragoman-lane": "1",
+    }
+
+
+async def test_many_calls_at_once_each_get_their_own_answer(serving: Harness) -> None:
+    texts = [f"text {number}" for number in range(200)]
+    responses = await asyncio.gather(*(serving.inference.Translate(request(text=text)) for text in texts))
+    assert [response.hypotheses[0].text for response in responses] == [text.upper() for text in texts]
+
+
+async def test_cancelling_a_call_cancels_the_request(serving: Harness) -> None:
+    serving.engine.behave = lambda submitted: None
+    call = serving.inference.Translate(request())
+    waiting = asyncio.ensure_future(call.code())
+    submitted = await asyncio.wait_for(serving.engine.submitted.get(), 10)
+    assert not submitted.cancelled
+    call.cancel()
+    assert await waiting is grpc.StatusCode.CANCELLED
+    await asyncio.wait_for(asyncio.to_thread(submitted._cancelled.wait, 10), 20)
+    assert submitted.cancelled
+
+
+async def test_a_vanished_client_cancels_the_request(serving: Harness) -> None:
+    serving.engine.behave = lambda submitted: None
+    async with grpc.aio.insecure_channel(serving.address) as channel:
+        call = channel.unary_unary(
+            "/dragoman.v1.InferenceService/Translate",
+            request_serializer=inference_pb2.TranslateRequest.SerializeToString,
+            response_deserializer=inference_pb2.TranslateResponse.FromString,
+        )(request())
+        submitted = await asyncio.wait_for(serving.engine.submitted.get(), 10)
+    assert await call.code() is grpc.StatusCode.CANCELLED
+    assert await asyncio.to_thread(submitted._cancelled.wait, 10)
+
+
+async def test_the_deadline_reaches_the_engine_and_ends_the_call(serving: Harness) -> None:
+    serving.engine.behave = lambda submitted: None
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await serving.inference.Translate(request(), timeout=0.3)
+    assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    submitted = serving.engine.submitted.get_nowait()
+    assert submitted.deadline is not None
+    assert 0 < submitted.deadline - submitted.arrived <= 0.3
+    assert await asyncio.to_thread(submitted._cancelled.wait, 10)
+
+
+async def test_models_are_listed_and_shown_with_their_bundle(serving: Harness) -> None:
+    (model,) = (await serving.models.ListModels(models_pb2.ListModelsRequest())).models
+    assert (model.name, model.version, model.default) == ("deu-eng", "7", True)
+    assert list(model.languages) == ["de", "en"]
+    assert (model.precision, model.provider, model.lanes, model.max_rows) == ("int8", "CPUExecutionProvider", 2, 16)
+    for name in ("", "deu-eng"):
+        shown = await serving.models.GetModel(models_pb2.GetModelRequest(name=name))
+        assert shown.model == model
+        assert shown.bundle.limits.source_tokens == 42

@@ -1,0 +1,154 @@
+"""The runtime against a plain decode: one request, no padding rows, fresh caches passed in and out at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import pytest
+from dragoman_server.bundle import LoadedBundle, load_bundle
+from dragoman_server.runtime import OnnxRuntime, row_buckets
+
+from tests.unit.server import tiny
+
+Floats = npt.NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> LoadedBundle:
+    return load_bundle(tiny.write_bundle(tmp_path_factory.mktemp("models") / "1"), "fp32")
+
+
+def make(bundle: LoadedBundle, max_rows: int, **options: Any) -> OnnxRuntime:
+    manifest = bundle.manifest
+    return OnnxRuntime(
+        bundle.encoder,
+        bundle.decoder,
+        dimensions=manifest.dimensions,
+        limits=manifest.limits,
+        max_rows=max_rows,
+        **options,
+    )
+
+
+def plain(bundle: LoadedBundle, source: Sequence[int], tokens: Sequence[int]) -> Floats:
+    """The candidates' scores after each of ``tokens``: (steps, top_k)."""
+    encoder, decoder = ort.InferenceSession(bundle.encoder), ort.InferenceSession(bundle.decoder)
+    ids = np.array([source], np.int64)
+    names = [output.name for output in encoder.get_outputs()]
+    encoded = dict(
+        zip(names, encoder.run(names, {"input_ids": ids, "attention_mask": np.ones_like(ids, np.int32)}), strict=True)
+    )
+    caches = {
+        port.name: np.zeros((1, tiny.HEADS, tiny.TARGET_TOKENS, tiny.HEAD_DIM), np.float32)
+        for port in decoder.get_inputs()
+        if port.name.startswith("past_")
+    }
+    scores = []
+    for step, token in enumerate(tokens):
+        feed = {
+            "input_ids": np.array([[token]]),
+            "positions": np.array([[step]]),
+            "lengths": np.array([step], np.int32),
+            "total_length": np.array(step + 1, np.int32),
+            "cross_lengths": np.array([len(source) - 1], np.int32),
+            "cross_total": np.array(len(source), np.int32),
+        }
+        outputs = [output.name for output in decoder.get_outputs()]
+        result = dict(zip(outputs, decoder.run(outputs, feed | caches | encoded), strict=True))
+        caches = {name: result[name.replace("past", "present")] for name in caches}
+        scores.append(result["top_log_probs"][0])
+    return np.array(scores)
+
+
+def sources(count: int, seed: int = 0) -> list[list[int]]:
+    random = np.random.default_rng(seed)
+    return [
+        [tiny.DE, *random.integers(6, 290, random.integers(1, tiny.SOURCE_TOKENS - 1)).tolist(), tiny.EOS]
+        for _ in range(count)
+    ]
+
+
+def test_buckets_grow_slowly_up_to_the_last_row() -> None:
+    assert row_buckets(1) == [1]
+    assert row_buckets(5) == [1, 2, 3, 4, 5]
+    assert row_buckets(24) == [1, 2, 3, 4, 6, 8, 12, 16, 24]
+    assert row_buckets(100)[-3:] == [64, 96, 100]
+
+
+@pytest.mark.parametrize("huge_pages", [False, True])
+def test_rows_that_come_move_and_go_keep_their_results(bundle: LoadedBundle, huge_pages: bool) -> None:
+    """Five rows in a bucket of six, of which two leave, and one joins in mid-course."""
+    runtime = make(bundle, 11, huge_pages=huge_pages)
+    runtime.warm_up()
+    texts = sources(6)
+    random = np.random.default_rng(1)
+    fed: list[list[int]] = [[] for _ in texts]
+    got: list[list[Floats]] = [[] for _ in texts]
+    rows = [0, 1, 2, 3, 4]  # rows[i] is the text of row i
+
+    def step(count: int) -> None:
+        for _ in range(count):
+            tokens = [tiny.BOS if not fed[text] else int(random.integers(6, 290)) for text in rows]
+            scores = runtime.step(tokens).top_log_probs
+            assert scores.shape == (len(rows), tiny.TOP_K)
+            for text, token, score in zip(rows, tokens, scores.copy(), strict=True):
+                fed[text].append(token)
+                got[text].append(score)
+
+    runtime.encode(rows, texts[:5])
+    step(4)
+    runtime.move(4, 1)
+    rows = [0, 4, 2, 3]
+    step(3)
+    runtime.move(3, 0)
+    rows = [3, 4, 2]
+    step(2)
+    runtime.encode([3], texts[5:])
+    rows = [3, 4, 2, 5]
+    step(5)
+    assert [len(steps) for steps in fed] == [7, 4, 14, 14, 14, 5]
+    for text, source in enumerate(texts):
+        np.testing.assert_allclose(np.array(got[text]), plain(bundle, source, fed[text]), atol=2e-5)
+
+
+def test_candidates_are_the_best_of_the_vocabulary(bundle: LoadedBundle) -> None:
+    runtime = make(bundle, 1)
+    runtime.encode([0], sources(1))
+    output = runtime.step([tiny.BOS])
+    assert output.top_ids.dtype == np.int64
+    assert output.top_ids.shape == (1, tiny.TOP_K)
+    assert (np.diff(output.top_log_probs) <= 0).all()
+    assert output.top_ids.min() >= tiny.EOS
+
+
+def test_a_row_that_is_encoded_again_starts_over(bundle: LoadedBundle) -> None:
+    runtime = make(bundle, 2)
+    long, short = sorted(sources(2), key=len, reverse=True)
+    runtime.encode([0], [long])
+    for token in (tiny.BOS, 50, 60):
+        runtime.step([token])
+    runtime.encode([0], [short])
+    scores = runtime.step([tiny.BOS]).top_log_probs.copy()
+    np.testing.assert_allclose(scores, plain(bundle, short, [tiny.BOS]), atol=2e-5)
+
+
+def test_limits_are_kept(bundle: LoadedBundle) -> None:
+    runtime = make(bundle, 2)
+    assert (runtime.max_rows, runtime.source_capacity, runtime.target_capacity) == (2, 32, 24)
+    assert runtime.provider == "CPUExecutionProvider"
+    with pytest.raises(ValueError, match="33 tokens: 1 to 32"):
+        runtime.encode([0], [[7] * 33])
+    with pytest.raises(ValueError, match="3 rows: 1 to 2"):
+        runtime.step([2, 2, 2])
+    with pytest.raises(ValueError, match="max_rows = 0"):
+        make(bundle, 0)
+    runtime.encode([0], [[4, 7, 3]])
+    for _ in range(24):
+        runtime.step([7])
+    with pytest.raises(ValueError, match="25 target tokens: at most 24"):
+        runtime.step([7])

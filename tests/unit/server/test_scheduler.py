@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from dragoman_server.request import Request
+from dragoman_server.scheduler import Scheduler
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+def request(tokens: int = 3, deadline: float | None = None) -> Request:
+    return Request([7] * tokens, 10, lambda outcome: None, deadline=deadline)
+
+
+def scheduler(
+    *capacities: int, max_waiting: int = 100, max_waiting_tokens: int = 10_000, encode_tokens: int = 1_000
+) -> Scheduler:
+    return Scheduler(
+        capacities, max_waiting=max_waiting, max_waiting_tokens=max_waiting_tokens, encode_tokens=encode_tokens
+    )
+
+
+def offer(queue: Scheduler, *requests: Request) -> None:
+    for entry in requests:
+        assert queue.offer(entry, 0.0)
+
+
+def test_first_come_first_served_up_to_the_free_rows() -> None:
+    queue, requests = scheduler(2), [request() for _ in range(3)]
+    offer(queue, *requests)
+    assert queue.schedule(0, [], 0.0).joiners == requests[:2]
+    assert not queue.schedule(0, requests[:2], 0.0)
+    assert queue.schedule(0, requests[1:2], 0.0).joiners == requests[2:]
+    assert queue.waiting == queue.waiting_tokens == 0
+
+
+def test_joiners_keep_to_the_encode_budget_but_a_long_first_is_never_passed_over() -> None:
+    queue = scheduler(8, encode_tokens=10)
+    long, short, other = request(50), request(6), request(6)
+    offer(queue, long, short, other)
+    assert queue.schedule(0, [], 0.0).joiners == [long]
+    assert queue.schedule(0, [long], 0.0).joiners == [short]
+    assert queue.schedule(0, [long, short], 0.0).joiners == [other]
+
+
+def test_queue_is_bounded_in_requests() -> None:
+    queue = scheduler(1, max_waiting=2)
+    offer(queue, request(), request())
+    assert not queue.offer(request(), 0.0)
+
+
+def test_queue_is_bounded_in_tokens_but_an_empty_one_takes_anything() -> None:
+    queue = scheduler(1, max_waiting_tokens=10)
+    assert queue.offer(request(11), 0.0)
+    assert not queue.offer(request(1), 0.0)
+    queue.schedule(0, [], 0.0)
+    offer(queue, request(6), request(4))
+    assert not queue.offer(request(1), 0.0)
+
+
+def test_a_full_queue_makes_room_by_dropping_who_has_gone() -> None:
+    queue, gone, late = scheduler(1, max_waiting=2), request(), request(deadline=5.0)
+    offer(queue, gone, late)
+    gone.cancel()
+    assert queue.offer(request(), 6.0)
+    assert queue.waiting == 1
+    assert queue.schedule(0, [], 6.0).dropped == [gone, late]
+
+
+def test_cancelled_and_expired_are_dropped_from_the_queue_even_while_all_rows_are_taken() -> None:
+    queue, running = scheduler(1), request()
+    offer(queue, running)
+    assert queue.schedule(0, [], 0.0).joiners == [running]
+    cancelled, expired, good = request(), request(deadline=1.0), request()
+    offer(queue, cancelled, expired, good)
+    cancelled.cancel()
+    plan = queue.schedule(0, [running], 2.0)
+    assert (plan.dropped, plan.joiners, plan.leavers) == ([cancelled, expired], [], [])
+    assert queue.schedule(0, [], 2.0).joiners == [good]
+
+
+def test_running_requests_leave_when_cancelled_or_expired_and_free_their_rows_at_once() -> None:
+    queue, requests = scheduler(3), [request(), request(deadline=1.0), request()]
+    offer(queue, *requests)
+    assert queue.schedule(0, [], 0.0).joiners == requests
+    successors = [request(), request(), request()]
+    offer(queue, *successors)
+    requests[0].cancel()
+    plan = queue.schedule(0, requests, 1.0)
+    assert plan.leavers == requests[:2]
+    assert plan.joiners == successors[:2]
+
+
+def test_an_emptier_lane_gets_its_requests_first() -> None:
+    queue, held = scheduler(8, 8), [request() for _ in range(3)]
+    offer(queue, *held)
+    assert queue.schedule(0, [], 0.0).joiners == held[:2]
+    assert queue.schedule(1, [], 0.0).joiners == held[2:]
+    single, pair = request(), [request(), request()]
+    offer(queue, single)
+    assert queue.schedule(0, held[:2], 0.0).joiners == []
+    assert queue.schedule(1, held[2:], 0.0).joiners == [single]
+    offer(queue, *pair)
+    assert queue.schedule(1, [], 0.0).joiners == pair
+
+
+def test_a_full_lane_keeps_nobody_waiting() -> None:
+    queue, requests = scheduler(1, 8), [request() for _ in range(9)]
+    offer(queue, *requests)
+    assert queue.schedule(0, [], 0.0).joiners == requests[:1]
+    assert queue.schedule(1, [], 0.0).joiners == requests[1:]
+
+
+def test_clear_returns_all_that_waited() -> None:
+    queue, requests = scheduler(1), [request(), request()]
+    offer(queue, *requests)
+    assert queue.clear() == requests
+    assert queue.waiting == queue.waiting_tokens == 0
+
+
+def test_all_faulty_limits_are_named() -> None:
+    with pytest.raises(ValueError, match=r"max_waiting = 0.*encode_tokens = -1.*capacities\[1\] = 0"):
+        scheduler(1, 0, max_waiting=0, encode_tokens=-1)
+    with pytest.raises(ValueError, match="at least one lane"):
+        scheduler()
+
+
+@dataclass
+class Model:
+    """Lanes that decode: request i needs ``steps[i]`` steps."""
+
+    queue: Scheduler
+    capacities: list[int]
+    steps: list[int]
+    running: list[list[Request]] = field(default_factory=list)
+    done: dict[int, int] = field(default_factory=dict)
+    joined: list[Request] = field(default_factory=list)
+    ended: list[Request] = field(default_factory=list)
+
+    def step(self, lane: int, now: float, index: dict[int, int]) -> None:
+        plan = self.queue.schedule(lane, self.running[lane], now)
+        assert all(r in self.running[lane] and (r.cancelled or r.expired(now)) for r in plan.leavers)
+        assert all((r.cancelled or r.expired(now)) and r not in self.joined for r in plan.dropped)
+        assert not any(r.cancelled or r.expired(now) for r in plan.joiners)
+        self.joined += plan.joiners
+        self.ended += [*plan.leavers, *plan.dropped]
+        alive = [r for r in self.running[lane] if r not in plan.leavers] + plan.joiners
+        assert len(alive) <= self.capacities[lane]
+        for r in alive:
+            self.done[r.number] = self.done.get(r.number, 0) + 1
+        finished = [r for r in alive if self.done[r.number] >= self.steps[index[r.number]]]
+        self.ended += finished
+        self.running[lane] = [r for r in alive if r not in finished]
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_every_request_ends_exactly_once_in_order_and_none_starves(data: st.DataObject) -> None:
+    capacities = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3), label="capacities")
+    count = data.draw(st.integers(1, 25), label="requests")
+    steps = data.draw(st.lists(st.integers(1, 5), min_size=count, max_size=count), label="steps")
+    queue = scheduler(*capacities, max_waiting=8, max_waiting_tokens=40, encode_tokens=9)
+    model = Model(queue, capacities, steps, [[] for _ in capacities])
+    accepted: list[Request] = []
+    index: dict[int, int] = {}
+    now = 0.0
+    pending = list(range(count))
+    while pending:
+        now += data.draw(st.sampled_from([0.001, 0.1]), label="wait")
+        match data.draw(st.sampled_from(["offer", "offer", "step", "cancel"]), label="action"):
+            case "offer":
+                deadline = data.draw(st.none() | st.floats(now, now + 1), label="deadline")
+                entry = request(data.draw(st.integers(1, 12), label="tokens"), deadline)
+                index[entry.number] = pending.pop()
+                if queue.offer(entry, now):
+                    accepted.append(entry)
+                assert queue.waiting <= 8
+            case "step":
+                model.step(data.draw(st.integers(0, len(capacities) - 1), label="lane"), now, index)
+            case "cancel" if accepted:
+                data.draw(st.sampled_from(accepted), label="cancelled").cancel()
+    # With every lane stepping, all that was accepted ends within the steps that serving one by one would take.
+    for _ in range(6 * count + 1):
+        for lane in range(len(capacities)):
+            model.step(lane, now, index)
+        now += 0.1
+    assert sorted(r.number for r in model.ended) == [r.number for r in accepted]
+    assert [r.number for r in model.joined] == sorted(r.number for r in model.joined)
+    assert queue.waiting == queue.waiting_tokens == 0
+    assert not any(model.running)

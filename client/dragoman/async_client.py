@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -55,7 +55,7 @@ class AsyncClient:
         source: str | None = None,
         model: str | None = None,
         max_length: int | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109  (the deadline travels to the server)
+        timeout: float | None = None,
     ) -> Translation:
         """Translate one text into ``target`` (a language that the model lists, such as "de").
 
@@ -76,7 +76,7 @@ class AsyncClient:
         max_length: int | None = None,
         timeout: float | None = None,
         concurrency: int = 32,
-    ) -> AsyncIterator[Translation]:
+    ) -> AsyncGenerator[Translation, None]:
         """Translate each text; answers come in input order, with at most ``concurrency`` calls under way.
 
         ``texts`` is read at most ``concurrency`` ahead. ``timeout`` is for each text. The first error ends the
@@ -91,12 +91,12 @@ class AsyncClient:
 
         return ordered_async(one, texts, wire.window_size(concurrency))
 
-    async def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:  # noqa: ASYNC109
+    async def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
         """The models being served."""
         method = ModelServiceStub(self._open()).ListModels
         return await self._call(method, models_pb2.ListModelsRequest(), timeout, wire.models)
 
-    async def model(self, name: str | None = None, *, timeout: float | None = None) -> ModelDetails:  # noqa: ASYNC109
+    async def model(self, name: str | None = None, *, timeout: float | None = None) -> ModelDetails:
         """One model and its bundle; None stands for the server's default. Raises NotFound for an unknown one."""
         method = ModelServiceStub(self._open()).GetModel
         return await self._call(method, wire.get_model_request(name), timeout, wire.model_details)
@@ -105,7 +105,7 @@ class AsyncClient:
         """Cancel what is under way and close the connections. Idempotent."""
         self._closed = True
         if self._channel is not None:
-            await self._channel.close()
+            await self._channel.close(None)
 
     async def __aenter__(self) -> Self:
         self._check_open()
@@ -134,7 +134,7 @@ class AsyncClient:
         self,
         method: grpc.aio.UnaryUnaryMultiCallable[Q, S],
         request: Q,
-        timeout: float | None,  # noqa: ASYNC109
+        timeout: float | None,
         parse: Callable[[S, wire.Metadata], T],
     ) -> T:
         seconds = wire.timeout_seconds(timeout, self._timeout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -86,7 +86,7 @@ class Client:
         max_length: int | None = None,
         timeout: float | None = None,
         concurrency: int = 32,
-    ) -> Iterator[Translation]:
+    ) -> Generator[Translation, None, None]:
         """Translate each text; answers come in input order, with at most ``concurrency`` calls under way.
 
         ``texts`` is read in the calling thread, at most ``concurrency`` ahead. ``timeout`` is for each text. The first
@@ -145,20 +145,21 @@ class Client:
             except ValueError:  # the channel was closed by another thread just now
                 self._check_open()
                 raise
-            calls.add(call)
+            pending: grpc.Future[S] = call
+            calls.add(pending)
             try:
-                response = call.result()
+                response = pending.result()
             except grpc.RpcError:
                 failure = Failure(call.code(), call.details() or "", _trailing(call))
             except grpc.FutureCancelledError:
                 raise Cancelled("the call was cancelled") from None
             except BaseException:  # such as KeyboardInterrupt: the server need not go on
-                call.cancel()
+                pending.cancel()
                 raise
             else:
                 return parse(response, _trailing(call))
             finally:
-                calls.remove(call)
+                calls.remove(pending)
             if calls.ended_within(attempts.pause(failure)):
                 raise Cancelled("the call was cancelled")
 
@@ -169,21 +170,21 @@ class _Calls:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._active: set[grpc.CallFuture[Any]] = set()
+        self._active: set[grpc.Future[Any]] = set()
 
     @property
     def ended(self) -> bool:
         """Whether ``cancel`` was called."""
         return self._ended.is_set()
 
-    def add(self, call: grpc.CallFuture[Any]) -> None:
+    def add(self, call: grpc.Future[Any]) -> None:
         """Take in a call, which is cancelled at once when the others were."""
         with self._lock:
             self._active.add(call)
         if self.ended:
             call.cancel()
 
-    def remove(self, call: grpc.CallFuture[Any]) -> None:
+    def remove(self, call: grpc.Future[Any]) -> None:
         """Let go of a finished call."""
         with self._lock:
             self._active.discard(call)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -12,7 +12,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ordered(answer: Callable[[T], R], items: Iterable[T], size: int, cancel: Callable[[], None]) -> Iterator[R]:
+def ordered(
+    answer: Callable[[T], R], items: Iterable[T], size: int, cancel: Callable[[], None]
+) -> Generator[R, None, None]:
     """``answer`` each item in up to ``size`` threads; ``items`` is read in the caller's, at most ``size`` ahead.
 
     The first error ends the iteration. ``cancel`` must make the answers under way end soon: it is called when the
@@ -34,7 +36,7 @@ def ordered(answer: Callable[[T], R], items: Iterable[T], size: int, cancel: Cal
 
 async def ordered_async(
     answer: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], size: int
-) -> AsyncIterator[R]:
+) -> AsyncGenerator[R, None]:
     """The same in tasks. ``items`` is read by a task of its own, so an answer never waits for the next item.
 
     The first error, an error of ``items`` included, ends the iteration after the answers before it; what is still

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dragoman.errors import InternalError, InvalidArgument, Violation
 from dragoman.values import FinishReason, Hypothesis, Model, ModelDetails, Receipt, Translation, Usage
@@ -130,7 +130,7 @@ def _hypothesis(message: inference_pb2.Hypothesis) -> Hypothesis:
     )
 
 
-def _word(name_of: Callable[[int], str], value: int, prefix: str) -> str:
+def _word(name_of: Callable[[Any], str], value: int, prefix: str) -> str:
     """An enum value in lower case with hyphens; "unspecified" for one that a newer server may send."""
     try:
         return name_of(value).removeprefix(prefix).lower().replace("_", "-")

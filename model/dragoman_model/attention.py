@@ -83,7 +83,7 @@ class Attention(nn.Module):
         self.similarity = similarity
 
     def forward(self, x: Tensor, memory: Tensor | None = None, *, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Context (batch, queries, d_head) and weights of x (batch, queries, d_model) over memory (batch, keys, d_model)."""
+        """Context (batch, queries, d_head) and weights (batch, queries, keys) of x (batch, queries, d_model)."""
         memory = x if memory is None else memory
         return attend(self.query(x), self.key(memory), self.value(memory), mask=mask, similarity=self.similarity)
 
@@ -111,7 +111,7 @@ class MultiHeadAttention(nn.Module):
 
     def split_heads(self, x: Tensor) -> Tensor:
         """(batch, time, d_model) -> (batch, heads, time, head_dim)."""
-        return x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.num_heads, self.head_dim).transpose(1, 2)
 
     def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of a memory (batch, keys, d_model), each (batch, heads, keys, head_dim)."""

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ class TokenBatches:
         self._source = np.array([len(e.source) for e in examples])
         self._target = np.array([len(e.target) for e in examples])
 
-    def order(self, epoch: int) -> list[np.ndarray]:
-        """Indices of the examples of each batch, shuffled; each at most ``batch_tokens`` tokens of either side, padded."""
+    def order(self, epoch: int) -> list[Indices]:
+        """Indices of the examples of each batch, shuffled; each side at most ``batch_tokens``, padded."""
         rng = np.random.default_rng([self.seed, epoch])
         shuffled = rng.permutation(len(self.examples))
         # Equal lengths end up together, in random order among themselves: hardly anything is padded.
@@ -77,11 +80,11 @@ class TokenBatches:
         batches = list(self._cut(ordered))
         return [batches[i] for i in rng.permutation(len(batches))]
 
-    def in_order(self) -> list[np.ndarray]:
+    def in_order(self) -> list[Indices]:
         """The same without chance, for validation."""
         return list(self._cut(np.lexsort((self._source, self._target))))
 
-    def _cut(self, ordered: np.ndarray) -> Iterator[np.ndarray]:
+    def _cut(self, ordered: Indices) -> Iterator[Indices]:
         begin, widest = 0, 0
         for end, index in enumerate(ordered):
             wider = max(widest, int(self._source[index]), int(self._target[index]))

@@ -59,7 +59,9 @@ def save_model(
     """Write model.safetensors, config.json, tokenizer.json and provenance.json into the new folder ``path``."""
 
     def write(folder: Path) -> None:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, folder / "model.safetensors")
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, folder / "model.safetensors"
+        )
         _write_json(folder / "config.json", config.model_dump(mode="json"))
         tokenizer.save(str(folder / "tokenizer.json"))
         _write_json(
@@ -98,31 +100,50 @@ def average_states(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """The mean of several checkpoints' weights, taken in float64."""
     first = states[0]
     return {
-        name: torch.stack([state[name].double() for state in states]).mean(dim=0).to(first[name].dtype) for name in first
+        name: torch.stack([state[name].double() for state in states]).mean(dim=0).to(first[name].dtype)
+        for name in first
     }
 
 
-def save_training_state(folder: Path, optimizers: Sequence[torch.optim.Optimizer], progress: dict[str, Any]) -> None:
-    """Add optimizer.safetensors and progress.json to a checkpoint that is being written."""
+def random_state() -> Tensor:
+    """This process's random numbers: the state of the CPU generator, then that of the CUDA device if there is one."""
+    states = [torch.get_rng_state()]
+    if torch.cuda.is_available():
+        states.append(torch.cuda.get_rng_state())
+    return torch.cat(states)
+
+
+def _set_random_state(state: Tensor) -> None:
+    cpu = torch.get_rng_state().numel()
+    torch.set_rng_state(state[:cpu])
+    if torch.cuda.is_available() and state.numel() > cpu:
+        torch.cuda.set_rng_state(state[cpu:])
+
+
+def save_training_state(
+    folder: Path,
+    optimizers: Sequence[torch.optim.Optimizer],
+    progress: dict[str, Any],
+    random_states: Sequence[Tensor],
+) -> None:
+    """Add optimizer.safetensors and progress.json to a checkpoint; one random state for each process."""
     tensors: dict[str, Tensor] = {}
     for number, optimizer in enumerate(optimizers):
         for index, entry in optimizer.state_dict()["state"].items():
             for key, value in entry.items():
                 tensors[f"{number}.{index}.{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
-    tensors["random.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    for rank, state in enumerate(random_states):
+        tensors[f"random.{rank}"] = state
     save_file(tensors, folder / "optimizer.safetensors")
     _write_json(folder / "progress.json", progress)
 
 
-def load_training_state(folder: Path, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Any]:
+def load_training_state(folder: Path, optimizers: Sequence[torch.optim.Optimizer], rank: int) -> dict[str, Any]:
     """Bring optimizers and random numbers back to where the checkpoint was written; returns its progress."""
     tensors = load_file(folder / "optimizer.safetensors")
-    torch.set_rng_state(tensors.pop("random.cpu"))
-    cuda = tensors.pop("random.cuda", None)
-    if cuda is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(cuda)
+    random_states = {name: tensors.pop(name) for name in list(tensors) if name.startswith("random.")}
+    if f"random.{rank}" in random_states:  # a process more than the run had: its seed stands
+        _set_random_state(random_states[f"random.{rank}"])
     states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
     for name, tensor in tensors.items():
         number, index, key = name.split(".", 2)

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from dragoman_model.batching import Example
 from dragoman_model.data import Pair, read_pairs
 from dragoman_model.recipe import DataSection, Recipe
-from dragoman_model.tokenizer import EOS, encode_texts, language_tag, train_tokenizer
+from dragoman_model.tokenizer import EOS, encode_texts, language_tag, token_id, train_tokenizer
 
 Say = Callable[[str], None]
 
@@ -50,14 +50,14 @@ def make_examples(
     pairs: Sequence[Pair], data: DataSection, tokenizer: Tokenizer, max_tokens: int, say: Say
 ) -> list[Example]:
     """An example for every pair and direction; those with a side above ``max_tokens`` are left out and counted."""
-    eos = tokenizer.token_to_id(EOS)
+    eos = token_id(tokenizer, EOS)
     ids = {
         data.columns[0]: list(encode_texts(tokenizer, [p.first for p in pairs])),
         data.columns[1]: list(encode_texts(tokenizer, [p.second for p in pairs])),
     }
     examples, long = [], 0
     for source, target in data.directions:
-        tag = tokenizer.token_to_id(language_tag(target))
+        tag = token_id(tokenizer, language_tag(target))
         for source_ids, target_ids in zip(ids[source], ids[target], strict=True):
             if max(len(source_ids) + 2, len(target_ids) + 1) > max_tokens:
                 long += 1

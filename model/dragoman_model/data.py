@@ -1,13 +1,13 @@
-"""Sentence pairs from TSV or parallel files, plain or gzip; bad lines are counted and named, never fatal unless all are."""
+"""Sentence pairs from TSV or parallel files, plain or gzip; bad lines are counted and named, and seldom fatal."""
 
 from __future__ import annotations
 
 import gzip
 import itertools
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, cast
 
 _NAMED = 5
 """Bad lines that a report spells out; the others are only counted."""
@@ -52,7 +52,7 @@ def read_pairs(*paths: Path, max_characters: int = 2000) -> tuple[list[Pair], Re
     """Pairs from one TSV file (two columns; more are ignored) or from two parallel files.
 
     A line is bad if it is not UTF-8, lacks a column, has an empty side, or a side above ``max_characters``.
-    DataError if a file is missing or not gzip though named so, if parallel files differ in length, or if no line is good.
+    DataError if a file is missing or damaged, if parallel files differ in length, or if no line is good.
     """
     if len(paths) not in (1, 2):
         raise DataError(f"one TSV file or two parallel files, not {len(paths)}")
@@ -102,10 +102,13 @@ def _check(sides: list[bytes], report: ReadReport, max_characters: int) -> Pair 
 
 def _lines(path: Path) -> Iterator[bytes]:
     try:
-        opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-        with cast(BinaryIO, opened) as stream:
-            yield from stream
+        if path.suffix == ".gz":
+            with gzip.open(path, "rb") as unpacked:
+                yield from unpacked
+        else:
+            with path.open("rb") as stream:
+                yield from stream
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
-    except EOFError as error:
-        raise DataError(f"{path}: the gzip stream ends early") from error
+    except (EOFError, zlib.error) as error:
+        raise DataError(f"{path}: the gzip stream is damaged") from error

@@ -29,6 +29,14 @@ class World:
             dist.all_reduce(value)
         return value
 
+    def gather(self, value: Tensor) -> list[Tensor]:
+        """Every process's CPU tensor, in the order of ranks."""
+        if self.size == 1:
+            return [value]
+        gathered: list[Tensor] = [value] * self.size
+        dist.all_gather_object(gathered, value)
+        return gathered
+
     def barrier(self) -> None:
         """Wait for all processes."""
         if self.size > 1:

@@ -13,7 +13,7 @@ _CHUNK = 512
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917 - autograd passes by position
         ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, smoothing: float, chunk: int
     ) -> tuple[Tensor, Tensor]:
         # The gradient is made together with the loss, chunk by chunk, while the logits are still in the cache.
@@ -59,5 +59,7 @@ def smoothed_cross_entropy(
     device = states.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
     with torch.autocast(device, enabled=False):
-        loss, log_likelihood = _ChunkedCrossEntropy.apply(states.to(dtype), weight.to(dtype), targets, smoothing, chunk)
+        loss, log_likelihood = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+            states.to(dtype), weight.to(dtype), targets, smoothing, chunk
+        )
     return loss, log_likelihood

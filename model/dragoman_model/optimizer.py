@@ -34,9 +34,7 @@ def make_optimizers(model: nn.Module, training: TrainingSection) -> list[torch.o
     decayed = [p for p in rest if p.dim() > 1]
     plain = [p for p in rest if p.dim() <= 1]
     groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizers.append(
-        torch.optim.AdamW(groups, lr=training.learning_rate, betas=training.betas, eps=1e-9, fused=True)
-    )
+    optimizers.append(torch.optim.AdamW(groups, lr=training.learning_rate, betas=training.betas, eps=1e-9, fused=True))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]

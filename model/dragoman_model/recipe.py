@@ -30,7 +30,7 @@ class LanguageSection(_Section):
 class DataSection(_Section):
     """Where the sentence pairs are: each split one TSV file, or two parallel ones."""
 
-    root: Path = Path(".")
+    root: Path = Path()
     """Relative to the recipe's file."""
     train: list[Path] = Field(min_length=1, max_length=2)
     valid: list[Path] = Field(min_length=1, max_length=2)
@@ -87,7 +87,9 @@ class TrainingSection(_Section):
         if self.average > self.keep:
             raise ValueError(f"average = {self.average} needs as many checkpoints kept, keep = {self.keep}")
         if self.cooldown + self.warmup > self.max_updates:
-            raise ValueError(f"warmup + cooldown = {self.warmup + self.cooldown} exceed max_updates = {self.max_updates}")
+            raise ValueError(
+                f"warmup + cooldown = {self.warmup + self.cooldown} exceed max_updates = {self.max_updates}"
+            )
         return self
 
 
@@ -128,7 +130,9 @@ def load_recipe(path: Path) -> Recipe:
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
-        faults = [f"  {'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']} (got {e['input']!r:.60})" for e in error.errors()]
+        faults = [
+            f"  {'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']} (got {e['input']!r:.60})" for e in error.errors()
+        ]
         raise RecipeError(f"{path}:\n" + "\n".join(faults)) from error
     root = (path.parent / recipe.data.root).resolve()
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": root})})

@@ -49,6 +49,14 @@ def protect(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
+def token_id(tokenizer: Tokenizer, token: str) -> int:
+    """The id of a special token; ValueError if the vocabulary lacks it."""
+    found = tokenizer.token_to_id(token)
+    if found is None:
+        raise ValueError(f"the vocabulary has no token {token}")
+    return found
+
+
 def encode_texts(tokenizer: Tokenizer, texts: Sequence[str], batch: int = 8192) -> Iterator[list[int]]:
     """Ids of each text, without special tokens."""
     for begin in range(0, len(texts), batch):

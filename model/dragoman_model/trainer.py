@@ -1,4 +1,4 @@
-"""The training loop: batches -> loss -> gradients -> update, with validation, checkpoints, resume and early stopping."""
+"""The training loop: batches -> loss -> gradients -> update; validation, checkpoints, resume, early stopping."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -18,6 +19,7 @@ from dragoman_model.checkpoint import (
     atomic_folder,
     average_states,
     load_training_state,
+    random_state,
     save_model,
     save_training_state,
 )
@@ -30,7 +32,6 @@ from dragoman_model.progress import Reporter
 from dragoman_model.recipe import Recipe
 from dragoman_model.schedule import learning_rate_factor
 from dragoman_model.transformer import Transformer
-from safetensors.torch import load_file
 
 
 class Objective(nn.Module):
@@ -208,11 +209,8 @@ class Trainer:
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
-    def _checkpoints(self) -> list[Path]:
-        return sorted((self.folder / "checkpoints").glob("[0-9]*"))
-
     def _save(self) -> None:
-        """The leader writes weights; every process its own optimizer-independent random state goes with the leader's."""
+        random_states = self.world.gather(random_state())
         if self.world.leader:
             path = self.folder / "checkpoints" / f"{self.progress.update:07d}"
 
@@ -220,20 +218,19 @@ class Trainer:
                 save_model(
                     folder / "model", self.model.state_dict(), self.config, self.corpus.tokenizer, self._provenance()
                 )
-                save_training_state(folder, self.optimizers, asdict(self.progress))
+                save_training_state(folder, self.optimizers, asdict(self.progress), random_states)
 
             atomic_folder(path, write)
-            for old in self._checkpoints()[: -self.training.keep]:
+            for old in checkpoints(self.folder)[: -self.training.keep]:
                 shutil.rmtree(old)
         self.world.barrier()
 
     def _resume(self) -> None:
-        found = self._checkpoints()
-        if not found:
+        newest = newest_checkpoint(self.folder)
+        if newest is None:
             return
-        newest = found[-1]
         self.model.load_state_dict(load_file(newest / "model" / "model.safetensors"))
-        self.progress = Progress(**load_training_state(newest, self.optimizers))
+        self.progress = Progress(**load_training_state(newest, self.optimizers, self.world.rank))
 
     def _provenance(self) -> Provenance:
         recipe = self.recipe
@@ -253,8 +250,19 @@ class Trainer:
         """Average the newest checkpoints into ``model/``."""
         path = self.folder / "model"
         if self.world.leader:
-            newest = self._checkpoints()[-self.training.average :]
+            newest = checkpoints(self.folder)[-self.training.average :]
             states = [load_file(p / "model" / "model.safetensors") for p in newest]
             save_model(path, average_states(states), self.config, self.corpus.tokenizer, self._provenance())
         self.world.barrier()
         return path
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted((folder / "checkpoints").glob("[0-9]*"))
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Where a resumed run goes on, or None if nothing was saved."""
+    found = checkpoints(folder)
+    return found[-1] if found else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -16,7 +17,7 @@ Memory = list[tuple[Tensor, Tensor]]
 
 
 class Transformer(nn.Module):
-    """Encoder and decoder over a joint vocabulary; the embedding is also the output projection (Press and Wolf 2017)."""
+    """Encoder and decoder over a joint vocabulary; the embedding is the output projection too (Press and Wolf 2017)."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -40,6 +41,16 @@ class Transformer(nn.Module):
                 nn.init.zeros_(parameter)
         nn.init.normal_(self.embedding.weight, std=self.config.d_model**-0.5)
 
+    @property
+    def encoder_layers(self) -> list[EncoderLayer]:
+        """The encoder's layers, first to last."""
+        return cast(list[EncoderLayer], list(self.encoder))
+
+    @property
+    def decoder_layers(self) -> list[DecoderLayer]:
+        """The decoder's layers, first to last."""
+        return cast(list[DecoderLayer], list(self.decoder))
+
     def embed(self, ids: Tensor, positions: Positions) -> Tensor:
         """(batch, time) -> (batch, time, d_model), scaled by sqrt(d_model) (Vaswani et al. 2017, 3.4)."""
         embedded = self.embedding(ids) * math.sqrt(self.config.d_model) + positions(ids.shape[1])
@@ -54,20 +65,20 @@ class Transformer(nn.Module):
         """Encoder states (batch, source, d_model) of ids (batch, source); lengths None: no row is padded."""
         mask = self.source_mask(source_lengths, source.shape[1])
         x = self.embed(source, self.encoder_positions)
-        for layer in self.encoder:
+        for layer in self.encoder_layers:
             x = layer(x, mask)
         states: Tensor = self.encoder_norm(x)
         return states
 
     def project_memory(self, states: Tensor) -> Memory:
         """The source's keys and values for every decoder layer: computed once, read at each step."""
-        return [layer.cross_attention.project_memory(states) for layer in self.decoder]
+        return [layer.cross_attention.project_memory(states) for layer in self.decoder_layers]
 
     def decode(self, target: Tensor, memory: Memory, source_lengths: Tensor | None) -> Tensor:
         """Decoder states (batch, target, d_model) after ids (batch, target), teacher-forced."""
         mask = self.source_mask(source_lengths, memory[0][0].shape[2])
         x = self.embed(target, self.decoder_positions)
-        for layer, keys_values in zip(self.decoder, memory, strict=True):
+        for layer, keys_values in zip(self.decoder_layers, memory, strict=True):
             x = layer(x, keys_values, mask)
         states: Tensor = self.decoder_norm(x)
         return states

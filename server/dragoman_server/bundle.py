@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from dragoman_protos.v1.bundle_pb2 import Bundle, File
-from dragoman_protos.v1.inference_pb2 import DecodingOptions
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from tokenizers import Tokenizer
 
+from dragoman_protos.v1.bundle_pb2 import Bundle, File
+from dragoman_protos.v1.inference_pb2 import DecodingOptions
 from dragoman_server.graphs import check_pair, external_locations
 
 FORMAT_VERSION = 1

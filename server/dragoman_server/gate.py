@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.errors import Unavailable
@@ -19,6 +19,7 @@ class Gate:
         self._inside = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._knocked = asyncio.Event()
 
     def open(self, catalogue: Catalogue) -> None:
         """Let calls in, to these models."""
@@ -28,10 +29,11 @@ class Gate:
         """Let no further call in; those inside go on."""
         self._draining = True
 
-    @contextmanager
+    @contextlib.contextmanager
     def enter(self) -> Iterator[Catalogue]:
         """Be counted as inside, with the models. Raises Unavailable while the gate is closed."""
         if self._draining:
+            self._knocked.set()
             raise Unavailable("the server is shutting down")
         if self._catalogue is None:
             raise Unavailable("the server is starting: its models are not loaded yet")
@@ -48,6 +50,21 @@ class Gate:
         """Wait until nobody is inside, at most so long; returns whether nobody is."""
         try:
             await asyncio.wait_for(self._idle.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def wait_quiet(self, pause: float, most: float) -> None:
+        """Wait until nobody has come to the closed gate for ``pause`` seconds, at most ``most`` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(most):
+                while await self._knocks_within(pause):
+                    pass
+
+    async def _knocks_within(self, seconds: float) -> bool:
+        self._knocked.clear()
+        try:
+            await asyncio.wait_for(self._knocked.wait(), seconds)
         except TimeoutError:
             return False
         return True

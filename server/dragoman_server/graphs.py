@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import onnxruntime as ort
+
 from dragoman_protos.v1.bundle_pb2 import Dimensions
 
 CACHE_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int8)": "int8"}

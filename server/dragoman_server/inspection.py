@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dragoman_protos.v1.bundle_pb2 import Bundle, Certificate
 from google.protobuf import json_format
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from dragoman_protos.v1.bundle_pb2 import Bundle, Certificate
 from dragoman_server.bundle import MANIFEST, BundleError, load_bundle
 
 

@@ -29,9 +29,9 @@ async def run(settings: Settings, load: Callable[[Settings], Loaded], ready: Cal
     """
     stopping = _Stopping(settings.grace)
     server = DragomanServer(settings)
-    address = await server.start()
-    _log.info("listening; the models are loading", address=address)
     try:
+        address = await server.start()
+        _log.info("listening; the models are loading", address=address)
         loaded = await asyncio.to_thread(load, settings)
         await server.open(loaded.catalogue)
         if not stopping.asked.is_set():

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dragoman_protos.v1 import bundle_pb2, models_pb2
-
 from dragoman_server.errors import ServerError
 from dragoman_server.request import Outcome, Request
 

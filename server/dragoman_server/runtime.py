@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
-from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
 
+from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
 from dragoman_server.graphs import CACHE_TYPES
 
 _HUGE_PAGE = 2 << 20

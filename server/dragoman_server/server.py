@@ -8,8 +8,8 @@ import time
 
 import grpc
 import structlog
-from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc, models_pb2, models_pb2_grpc
 
+from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc, models_pb2, models_pb2_grpc
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.errors import Violation
 from dragoman_server.gate import Gate
@@ -24,6 +24,7 @@ SERVICES = (
     models_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
 )
 _METADATA_BYTES = 16 << 10
+_QUIET_SECONDS = 0.1
 _REPLY_SECONDS = 1.0
 """For the last answers to leave after the engines stopped."""
 
@@ -85,6 +86,8 @@ class DragomanServer:
         left = max(0.0, end - time.monotonic()) if finished else 0.0
         await asyncio.gather(*(asyncio.to_thread(host.engine.stop, left) for host in self._catalogue or ()))
         await self._gate.wait_idle(_REPLY_SECONDS)
+        # Calls that have arrived and that no handler has seen yet would be ended as CANCELLED, which nobody retries.
+        await self._gate.wait_quiet(_QUIET_SECONDS, _REPLY_SECONDS)
         await self._server.stop(_REPLY_SECONDS)
 
 

@@ -43,23 +43,27 @@ class Settings(BaseSettings):
         frozen=True, extra="forbid", env_prefix=_ENVIRONMENT_PREFIX, env_ignore_empty=True, validate_default=True
     )
 
-    models: Path | None = Field(None, description="Model repository; default: ./models, else the one in the package")
-    default_model: str | None = Field(
-        None, description="Answers requests that name no model", pattern=f"^{MODEL_NAME}$"
+    models: Path | None = Field(
+        default=None, description="Model repository; default: ./models, else the one in the package"
     )
-    host: str = Field("127.0.0.1", description="Address to listen on")
-    port: int = Field(50051, ge=0, le=65535, description="Port to listen on; 0: any free one")
-    device: Device = Field("auto", description="Where the graphs run")
-    precision: Precision = Field("int8", description="Which of the bundle's graphs are served")
+    default_model: str | None = Field(
+        default=None, description="Answers requests that name no model", pattern=f"^{MODEL_NAME}$"
+    )
+    host: str = Field(default="127.0.0.1", description="Address to listen on")
+    port: int = Field(default=50051, ge=0, le=65535, description="Port to listen on; 0: any free one")
+    device: Device = Field(default="auto", description="Where the graphs run")
+    precision: Precision = Field(default="int8", description="Which of the bundle's graphs are served")
     lanes: int = Field(default_factory=usable_cores, ge=1, le=256, description="Engine threads for each model")
-    max_rows: int = Field(64, ge=1, le=1024, description="Sentences that a lane decodes at once")
-    max_waiting: int = Field(1024, ge=1, le=1_000_000, description="Requests that may wait for a row")
-    max_waiting_tokens: int = Field(65_536, ge=1, le=100_000_000, description="Source tokens that may wait for a row")
-    grace: float = Field(30.0, ge=0, le=3600, description="Seconds for work in flight when the server stops")
-    max_message_bytes: int = Field(4 << 20, ge=1024, le=64 << 20, description="Largest message, decompressed")
-    reflection: bool = Field(False, description="Whether clients may ask for the services' descriptions")
-    log_level: LogLevel = Field("info", description="Least severe messages that are logged")
-    log_format: LogFormat = Field("auto", description="auto: console on a terminal, else JSON lines")
+    max_rows: int = Field(default=64, ge=1, le=1024, description="Sentences that a lane decodes at once")
+    max_waiting: int = Field(default=1024, ge=1, le=1_000_000, description="Requests that may wait for a row")
+    max_waiting_tokens: int = Field(
+        default=65_536, ge=1, le=100_000_000, description="Source tokens that may wait for a row"
+    )
+    grace: float = Field(default=30.0, ge=0, le=3600, description="Seconds for work in flight when the server stops")
+    max_message_bytes: int = Field(default=4 << 20, ge=1024, le=64 << 20, description="Largest message, decompressed")
+    reflection: bool = Field(default=False, description="Whether clients may ask for the services' descriptions")
+    log_level: LogLevel = Field(default="info", description="Least severe messages that are logged")
+    log_format: LogFormat = Field(default="auto", description="auto: console on a terminal, else JSON lines")
 
     @field_validator("host")
     @classmethod

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import grpc
 import pytest
+
 from dragoman_protos.v1 import bundle_pb2, inference_pb2_grpc, models_pb2_grpc
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.model_host import ModelHost
@@ -108,11 +109,11 @@ class Harness:
 
     @property
     def inference(self) -> inference_pb2_grpc.InferenceServiceAsyncStub:
-        return inference_pb2_grpc.InferenceServiceStub(self.channel)  # type: ignore[return-value]
+        return inference_pb2_grpc.InferenceServiceStub(self.channel)
 
     @property
     def models(self) -> models_pb2_grpc.ModelServiceAsyncStub:
-        return models_pb2_grpc.ModelServiceStub(self.channel)  # type: ignore[return-value]
+        return models_pb2_grpc.ModelServiceStub(self.channel)
 
     async def open(self) -> None:
         await self.server.open(self.catalogue)
@@ -140,9 +141,3 @@ async def serving(starting: Harness) -> Harness:
     """A server that answers."""
     await starting.open()
     return starting
-
-
-@pytest.fixture
-def answer_with() -> Callable[[Callable[[Request], Outcome]], Callable[[Request], None]]:
-    """``answer``, for tests."""
-    return answer

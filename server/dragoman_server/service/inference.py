@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 import grpc
-from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc
 
+from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc
 from dragoman_server.errors import ServerError
 from dragoman_server.gate import Gate
 from dragoman_server.request import Completion, FinishReason, Outcome, Request

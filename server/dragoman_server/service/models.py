@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
-from dragoman_protos.v1 import models_pb2, models_pb2_grpc
 
+from dragoman_protos.v1 import models_pb2, models_pb2_grpc
 from dragoman_server.errors import InvalidArgument
 from dragoman_server.gate import Gate
 from dragoman_server.service.validation import model_name_violations

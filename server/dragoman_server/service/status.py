@@ -8,8 +8,8 @@ from math import ceil
 
 import grpc
 import structlog
-from dragoman_protos.v1 import inference_pb2
 
+from dragoman_protos.v1 import inference_pb2
 from dragoman_server import errors
 
 ERROR_DETAILS_KEY = "dragoman-error-bin"

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from dragoman_server.bundle import BundleError, load_bundle
-from dragoman_server.graphs import external_locations
 from onnx import TensorProto, external_data_helper
 
+from dragoman_server.bundle import BundleError, load_bundle
+from dragoman_server.graphs import external_locations
 from tests.unit.server import tiny
 
 Manifest = dict[str, Any]
@@ -221,10 +221,9 @@ def test_a_fixed_batch_and_a_wrong_rank(bundle: Path) -> None:
         model.graph.node.append(onnx.helper.make_node("Reshape", ["candidates", "flat"], ["top_ids"]))
 
     replace_graph(bundle, "decoder", edit)
-    assert faults(bundle) == [
-        "fp32: decoder input past_key_1: dimension 0 is 4, expected a dynamic one",
-        "fp32: decoder output top_ids: rank 1, expected 2",
-    ]
+    found = faults(bundle)
+    assert "fp32: decoder input past_key_1: dimension 0 is 4, expected a dynamic one" in found
+    assert "fp32: decoder output top_ids: rank 1, expected 2" in found
 
 
 def test_caches_of_encoder_and_decoder_must_have_one_type(bundle: Path) -> None:

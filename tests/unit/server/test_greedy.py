@@ -1,6 +1,7 @@
 import math
 
 import pytest
+
 from dragoman_server.decoding.greedy import NonFiniteScoreError, advance
 from dragoman_server.request import FinishReason, Request
 

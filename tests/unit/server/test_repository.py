@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from dragoman_server.errors import NotFound
 from dragoman_server.repository import ModelVersion, Repository, default_root
 

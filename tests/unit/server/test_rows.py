@@ -1,7 +1,8 @@
 import pytest
-from dragoman_server.rows import Move, RowTable
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dragoman_server.rows import Move, RowTable
 
 
 @given(capacity=st.integers(1, 12), choices=st.lists(st.tuples(st.booleans(), st.integers(0, 1000)), max_size=80))

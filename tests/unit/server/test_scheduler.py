@@ -3,10 +3,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from dragoman_server.request import Request
-from dragoman_server.scheduler import Scheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from dragoman_server.request import Request
+from dragoman_server.scheduler import Scheduler
 
 
 def request(tokens: int = 3, deadline: float | None = None) -> Request:

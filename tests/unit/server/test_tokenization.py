@@ -1,6 +1,6 @@
 import pytest
-from dragoman_server.tokenization import TextCodec
 
+from dragoman_server.tokenization import TextCodec
 from tests.unit.server import tiny
 
 CODEC = TextCodec(tiny.train_tokenizer(), tags={"de": tiny.DE, "en": tiny.EN}, eos=tiny.EOS)

@@ -1,0 +1,68 @@
+# Everything runs in .venv, which is made on demand from constraints.txt. PYTHON names the interpreter to make it with.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Where PyTorch keeps its builds for the CPU, which are a tenth of the size of those for CUDA. Asked only where it
+# answers; empty: take torch from pip's usual index.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+PACKAGES := client server model export
+PROTOS := $(wildcard protos/dragoman_protos/v1/*.proto)
+# protoc finds its mypy plugins on the path.
+PROTOC := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+SERVER_STAMP := $(VENV)/.installed-server
+DEV_STAMP := $(VENV)/.installed-dev
+
+.PHONY: help serve test check proto clean
+.DEFAULT_GOAL := help
+
+help:  ## Show this list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+serve: $(SERVER_STAMP)  ## Install what the server needs, and serve the models under models/.
+	@exec $(BIN)/dragoman serve
+
+test: $(DEV_STAMP)  ## Install what the tests need, and run them.
+	$(BIN)/python -m pytest
+
+check: $(DEV_STAMP)  ## Style, formatting, strict types, and whether the stubs are those of the protos.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict $(PACKAGES) tests
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	$(PROTOC) --python_out="$$folder" --grpc_python_out="$$folder" --mypy_out="$$folder" --mypy_grpc_out="$$folder" \
+	    $(PROTOS) && \
+	for stub in "$$folder"/dragoman_protos/v1/*; do \
+	    diff -u "protos/dragoman_protos/v1/$$(basename "$$stub")" "$$stub" \
+	        || { echo "the stubs are not those of the protos: run make proto" >&2; exit 1; }; \
+	done && echo "the stubs are those of the protos"
+
+proto: $(DEV_STAMP)  ## Generate the stubs anew.
+	$(PROTOC) --python_out=protos --grpc_python_out=protos --mypy_out=protos --mypy_grpc_out=protos $(PROTOS)
+
+clean:  ## Remove what was installed, built and cached; runs/ stays.
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find $(PACKAGES) protos tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Dragoman needs Python 3.11 or newer (make PYTHON=...)")'
+	$(PYTHON) -m venv $(VENV)
+
+$(SERVER_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing what the server needs into $(VENV) ..."
+	$(INSTALL) --editable '.[server]'
+	@touch $@
+
+# The index is asked first whether it is there: pip would ask it for every package, and wait each time.
+$(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing what the tests need into $(VENV) ..."
+	@index="$(TORCH_INDEX)"; \
+	if [ -n "$$index" ] && $(BIN)/python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=10)' \
+	    "$$index/torch/" 2>/dev/null; \
+	then set -- --extra-index-url "$$index"; else set --; fi; \
+	$(INSTALL) "$$@" torch
+	$(INSTALL) --editable '.[dev]'
+	@touch $@ $(SERVER_STAMP)

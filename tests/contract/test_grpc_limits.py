@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from dragoman_protos.v1 import inference_pb2
+from dragoman_server.server import DragomanServer
+from dragoman_server.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from tests.contract.conftest import Harness
+
+LIMIT = 64 << 10
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(port=0, max_message_bytes=LIMIT)
+
+
+async def code(harness: Harness, text: str, **call: object) -> grpc.StatusCode:
+    request = inference_pb2.TranslateRequest(text=text, target_language="de")
+    return await harness.inference.Translate(request, **call).code()  # type: ignore[arg-type]
+
+
+async def test_a_message_over_the_limit_is_refused(serving: Harness) -> None:
+    assert await code(serving, "a" * (LIMIT + 1)) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert await code(serving, "a") is grpc.StatusCode.OK
+
+
+async def test_a_message_that_only_compresses_under_the_limit_is_refused(serving: Harness) -> None:
+    bomb = "a" * (LIMIT * 64)
+    assert await code(serving, bomb, compression=grpc.Compression.Gzip) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert await code(serving, "a") is grpc.StatusCode.OK
+
+
+async def test_metadata_over_the_limit_is_refused(serving: Harness) -> None:
+    metadata = (("padding", "x" * (17 << 10)),)
+    assert await code(serving, "a", metadata=metadata) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert await code(serving, "a", metadata=(("padding", "x" * (12 << 10)),)) is grpc.StatusCode.OK
+
+
+async def test_a_text_that_cannot_fit_is_refused_before_it_is_tokenised(serving: Harness) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match="4001 characters: at most 4000 characters"):
+        await serving.inference.Translate(inference_pb2.TranslateRequest(text="a" * 4001, target_language="de"))
+
+
+async def test_a_text_over_the_token_limit_is_refused_with_its_count(serving: Harness) -> None:
+    for length in (41, 2000):  # tokenised here, and in another thread
+        with pytest.raises(grpc.aio.AioRpcError, match=f"{length + 2} tokens: at most 42 tokens"):
+            await serving.inference.Translate(inference_pb2.TranslateRequest(text="a" * length, target_language="de"))
+    assert await code(serving, "a" * 40) is grpc.StatusCode.OK
+
+
+async def test_a_second_server_cannot_take_the_port(serving: Harness) -> None:
+    port = int(serving.address.rpartition(":")[2])
+    second = DragomanServer(Settings(port=port))
+    with pytest.raises(SettingsError, match="free"):
+        await second.start()
+    await second.drain(0)

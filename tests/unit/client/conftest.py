@@ -1,0 +1,143 @@
+"""A server that answers as each test wants, on a real port, and both clients behind one way of calling."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+import pytest
+
+from dragoman import AsyncClient, Client, Retry
+from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc, models_pb2, models_pb2_grpc
+
+Answer = Callable[[inference_pb2.TranslateRequest, grpc.ServicerContext], inference_pb2.TranslateResponse]
+
+FAST = Retry(initial_backoff=0.001, max_backoff=0.002)
+
+
+def reversal(text: str) -> inference_pb2.TranslateResponse:
+    """The text backwards, in full dress."""
+    best = inference_pb2.Hypothesis(
+        text=text[::-1],
+        tokens=list(text[::-1]),
+        score=-0.5,
+        token_log_probs=[-0.25, -0.25],
+        finish_reason=inference_pb2.FINISH_REASON_STOP,
+    )
+    usage = inference_pb2.Usage(source_tokens=len(text) + 2, target_tokens=len(text) + 1)
+    return inference_pb2.TranslateResponse(hypotheses=[best], usage=usage, model="deu-eng", model_version="1")
+
+
+def reverse(request: inference_pb2.TranslateRequest, context: grpc.ServicerContext) -> inference_pb2.TranslateResponse:
+    context.set_trailing_metadata((("dragoman-queue-ms", "1.5"), ("dragoman-steps", "7"), ("dragoman-lane", "0")))
+    return reversal(request.text)
+
+
+class FakeServer(inference_pb2_grpc.InferenceServiceServicer, models_pb2_grpc.ModelServiceServicer):
+    """Answers Translate through ``answer``, counts the calls under way, and keeps what it was sent."""
+
+    def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
+        self.answer: Answer = reverse
+        self.served = models_pb2.ListModelsResponse()
+        self.bundles = models_pb2.GetModelResponse()
+        self.requests: list[inference_pb2.TranslateRequest] = []
+        self.metadata: list[dict[str, str | bytes]] = []
+        self.peak = 0
+        self._under_way = 0
+        self._lock = threading.Lock()
+        self.server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server(self, self.server)
+        models_pb2_grpc.add_ModelServiceServicer_to_server(self, self.server)
+        if credentials is None:
+            self.port = self.server.add_insecure_port("127.0.0.1:0")
+        else:
+            self.port = self.server.add_secure_port("127.0.0.1:0", credentials)
+        self.address = f"127.0.0.1:{self.port}"
+        self.server.start()
+
+    def Translate(self, request: inference_pb2.TranslateRequest, context: Any) -> inference_pb2.TranslateResponse:  # noqa: N802
+        with self._lock:
+            self.requests.append(request)
+            self.metadata.append(dict(context.invocation_metadata()))
+            self._under_way += 1
+            self.peak = max(self.peak, self._under_way)
+        try:
+            return self.answer(request, context)
+        finally:
+            with self._lock:
+                self._under_way -= 1
+
+    def ListModels(self, request: models_pb2.ListModelsRequest, context: Any) -> models_pb2.ListModelsResponse:  # noqa: N802
+        return self.served
+
+    def GetModel(self, request: models_pb2.GetModelRequest, context: Any) -> models_pb2.GetModelResponse:  # noqa: N802
+        if request.name not in {"", self.bundles.model.name}:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.name!r}")
+        return self.bundles
+
+    def stop(self) -> None:
+        self.server.stop(None).wait()
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeServer]:
+    server = FakeServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def second() -> Iterator[FakeServer]:
+    server = FakeServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def secure() -> Iterator[FakeServer]:
+    """A server with TLS; its certificate, made for these tests, is for localhost."""
+    folder = Path(__file__).parent / "certificates"
+    pair = ((folder / "localhost.key").read_bytes(), (folder / "localhost.pem").read_bytes())
+    server = FakeServer(grpc.ssl_server_credentials([pair]))
+    yield server
+    server.stop()
+
+
+class Invoke(Protocol):
+    """Call one method of a fresh client and close it again."""
+
+    def __call__(
+        self, address: str | Sequence[str], method: str, *args: Any, options: dict[str, Any] | None = None, **named: Any
+    ) -> Any: ...
+
+
+def _invoke_sync(
+    address: str | Sequence[str], method: str, *args: Any, options: dict[str, Any] | None = None, **named: Any
+) -> Any:
+    with Client(address, **{"retry": FAST, **(options or {})}) as client:
+        result = getattr(client, method)(*args, **named)
+        return list(result) if method == "translate_many" else result
+
+
+def _invoke_async(
+    address: str | Sequence[str], method: str, *args: Any, options: dict[str, Any] | None = None, **named: Any
+) -> Any:
+    async def run() -> Any:
+        async with AsyncClient(address, **{"retry": FAST, **(options or {})}) as client:
+            result = getattr(client, method)(*args, **named)
+            if isinstance(result, AsyncIterator):
+                return [item async for item in result]
+            return await result
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(params=[_invoke_sync, _invoke_async], ids=["Client", "AsyncClient"])
+def invoke(request: pytest.FixtureRequest) -> Invoke:
+    """Each test that asks for this runs once with either client: what holds for one holds for its twin."""
+    return request.param  # type: ignore[no-any-return]

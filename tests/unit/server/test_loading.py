@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dragoman_server.announcement import announcement
+from dragoman_server.errors import NotFound
+from dragoman_server.loading import Loaded, LoadingError, load, newest_versions
+from dragoman_server.settings import Settings, SettingsError
+from tests.unit.server import tiny
+
+
+def write_model(root: Path, name: str, version: int) -> Path:
+    path = tiny.write_bundle(root / name / str(version))
+    manifest = tiny.read_manifest(path) | {"name": name}
+    tiny.write_manifest(path, manifest)
+    return path
+
+
+def settings(root: Path, **others: object) -> Settings:
+    values = {"models": root, "precision": "fp32", "lanes": 1, "max_rows": 2} | others
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    for name, version in (("other", 1), ("tiny", 2), ("tiny", 10)):
+        write_model(root, name, version)
+    return root
+
+
+@pytest.fixture(scope="module")
+def loaded(repository: Path) -> Iterator[Loaded]:
+    result = load(settings(repository, default_model="tiny"))
+    yield result
+    for host in result.catalogue:
+        host.engine.stop(0)
+
+
+def test_the_newest_version_of_every_model_is_served(repository: Path, loaded: Loaded) -> None:
+    assert [(entry.name, entry.version) for entry in newest_versions(repository)] == [("other", 1), ("tiny", 10)]
+    assert [(host.name, host.version) for host in loaded.catalogue] == [("other", "1"), ("tiny", "10")]
+
+
+def test_models_are_found_by_name_and_the_default_by_none(loaded: Loaded) -> None:
+    assert loaded.catalogue.resolve("other").name == "other"
+    assert loaded.catalogue.resolve("").name == "tiny"
+    with pytest.raises(NotFound, match="served are other, tiny"):
+        loaded.catalogue.resolve("absent")
+
+
+def test_a_host_knows_its_bundle_and_its_limits(loaded: Loaded) -> None:
+    host = loaded.catalogue.resolve("tiny")
+    summary = host.summary(default=True)
+    assert (summary.precision, summary.provider, summary.lanes, summary.max_rows) == (
+        "fp32",
+        "CPUExecutionProvider",
+        1,
+        2,
+    )
+    assert host.default_max_length == 20  # of generation.json
+    assert host.longest_text >= tiny.SOURCE_TOKENS - 2
+
+
+def test_every_direction_was_translated_once(loaded: Loaded) -> None:
+    for name in ("tiny", "other"):
+        firsts = loaded.first_translations[name]
+        assert [(first.source_language, first.target_language) for first in firsts] == [("de", "en"), ("en", "de")]
+
+
+def test_the_announcement_names_the_models_and_steers_no_terminal(loaded: Loaded) -> None:
+    shown = announcement("127.0.0.1:1", loaded, 1.25)
+    assert "ready after 1.2 s" in shown
+    assert "tiny version 10 (default)" in shown
+    assert "other version 1:" in shown
+    assert all(line.isprintable() for line in shown.splitlines())
+
+
+def test_the_faults_of_all_bundles_come_at_once(tmp_path: Path) -> None:
+    (write_model(tmp_path, "one", 1) / "tokenizer.json").unlink()
+    two = write_model(tmp_path, "two", 1)
+    tiny.write_manifest(two, tiny.read_manifest(two) | {"name": "three"})
+    with pytest.raises(LoadingError) as raised:
+        load(settings(tmp_path))
+    faults = "\n".join(raised.value.faults)
+    assert "tokenizer.json" in faults
+    assert "name = 'three': its folder is called 'two'" in faults
+
+
+def test_a_default_model_that_is_not_there(repository: Path) -> None:
+    with pytest.raises(SettingsError, match="default_model = absent: one of other, tiny"):
+        load(settings(repository, default_model="absent"))
+
+
+def test_serving_needs_no_torch() -> None:
+    modules = "commands, lifecycle, loading, engine, runtime, bundle, inspection, doctor"
+    check = f"import sys; from dragoman_server import {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_help_loads_no_onnxruntime() -> None:
+    check = "import sys; from dragoman_server import commands; sys.exit('onnxruntime' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

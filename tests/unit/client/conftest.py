@@ -50,7 +50,7 @@ class FakeServer(inference_pb2_grpc.InferenceServiceServicer, models_pb2_grpc.Mo
         self.peak = 0
         self._under_way = 0
         self._lock = threading.Lock()
-        self.server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
+        self.server = grpc.server(ThreadPoolExecutor(64), options=[("grpc.so_reuseport", 0)])
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(self, self.server)
         models_pb2_grpc.add_ModelServiceServicer_to_server(self, self.server)
         if credentials is None:

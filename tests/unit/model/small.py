@@ -39,7 +39,7 @@ def small_config(**changes: object) -> Config:
     return Config.model_validate({**fields, **changes})
 
 
-def small_model(seed: int = 0, **changes: object) -> Transformer:
+def small_model(seed: int = 0, /, **changes: object) -> Transformer:
     torch.manual_seed(seed)
     return Transformer(small_config(**changes)).eval()
 

@@ -146,7 +146,7 @@ def test_a_query_whose_keys_are_all_masked_gives_zeros_and_a_finite_gradient() -
     context, weights = attend(queries, WORDS, WORDS, mask=mask)
     assert torch.equal(weights[0], torch.zeros(6))
     assert torch.equal(context[0], torch.zeros(3))
-    context.sum().backward()
+    context.sum().backward()  # type: ignore[no-untyped-call]
     assert queries.grad is not None
     assert torch.isfinite(queries.grad).all()
     assert torch.equal(queries.grad[0], torch.zeros(3))

@@ -38,7 +38,7 @@ def test_a_batch_decodes_as_each_does_alone(beam_size: int) -> None:
 
 def test_greedy_takes_the_best_token_each_time() -> None:
     model = small_model(5)
-    expected = []
+    expected: list[int] = []
     target = [2]
     with torch.no_grad():
         while len(expected) < 8:

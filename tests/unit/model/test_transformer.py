@@ -88,4 +88,4 @@ def test_a_faulty_config_names_every_fault() -> None:
     with pytest.raises(ValidationError, match="must differ"):
         small_config(eos_id=2)
     with pytest.raises(ValidationError, match="frozen"):
-        small_config().d_model = 8  # type: ignore[misc]
+        small_config().d_model = 8

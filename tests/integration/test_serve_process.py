@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,48 +12,10 @@ import grpc
 import pytest
 
 from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc
+from tests.integration.server_process import SECONDS, ServerProcess
 from tests.unit.server import tiny
 
-SERVE = [sys.executable, "-c", "from dragoman.cli.main import main; main()", "serve"]
 REQUEST = inference_pb2.TranslateRequest(text="The old town.", target_language="de")
-SECONDS = 60.0
-
-
-class ServerProcess:
-    """``dragoman serve`` in a process of its own; usable once it has said that it is ready."""
-
-    def __init__(self, repository: Path, *options: str) -> None:
-        command = [*SERVE, str(repository), "--port", "0", "--precision", "fp32", "--log-format", "json", *options]
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("DRAGOMAN_")}
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-        )
-        self.logs: list[str] = []
-        self._reader = threading.Thread(target=self._read_logs, daemon=True)
-        self._reader.start()
-        self.announcement: list[str] = []
-
-    def wait_ready(self) -> str:
-        """The address, from what is printed to stdout."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.announcement.append(line)
-            if re.match(r"  en -> de", line):  # the last line of the announcement
-                break
-        found = re.search(r"gRPC +(\S+)", "".join(self.announcement))
-        assert found, "".join(self.logs)
-        return found[1]
-
-    def end(self) -> int:
-        """Wait for the end; returns the exit status."""
-        status = self.process.wait(SECONDS)
-        self._reader.join(SECONDS)
-        return status
-
-    def _read_logs(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.logs.append(line)
 
 
 @pytest.fixture(scope="module")
@@ -70,19 +30,9 @@ def serve(repository: Path) -> Iterator[Callable[..., ServerProcess]]:
     with contextlib.ExitStack() as stack:
 
         def start(*options: str) -> ServerProcess:
-            server = ServerProcess(repository, *options)
-            stack.callback(_reap, server.process)
-            return server
+            return stack.enter_context(ServerProcess(repository, "--precision", "fp32", *options))
 
         yield start
-
-
-def _reap(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.wait()
-    for pipe in (process.stdout, process.stderr):
-        if pipe is not None:
-            pipe.close()
 
 
 def test_announces_itself_translates_and_ends_well(serve: Callable[..., ServerProcess]) -> None:
@@ -139,12 +89,12 @@ asyncio.run(lifecycle.run(Settings(port=0), load, print))
 
 def test_a_second_signal_ends_it_at_once() -> None:
     # Loading hangs, so that nothing but the second signal can end it within the test's time.
-    process = subprocess.Popen([sys.executable, "-c", STUCK], stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stderr is not None
-        for event in ("listening", "stopping"):
-            assert any(event in line for line in process.stderr), process.wait(SECONDS)
-            process.terminate()
-        assert process.wait(SECONDS) == 128 + signal.SIGTERM
-    finally:
-        _reap(process)
+    with subprocess.Popen([sys.executable, "-c", STUCK], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            for event in ("listening", "stopping"):
+                assert any(event in line for line in process.stderr), process.wait(SECONDS)
+                process.terminate()
+            assert process.wait(SECONDS) == 128 + signal.SIGTERM
+        finally:
+            process.kill()

@@ -1,0 +1,63 @@
+"""``dragoman serve`` as a real process, for tests."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Self
+
+SERVE = [sys.executable, "-c", "from dragoman.cli.main import main; main()", "serve"]
+SECONDS = 60.0
+
+
+class ServerProcess:
+    """``dragoman serve`` in a process of its own; usable once it has said that it is ready."""
+
+    def __init__(self, repository: Path, *options: str) -> None:
+        command = [*SERVE, str(repository), "--port", "0", "--log-format", "json", *options]
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("DRAGOMAN_")}
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+        self.logs: list[str] = []
+        self._reader = threading.Thread(target=self._read_logs, daemon=True)
+        self._reader.start()
+        self.announcement: list[str] = []
+        self.address = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.end()
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def wait_ready(self) -> str:
+        """The address, from what is printed to stdout."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.announcement.append(line)
+            if re.match(r"  en -> de", line):  # the last line of the announcement
+                break
+        found = re.search(r"gRPC +(\S+)", "".join(self.announcement))
+        assert found, "".join(self.logs)
+        self.address = found[1]
+        return self.address
+
+    def end(self) -> int:
+        """Wait for the end; returns the exit status."""
+        status = self.process.wait(SECONDS)
+        self._reader.join(SECONDS)
+        return status
+
+    def _read_logs(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.logs.append(line)

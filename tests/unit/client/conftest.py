@@ -6,11 +6,11 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Protocol
 
 import grpc
 import pytest
+import trustme
 
 from dragoman import AsyncClient, Client, Retry
 from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc, models_pb2, models_pb2_grpc
@@ -98,11 +98,18 @@ def second() -> Iterator[FakeServer]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """Signs certificates for the time of the tests."""
+    return trustme.CA()
+
+
 @pytest.fixture
-def secure() -> Iterator[FakeServer]:
-    """A server with TLS; its certificate, made for these tests, is for localhost."""
-    folder = Path(__file__).parent / "certificates"
-    pair = ((folder / "localhost.key").read_bytes(), (folder / "localhost.pem").read_bytes())
+def secure(authority: trustme.CA) -> Iterator[FakeServer]:
+    """A server with TLS; its certificate is for localhost."""
+    issued = authority.issue_cert("localhost")
+    chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
+    pair = (issued.private_key_pem.bytes(), chain)
     server = FakeServer(grpc.ssl_server_credentials([pair]))
     yield server
     server.stop()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+import trustme
 
 import dragoman
 from dragoman_protos.v1 import inference_pb2, models_pb2
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.unit.client.conftest import FakeServer, Invoke
-
-CERTIFICATES = Path(__file__).parent / "certificates"
 
 
 def test_translate(fake: FakeServer, invoke: Invoke) -> None:
@@ -188,9 +187,10 @@ def test_a_dead_replica_is_gone_round(fake: FakeServer, second: FakeServer, invo
     assert [t.text for t in answers] == ["a"] * 16
 
 
-def test_tls(secure: FakeServer, invoke: Invoke) -> None:
+def test_tls(secure: FakeServer, authority: trustme.CA, invoke: Invoke, tmp_path: Path) -> None:
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     address = f"localhost:{secure.port}"
-    trusted = {"tls": dragoman.TLS(ca=CERTIFICATES / "localhost.pem"), "token": "secret"}
+    trusted = {"tls": dragoman.TLS(ca=tmp_path / "ca.pem"), "token": "secret"}
     assert invoke(address, "translate", "ab", target="de", options=trusted).text == "ba"
     once = dragoman.Retry(attempts=1)
     for refused in ({"tls": True, "retry": once}, {"retry": once}):  # another authority; no TLS

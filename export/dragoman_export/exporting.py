@@ -1,0 +1,256 @@
+"""``dragoman export``: from a checkpoint to a bundle whose certificate was measured, or to the reasons why not."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from dragoman_model.checkpoint import TrainedModel, load_model
+from dragoman_model.data import DataError
+from dragoman_protos.v1.bundle_pb2 import Bundle, Limits, Measurement, TestSet
+from dragoman_server.machine import usable_cores
+
+from dragoman_export import reference
+from dragoman_export.bundle_writer import describe, graph_path, refuse_existing, sha256, write_bundle
+from dragoman_export.certificate import GREEDY, bleu_misses, issue, judge
+from dragoman_export.graphs import GraphPaths, export_graphs
+from dragoman_export.measuring import (
+    Outputs,
+    TestBench,
+    add_parity,
+    greedy_quality,
+    pytorch_measurement,
+    stepped_graphs,
+)
+from dragoman_export.parity import compare_logits
+from dragoman_export.probes import ParityRecord, Probe, ProbeResult, measure_probes, output_hash, probe_texts, record_probe
+from dragoman_export.progress import Stages
+from dragoman_export.quantization_plan import QuantizedGraphs, observe, quantized_variants
+from dragoman_export.sentences import Direction, ParallelText, read_parallel, recipe_facts, spread
+from dragoman_export.serving import ServedGraphs, SourceReader
+
+_CALIBRATION_SENTENCES = 600
+_BEAM = 4
+PRECISIONS = ("fp32", "int8")
+
+
+class ExportError(Exception):
+    """The request does not fit the checkpoint."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export, where to, and what to measure it on. None: what the checkpoint's recipe says."""
+
+    checkpoint: Path
+    output: Path
+    data: Sequence[Path]
+    calibration: Sequence[Path]
+    columns: tuple[str, str] | None = None
+    name: str | None = None
+    precisions: Sequence[str] = ("int8",)
+    source_tokens: int | None = None
+    target_tokens: int | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """The bundle that was written, and what was measured on the way."""
+
+    manifest: Bundle
+    quantization: str
+
+
+def export_bundle(options: ExportOptions, stages: Stages) -> ExportResult:
+    """Export, quantise, measure, judge, write.
+
+    Raises CertificateError (nothing is written), BundleExistsError, ExportError, and the errors of checkpoint and data.
+    """
+    unknown = sorted(set(options.precisions) - set(PRECISIONS))
+    if unknown or not options.precisions:
+        raise ExportError(f"precision = {','.join(options.precisions)}: one or more of {', '.join(PRECISIONS)}")
+    refuse_existing(options.output, overwrite=options.overwrite)
+    trained = load_model(options.checkpoint)
+    columns = _columns(options, trained)
+    text, calibration = read_parallel(options.data, columns), read_parallel(options.calibration, columns)
+    manifest = describe(trained, name=options.name or trained.provenance.name, limits=_limits(options, trained))
+    with tempfile.TemporaryDirectory(prefix="dragoman-export-") as folder:
+        return _Export(options, stages, trained, manifest, text, calibration, Path(folder)).run()
+
+
+class _Export:
+    """The steps of one export, with what they share."""
+
+    def __init__(
+        self,
+        options: ExportOptions,
+        stages: Stages,
+        trained: TrainedModel,
+        manifest: Bundle,
+        text: ParallelText,
+        calibration: ParallelText,
+        folder: Path,
+    ) -> None:
+        self.options, self.stages, self.trained, self.manifest = options, stages, trained, manifest
+        self.text, self.calibration, self.folder = text, calibration, folder
+        self.threads = min(usable_cores(), torch.get_num_threads())
+        self.directions = [Direction(*pair) for pair in trained.provenance.directions]
+        self.reader = SourceReader(trained.tokenizer, manifest)
+        self.bench = TestBench(text, text.directions(self.directions), self.reader, manifest.limits.target_tokens)
+
+    def run(self) -> ExportResult:
+        for report in (self.text.report, self.calibration.report):
+            if report:
+                self.stages.say(report)
+        if self.reader.shortened:
+            self.stages.say(f"{self.reader.shortened} sentences of the test set were cut to the longest source")
+        with self.stages.stage("graphs"):
+            graphs = {"fp32": export_graphs(self.trained.model, self.folder / "fp32")}
+        greedy = self.bench.by_pytorch(self.trained.model, self.stages)
+        expected = {GREEDY: self.bench.scores(greedy)}
+        measurements = {"fp32": self._decode("fp32", graphs["fp32"], greedy)}
+        quantized, measurements["int8"] = self._quantize(graphs["fp32"], greedy)
+        graphs["int8"] = quantized.paths
+        self._compare(graphs, greedy, measurements)
+        judge(measurement for measurement, _ in measurements.values())
+        beam = self.bench.by_pytorch(self.trained.model, self.stages, beam_size=_BEAM)
+        expected[f"beam {_BEAM}"] = self.bench.scores(beam)
+        measured = [pytorch_measurement(expected), *(measurement for measurement, _ in measurements.values())]
+        self.manifest.certificate.CopyFrom(issue(self._test_set(), measured))
+        record = self._record(graphs, greedy, quantized.description)
+        written = {precision: graphs[precision] for precision in self.options.precisions}
+        complete = write_bundle(
+            self.options.output, self.manifest, self.trained, written, record, overwrite=self.options.overwrite
+        )
+        return ExportResult(complete, quantized.description)
+
+    def _decode(self, precision: str, paths: GraphPaths, greedy: Outputs) -> tuple[Measurement, Outputs]:
+        """Serve the whole test set and score it."""
+        with ServedGraphs(*paths, self.manifest) as served:
+            outputs = self.bench.by_graphs(served, precision, self.stages)
+            provider = served.provider
+        quality = greedy_quality(self.bench.scores(greedy), self.bench.scores(outputs))
+        hashes = {graph_path(precision, path.name): sha256(path) for path in paths}
+        return Measurement(precision=precision, provider=provider, quality=quality, graph_sha256=hashes), outputs
+
+    def _quantize(self, fp32: GraphPaths, greedy: Outputs) -> tuple[QuantizedGraphs, tuple[Measurement, Outputs]]:
+        """The first way to quantise that keeps BLEU; the last one tried where none does."""
+        sources = self._calibration_sources()
+        with self.stages.stage("calibration"):
+            targets = reference.translate(self.trained.model, sources, max_length=self.bench.max_length)
+            fed = [reference.fed_part(target, self.bench.max_length) for target in targets]
+            observed = observe(fp32, self.manifest, sources, fed, self.threads)
+        result = None
+        for quantized in quantized_variants(observed, self.folder / "int8"):
+            measured = self._decode("int8", quantized.paths, greedy)
+            result = quantized, measured
+            misses = list(bleu_misses(measured[0]))
+            if not misses:
+                break
+            self.stages.say(f"{quantized.description}: {'; '.join(misses)}")
+        assert result is not None
+        return result
+
+    def _calibration_sources(self) -> list[list[int]]:
+        """Several hundred sentences spread over the file, the directions by turns."""
+        by_direction = [self.calibration.sentences(direction).sources for direction in self.bench.directions]
+        lines = spread(len(self.calibration.pairs), _CALIBRATION_SENTENCES)
+        ways = len(by_direction)
+        return [
+            self.reader.encode(by_direction[number % ways][line], self.bench.directions[number % ways].target)
+            for number, line in enumerate(lines)
+        ]
+
+    def _compare(
+        self,
+        graphs: dict[str, GraphPaths],
+        greedy: Outputs,
+        measurements: dict[str, tuple[Measurement, Outputs]],
+    ) -> None:
+        sources, targets = self.bench.parity_part(self.bench.sources), self.bench.parity_part(greedy)
+        stepped = {name: stepped_graphs(*paths, self.manifest, self.threads) for name, paths in graphs.items()}
+        with self.stages.stage("parity", total=len(sources)) as advance:
+            comparison = compare_logits(
+                self.trained.model, stepped, sources, targets, max_length=self.bench.max_length, advance=advance
+            )
+        for measurement, outputs in measurements.values():
+            add_parity(measurement, self.bench.sentences, targets, self.bench.parity_part(outputs), comparison)
+
+    def _record(self, graphs: dict[str, GraphPaths], greedy: Outputs, quantization: str) -> ParityRecord:
+        with self.stages.stage("probes"):
+            probes = record_probes(self.trained, self.reader, self.bench.directions, self.bench.max_length)
+            measured: dict[str, ProbeResult] = {}
+            for precision in self.options.precisions:
+                stepped = stepped_graphs(*graphs[precision], self.manifest, self.threads)
+                with ServedGraphs(*graphs[precision], self.manifest) as served:
+                    found = served.translate([p.source_ids for p in probes], max_length=self.bench.max_length)
+                measured[precision] = measure_probes(stepped, probes, found)
+        outputs = self.bench.parity_part(greedy)
+        return ParityRecord(
+            columns=self.text.columns,
+            directions=[(d.source, d.target) for d in self.bench.directions],
+            max_length=self.bench.max_length,
+            quantization=quantization,
+            probes=probes,
+            measured=measured,
+            sentences=[
+                (sentence.line, str(sentence.direction), output_hash(ids))
+                for sentence, ids in zip(self.bench.sentences, outputs, strict=True)
+            ],
+        )
+
+    def _test_set(self) -> TestSet:
+        provenance = self.trained.provenance
+        own = all(path.name in recipe_facts(provenance).test_files for path in self.options.data)
+        return TestSet(
+            name=self.text.name,
+            sha256=self.text.sha256,
+            sentences=len(self.text.pairs),
+            licence=provenance.licence if own else "",
+        )
+
+
+def record_probes(
+    trained: TrainedModel, reader: SourceReader, directions: Sequence[Direction], max_length: int
+) -> list[Probe]:
+    """PyTorch's greedy outputs and candidates for our own sentences."""
+    texts = probe_texts(directions)
+    sources = [reader.encode(text, direction.target) for direction, text in texts]
+    targets = reference.translate(trained.model, sources, max_length=max_length)
+    return [
+        record_probe(trained.model, direction, text, source, target, max_length)
+        for (direction, text), source, target in zip(texts, sources, targets, strict=True)
+    ]
+
+
+def _columns(options: ExportOptions, trained: TrainedModel) -> tuple[str, str]:
+    columns = options.columns or recipe_facts(trained.provenance).columns
+    if columns is None:
+        raise DataError("the checkpoint does not say which languages the columns hold: --columns does, as in en,de")
+    codes = [language.code for language in trained.provenance.languages]
+    unknown = [code for code in columns if code not in codes]
+    if unknown:
+        raise DataError(f"columns = {','.join(columns)}: the model's languages are {', '.join(codes)}")
+    return columns
+
+
+def _limits(options: ExportOptions, trained: TrainedModel) -> Limits:
+    """As long as the sentences that the model was trained on: beyond, it has learnt nothing."""
+    longest = trained.model.config.max_length
+    learnt = min(recipe_facts(trained.provenance).max_tokens or longest, longest)
+    limits = Limits(source_tokens=options.source_tokens or learnt, target_tokens=options.target_tokens or learnt)
+    for name, value in (("source_tokens", limits.source_tokens), ("target_tokens", limits.target_tokens)):
+        if not 3 <= value <= longest:
+            raise ExportError(f"{name} = {value}: 3 to the model's max_length, {longest}")
+    return limits
+
+
+def threads_from_environment() -> None:
+    """Let torch use the cores that this process may use, unless OMP_NUM_THREADS says otherwise."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(usable_cores())

@@ -19,6 +19,25 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _LengthNormalisation:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LengthNormalisationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LengthNormalisation.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LENGTH_NORMALISATION_PLAIN: _LengthNormalisation.ValueType  # 0
+    """score / length^length_penalty."""
+    LENGTH_NORMALISATION_WU: _LengthNormalisation.ValueType  # 1
+    """score / ((5 + length) / 6)^length_penalty, Wu et al. 2016 (arXiv:1609.08144), equation 14."""
+
+class LengthNormalisation(_LengthNormalisation, metaclass=_LengthNormalisationEnumTypeWrapper): ...
+
+LENGTH_NORMALISATION_PLAIN: LengthNormalisation.ValueType  # 0
+"""score / length^length_penalty."""
+LENGTH_NORMALISATION_WU: LengthNormalisation.ValueType  # 1
+"""score / ((5 + length) / 6)^length_penalty, Wu et al. 2016 (arXiv:1609.08144), equation 14."""
+Global___LengthNormalisation: _TypeAlias = LengthNormalisation  # noqa: Y015
+
 class _FinishReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -30,6 +49,8 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     """The model ended the sentence."""
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
     """max_length was reached."""
+    FINISH_REASON_STOP_SEQUENCE: _FinishReason.ValueType  # 3
+    """A string of options.stop was produced."""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper): ...
 
@@ -38,6 +59,8 @@ FINISH_REASON_STOP: FinishReason.ValueType  # 1
 """The model ended the sentence."""
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
 """max_length was reached."""
+FINISH_REASON_STOP_SEQUENCE: FinishReason.ValueType  # 3
+"""A string of options.stop was produced."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 @_typing.final
@@ -78,25 +101,214 @@ Global___TranslateRequest: _TypeAlias = TranslateRequest  # noqa: Y015
 
 @_typing.final
 class DecodingOptions(_message.Message):
+    """How to decode. Every field that is absent stands for the default that is named here. Fields out of range, and
+    fields that exclude each other, are INVALID_ARGUMENT, all at once.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     MAX_LENGTH_FIELD_NUMBER: _builtins.int
+    MIN_LENGTH_FIELD_NUMBER: _builtins.int
+    MAX_LENGTH_RATIO_FIELD_NUMBER: _builtins.int
+    MIN_LENGTH_RATIO_FIELD_NUMBER: _builtins.int
+    BEAM_SIZE_FIELD_NUMBER: _builtins.int
+    NUM_HYPOTHESES_FIELD_NUMBER: _builtins.int
+    LENGTH_PENALTY_FIELD_NUMBER: _builtins.int
+    LENGTH_NORMALISATION_FIELD_NUMBER: _builtins.int
+    PATIENCE_FIELD_NUMBER: _builtins.int
+    EARLY_STOPPING_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    TOP_P_FIELD_NUMBER: _builtins.int
+    MIN_P_FIELD_NUMBER: _builtins.int
+    TYPICAL_P_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
+    PRESENCE_PENALTY_FIELD_NUMBER: _builtins.int
+    FREQUENCY_PENALTY_FIELD_NUMBER: _builtins.int
+    NO_REPEAT_NGRAM_SIZE_FIELD_NUMBER: _builtins.int
+    BANNED_WORDS_FIELD_NUMBER: _builtins.int
+    ALLOWED_WORDS_FIELD_NUMBER: _builtins.int
+    TARGET_PREFIX_FIELD_NUMBER: _builtins.int
+    ALTERNATIVES_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
     max_length: _builtins.int
-    """Most target tokens to produce, 1 up to the model's limits.target_tokens.
-    Absent: limits.target_tokens. The answer then ends with FINISH_REASON_LENGTH.
+    """Most target tokens, end-of-sentence included: 1 up to the model's limits.target_tokens, which is the default.
+    The answer then ends with FINISH_REASON_LENGTH.
     """
+    min_length: _builtins.int
+    """Fewest target tokens before end-of-sentence may come: 0 (the default) up to max_length - 1."""
+    max_length_ratio: _builtins.float
+    """The same, relative to the source's tokens (tag and end-of-sentence left out): more than 0, at most 16.
+    Where both forms are given, the smaller maximum and the larger minimum hold.
+    """
+    min_length_ratio: _builtins.float
+    beam_size: _builtins.int
+    """Beam search with this many live hypotheses: 1 (the default: greedy, or sampling) up to 16."""
+    num_hypotheses: _builtins.int
+    """Hypotheses to return, best first: 1 (the default) up to beam_size, or up to 16 samples."""
+    length_penalty: _builtins.float
+    """Exponent of the length penalty: 0 (none) up to 5; default 1."""
+    length_normalisation: Global___LengthNormalisation.ValueType
+    """How hypotheses of different lengths compare."""
+    patience: _builtins.float
+    """Beam search goes on until patience x beam_size hypotheses have ended: more than 0, at most 8; default 1
+    (Kasai et al. 2022, arXiv:2204.05424).
+    """
+    early_stopping: _builtins.bool
+    """Beam search ends as soon as no live hypothesis can still beat the worst of the num_hypotheses best ended ones."""
+    temperature: _builtins.float
+    """Sampling, where any of these five is given; excludes beam_size above 1.
+    Divides the logits: more than 0, at most 10; default 1.
+    """
+    top_k: _builtins.int
+    """Only the k likeliest tokens: 1 up to 1000."""
+    top_p: _builtins.float
+    """Only the likeliest tokens that together reach this probability: more than 0, at most 1 (Holtzman et al. 2020)."""
+    min_p: _builtins.float
+    """Only tokens at least this share as likely as the likeliest: 0 to 1 (Nguyen et al. 2024, arXiv:2407.01082)."""
+    typical_p: _builtins.float
+    """Only the most typical tokens that together reach this probability: more than 0, at most 1 (Meister et al. 2023)."""
+    seed: _builtins.int
+    """The same seed gives the same text, whatever else the server does. Absent: drawn by the server."""
+    repetition_penalty: _builtins.float
+    """Divides the positive logits of tokens already produced, multiplies the negative ones: 0.1 up to 10; 1: off
+    (Keskar et al. 2019, arXiv:1909.05858).
+    """
+    presence_penalty: _builtins.float
+    """Taken off the logit of each token already produced, once, and once for each time: -2 up to 2; 0: off."""
+    frequency_penalty: _builtins.float
+    no_repeat_ngram_size: _builtins.int
+    """No n tokens in a row come twice: 1 up to 32; 0: off."""
+    target_prefix: _builtins.str
+    """The answer begins with this text: at most limits.target_tokens - 1 tokens."""
+    alternatives: _builtins.int
+    """Instead of one continuation of target_prefix, the best ones of each of its k likeliest next tokens:
+    2 up to 16, one hypothesis for each, best first. Excludes sampling, beam_size and num_hypotheses.
+    """
+    @_builtins.property
+    def banned_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Words or phrases that must not come (as written, and at the start of a word): at most 64, of at most 100 characters."""
+
+    @_builtins.property
+    def allowed_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where given, nothing but the pieces of these words comes: at most 1024, of at most 100 characters."""
+
+    @_builtins.property
+    def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The text ends before the first of these strings: at most 16, of at most 100 characters.
+        FINISH_REASON_STOP_SEQUENCE.
+        """
+
     def __init__(
         self,
         *,
         max_length: _builtins.int | None = ...,
+        min_length: _builtins.int | None = ...,
+        max_length_ratio: _builtins.float | None = ...,
+        min_length_ratio: _builtins.float | None = ...,
+        beam_size: _builtins.int | None = ...,
+        num_hypotheses: _builtins.int | None = ...,
+        length_penalty: _builtins.float | None = ...,
+        length_normalisation: Global___LengthNormalisation.ValueType = ...,
+        patience: _builtins.float | None = ...,
+        early_stopping: _builtins.bool = ...,
+        temperature: _builtins.float | None = ...,
+        top_k: _builtins.int | None = ...,
+        top_p: _builtins.float | None = ...,
+        min_p: _builtins.float | None = ...,
+        typical_p: _builtins.float | None = ...,
+        seed: _builtins.int | None = ...,
+        repetition_penalty: _builtins.float | None = ...,
+        presence_penalty: _builtins.float | None = ...,
+        frequency_penalty: _builtins.float | None = ...,
+        no_repeat_ngram_size: _builtins.int | None = ...,
+        banned_words: _abc.Iterable[_builtins.str] | None = ...,
+        allowed_words: _abc.Iterable[_builtins.str] | None = ...,
+        target_prefix: _builtins.str = ...,
+        alternatives: _builtins.int | None = ...,
+        stop: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_length", b"_max_length", "max_length", b"max_length"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_alternatives", b"_alternatives", "_beam_size", b"_beam_size", "_frequency_penalty", b"_frequency_penalty", "_length_penalty", b"_length_penalty", "_max_length", b"_max_length", "_max_length_ratio", b"_max_length_ratio", "_min_length", b"_min_length", "_min_length_ratio", b"_min_length_ratio", "_min_p", b"_min_p", "_no_repeat_ngram_size", b"_no_repeat_ngram_size", "_num_hypotheses", b"_num_hypotheses", "_patience", b"_patience", "_presence_penalty", b"_presence_penalty", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "alternatives", b"alternatives", "beam_size", b"beam_size", "frequency_penalty", b"frequency_penalty", "length_penalty", b"length_penalty", "max_length", b"max_length", "max_length_ratio", b"max_length_ratio", "min_length", b"min_length", "min_length_ratio", b"min_length_ratio", "min_p", b"min_p", "no_repeat_ngram_size", b"no_repeat_ngram_size", "num_hypotheses", b"num_hypotheses", "patience", b"patience", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "typical_p", b"typical_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_length", b"_max_length", "max_length", b"max_length"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alternatives", b"_alternatives", "_beam_size", b"_beam_size", "_frequency_penalty", b"_frequency_penalty", "_length_penalty", b"_length_penalty", "_max_length", b"_max_length", "_max_length_ratio", b"_max_length_ratio", "_min_length", b"_min_length", "_min_length_ratio", b"_min_length_ratio", "_min_p", b"_min_p", "_no_repeat_ngram_size", b"_no_repeat_ngram_size", "_num_hypotheses", b"_num_hypotheses", "_patience", b"_patience", "_presence_penalty", b"_presence_penalty", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "allowed_words", b"allowed_words", "alternatives", b"alternatives", "banned_words", b"banned_words", "beam_size", b"beam_size", "early_stopping", b"early_stopping", "frequency_penalty", b"frequency_penalty", "length_normalisation", b"length_normalisation", "length_penalty", b"length_penalty", "max_length", b"max_length", "max_length_ratio", b"max_length_ratio", "min_length", b"min_length", "min_length_ratio", b"min_length_ratio", "min_p", b"min_p", "no_repeat_ngram_size", b"no_repeat_ngram_size", "num_hypotheses", b"num_hypotheses", "patience", b"patience", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "target_prefix", b"target_prefix", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "typical_p", b"typical_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__alternatives: _TypeAlias = _typing.Literal["alternatives"]  # noqa: Y015
+    _WhichOneofArgType__alternatives: _TypeAlias = _typing.Literal["_alternatives", b"_alternatives"]  # noqa: Y015
+    _WhichOneofReturnType__beam_size: _TypeAlias = _typing.Literal["beam_size"]  # noqa: Y015
+    _WhichOneofArgType__beam_size: _TypeAlias = _typing.Literal["_beam_size", b"_beam_size"]  # noqa: Y015
+    _WhichOneofReturnType__frequency_penalty: _TypeAlias = _typing.Literal["frequency_penalty"]  # noqa: Y015
+    _WhichOneofArgType__frequency_penalty: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__length_penalty: _TypeAlias = _typing.Literal["length_penalty"]  # noqa: Y015
+    _WhichOneofArgType__length_penalty: _TypeAlias = _typing.Literal["_length_penalty", b"_length_penalty"]  # noqa: Y015
     _WhichOneofReturnType__max_length: _TypeAlias = _typing.Literal["max_length"]  # noqa: Y015
     _WhichOneofArgType__max_length: _TypeAlias = _typing.Literal["_max_length", b"_max_length"]  # noqa: Y015
+    _WhichOneofReturnType__max_length_ratio: _TypeAlias = _typing.Literal["max_length_ratio"]  # noqa: Y015
+    _WhichOneofArgType__max_length_ratio: _TypeAlias = _typing.Literal["_max_length_ratio", b"_max_length_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__min_length: _TypeAlias = _typing.Literal["min_length"]  # noqa: Y015
+    _WhichOneofArgType__min_length: _TypeAlias = _typing.Literal["_min_length", b"_min_length"]  # noqa: Y015
+    _WhichOneofReturnType__min_length_ratio: _TypeAlias = _typing.Literal["min_length_ratio"]  # noqa: Y015
+    _WhichOneofArgType__min_length_ratio: _TypeAlias = _typing.Literal["_min_length_ratio", b"_min_length_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__min_p: _TypeAlias = _typing.Literal["min_p"]  # noqa: Y015
+    _WhichOneofArgType__min_p: _TypeAlias = _typing.Literal["_min_p", b"_min_p"]  # noqa: Y015
+    _WhichOneofReturnType__no_repeat_ngram_size: _TypeAlias = _typing.Literal["no_repeat_ngram_size"]  # noqa: Y015
+    _WhichOneofArgType__no_repeat_ngram_size: _TypeAlias = _typing.Literal["_no_repeat_ngram_size", b"_no_repeat_ngram_size"]  # noqa: Y015
+    _WhichOneofReturnType__num_hypotheses: _TypeAlias = _typing.Literal["num_hypotheses"]  # noqa: Y015
+    _WhichOneofArgType__num_hypotheses: _TypeAlias = _typing.Literal["_num_hypotheses", b"_num_hypotheses"]  # noqa: Y015
+    _WhichOneofReturnType__patience: _TypeAlias = _typing.Literal["patience"]  # noqa: Y015
+    _WhichOneofArgType__patience: _TypeAlias = _typing.Literal["_patience", b"_patience"]  # noqa: Y015
+    _WhichOneofReturnType__presence_penalty: _TypeAlias = _typing.Literal["presence_penalty"]  # noqa: Y015
+    _WhichOneofArgType__presence_penalty: _TypeAlias = _typing.Literal["_presence_penalty", b"_presence_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__repetition_penalty: _TypeAlias = _typing.Literal["repetition_penalty"]  # noqa: Y015
+    _WhichOneofArgType__repetition_penalty: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
+    _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
+    _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
+    _WhichOneofReturnType__top_p: _TypeAlias = _typing.Literal["top_p"]  # noqa: Y015
+    _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
+    _WhichOneofReturnType__typical_p: _TypeAlias = _typing.Literal["typical_p"]  # noqa: Y015
+    _WhichOneofArgType__typical_p: _TypeAlias = _typing.Literal["_typical_p", b"_typical_p"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__alternatives) -> _WhichOneofReturnType__alternatives | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__beam_size) -> _WhichOneofReturnType__beam_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__frequency_penalty) -> _WhichOneofReturnType__frequency_penalty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__length_penalty) -> _WhichOneofReturnType__length_penalty | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_length) -> _WhichOneofReturnType__max_length | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_length_ratio) -> _WhichOneofReturnType__max_length_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_length) -> _WhichOneofReturnType__min_length | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_length_ratio) -> _WhichOneofReturnType__min_length_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_p) -> _WhichOneofReturnType__min_p | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__no_repeat_ngram_size) -> _WhichOneofReturnType__no_repeat_ngram_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__num_hypotheses) -> _WhichOneofReturnType__num_hypotheses | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__patience) -> _WhichOneofReturnType__patience | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__presence_penalty) -> _WhichOneofReturnType__presence_penalty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__repetition_penalty) -> _WhichOneofReturnType__repetition_penalty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_k) -> _WhichOneofReturnType__top_k | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_p) -> _WhichOneofReturnType__top_p | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__typical_p) -> _WhichOneofReturnType__typical_p | None: ...
 
 Global___DecodingOptions: _TypeAlias = DecodingOptions  # noqa: Y015
 
@@ -141,10 +353,13 @@ class Hypothesis(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     TOKEN_LOG_PROBS_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
+    RANK_SCORE_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     score: _builtins.float
-    """Sum of token_log_probs, natural logarithm."""
+    """Sum of token_log_probs, natural logarithm, before any length penalty."""
     finish_reason: Global___FinishReason.ValueType
+    rank_score: _builtins.float
+    """What hypotheses are ranked by: score after the length penalty."""
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The pieces of the vocabulary that make up the text, end-of-sentence left out."""
@@ -161,10 +376,11 @@ class Hypothesis(_message.Message):
         score: _builtins.float = ...,
         token_log_probs: _abc.Iterable[_builtins.float] | None = ...,
         finish_reason: Global___FinishReason.ValueType = ...,
+        rank_score: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "score", b"score", "text", b"text", "token_log_probs", b"token_log_probs", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "rank_score", b"rank_score", "score", b"score", "text", b"text", "token_log_probs", b"token_log_probs", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,6 +8,7 @@
 from dragoman.async_client import AsyncClient
 from dragoman.client import Client
 from dragoman.connection import TLS
+from dragoman.decoding import Decoding
 from dragoman.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -30,6 +31,7 @@ __all__ = [
     "Cancelled",
     "Client",
     "DeadlineExceeded",
+    "Decoding",
     "DragomanError",
     "FinishReason",
     "Hypothesis",

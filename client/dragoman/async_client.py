@@ -7,12 +7,13 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import grpc
 
 from dragoman import wire
 from dragoman.connection import DEFAULT_ADDRESS, TLS, connection
+from dragoman.decoding import Decoding
 from dragoman.errors import Cancelled, Failure
 from dragoman.retry import Attempts, Retry
 from dragoman.values import Model, ModelDetails, Translation
@@ -54,15 +55,15 @@ class AsyncClient:
         target: str,
         source: str | None = None,
         model: str | None = None,
-        max_length: int | None = None,
         timeout: float | None = None,
+        **decoding: Unpack[Decoding],
     ) -> Translation:
         """Translate one text into ``target`` (a language that the model lists, such as "de").
 
-        ``source`` is the text's language, if known; ``model`` None stands for the server's default; ``max_length``
-        is the most tokens to produce.
+        ``source`` is the text's language, if known; ``model`` None stands for the server's default; ``decoding``
+        is every keyword of ``Decoding``, such as ``beam_size=4``.
         """
-        request = wire.translate_request(text, target=target, source=source, model=model, max_length=max_length)
+        request = wire.translate_request(text, target=target, source=source, model=model, decoding=decoding)
         method = InferenceServiceStub(self._open()).Translate
         return await self._call(method, request, timeout, wire.translation)
 
@@ -73,9 +74,9 @@ class AsyncClient:
         target: str,
         source: str | None = None,
         model: str | None = None,
-        max_length: int | None = None,
         timeout: float | None = None,
         concurrency: int = 32,
+        **decoding: Unpack[Decoding],
     ) -> AsyncGenerator[Translation, None]:
         """Translate each text; answers come in input order, with at most ``concurrency`` calls under way.
 
@@ -83,13 +84,14 @@ class AsyncClient:
         iteration; closing the iterator cancels what is under way.
         """
         self._check_open()
+        size = wire.window_size(concurrency)
+        # Refuses at once what no text could make right.
+        wire.translate_request("", target=target, source=source, model=model, decoding=decoding)
 
         async def one(text: str) -> Translation:
-            return await self.translate(
-                text, target=target, source=source, model=model, max_length=max_length, timeout=timeout
-            )
+            return await self.translate(text, target=target, source=source, model=model, timeout=timeout, **decoding)
 
-        return ordered_async(one, texts, wire.window_size(concurrency))
+        return ordered_async(one, texts, size)
 
     async def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
         """The models being served."""

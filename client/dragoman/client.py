@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import grpc
 
 from dragoman import wire
 from dragoman.connection import DEFAULT_ADDRESS, TLS, connection
+from dragoman.decoding import Decoding
 from dragoman.errors import Cancelled, Failure
 from dragoman.retry import Attempts, Retry
 from dragoman.values import Model, ModelDetails, Translation
@@ -65,15 +66,15 @@ class Client:
         target: str,
         source: str | None = None,
         model: str | None = None,
-        max_length: int | None = None,
         timeout: float | None = None,
+        **decoding: Unpack[Decoding],
     ) -> Translation:
         """Translate one text into ``target`` (a language that the model lists, such as "de").
 
-        ``source`` is the text's language, if known; ``model`` None stands for the server's default; ``max_length``
-        is the most tokens to produce.
+        ``source`` is the text's language, if known; ``model`` None stands for the server's default; ``decoding``
+        is every keyword of ``Decoding``, such as ``beam_size=4``.
         """
-        request = wire.translate_request(text, target=target, source=source, model=model, max_length=max_length)
+        request = wire.translate_request(text, target=target, source=source, model=model, decoding=decoding)
         return self._call(self._inference.Translate, request, timeout, wire.translation, self._calls)
 
     def translate_many(
@@ -83,9 +84,9 @@ class Client:
         target: str,
         source: str | None = None,
         model: str | None = None,
-        max_length: int | None = None,
         timeout: float | None = None,
         concurrency: int = 32,
+        **decoding: Unpack[Decoding],
     ) -> Generator[Translation, None, None]:
         """Translate each text; answers come in input order, with at most ``concurrency`` calls under way.
 
@@ -94,10 +95,12 @@ class Client:
         """
         self._check_open()
         size = wire.window_size(concurrency)
+        # Refuses at once what no text could make right.
+        wire.translate_request("", target=target, source=source, model=model, decoding=decoding)
         calls = _Calls()
 
         def one(text: str) -> Translation:
-            request = wire.translate_request(text, target=target, source=source, model=model, max_length=max_length)
+            request = wire.translate_request(text, target=target, source=source, model=model, decoding=decoding)
             return self._call(self._inference.Translate, request, timeout, wire.translation, calls)
 
         return ordered(one, texts, size, calls.cancel)

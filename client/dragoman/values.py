@@ -15,6 +15,8 @@ class FinishReason(StrEnum):
     """The model ended the sentence."""
     LENGTH = "length"
     """``max_length`` was reached."""
+    STOP_SEQUENCE = "stop-sequence"
+    """A string of ``stop`` was produced; the text ends before it."""
     UNSPECIFIED = "unspecified"
     """The server gave a reason that this client does not know."""
 
@@ -52,6 +54,8 @@ class Hypothesis:
     token_log_probs: tuple[float, ...]
     """One per token, and one more for end-of-sentence when the finish reason is STOP."""
     finish_reason: FinishReason
+    rank_score: float
+    """What hypotheses are ranked by: ``score`` after the length penalty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,12 @@ Only what a field's type needs is checked here (all faults at once); ranges are 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
 
+from google.protobuf.descriptor import FieldDescriptor
+
+from dragoman.decoding import Decoding
 from dragoman.errors import InternalError, InvalidArgument, Violation
 from dragoman.values import FinishReason, Hypothesis, Model, ModelDetails, Receipt, Translation, Usage
 from dragoman_protos.v1 import bundle_pb2, inference_pb2, models_pb2
@@ -16,24 +19,36 @@ from dragoman_protos.v1 import bundle_pb2, inference_pb2, models_pb2
 Metadata = Iterable[tuple[str, str | bytes]]
 Number = TypeVar("Number", int, float)
 
-_UINT32_MAX = 2**32 - 1
 _SHOWN = 60
 _FINISH_REASONS = {
     inference_pb2.FINISH_REASON_STOP: FinishReason.STOP,
     inference_pb2.FINISH_REASON_LENGTH: FinishReason.LENGTH,
+    inference_pb2.FINISH_REASON_STOP_SEQUENCE: FinishReason.STOP_SEQUENCE,
 }
+_NORMALISATIONS = {
+    "plain": inference_pb2.LENGTH_NORMALISATION_PLAIN,
+    "wu": inference_pb2.LENGTH_NORMALISATION_WU,
+}
+_OPTIONS = inference_pb2.DecodingOptions.DESCRIPTOR.fields_by_name
 
 
 def translate_request(
-    text: str, *, target: str, source: str | None, model: str | None, max_length: int | None
+    text: str, *, target: str, source: str | None, model: str | None, decoding: Decoding
 ) -> inference_pb2.TranslateRequest:
-    """The message for one text; raises InvalidArgument for values that do not fit the fields' types."""
+    """The message for one text.
+
+    Raises TypeError for a keyword that is no option of decoding, and InvalidArgument for values that do not fit the
+    fields' types.
+    """
+    if unknown := sorted(decoding.keys() - Decoding.__annotations__.keys()):
+        raise TypeError(f"no such option of decoding: {', '.join(unknown)}")
+    options = {name: value for name, value in decoding.items() if value is not None}
     faults = [
         *_string_faults("text", text),
         *_string_faults("target_language", target),
         *_string_faults("source_language", source or ""),
         *_string_faults("model", model or ""),
-        *_uint32_faults("options.max_length", max_length),
+        *(fault for name, value in options.items() for fault in _option_faults(name, value)),
     ]
     if faults:
         raise InvalidArgument(faults)
@@ -42,7 +57,7 @@ def translate_request(
         target_language=target,
         source_language=source or "",
         model=model or "",
-        options=None if max_length is None else inference_pb2.DecodingOptions(max_length=max_length),
+        options=_options(options) if options else None,
     )
 
 
@@ -127,7 +142,14 @@ def _hypothesis(message: inference_pb2.Hypothesis) -> Hypothesis:
         score=message.score,
         token_log_probs=tuple(message.token_log_probs),
         finish_reason=_FINISH_REASONS.get(message.finish_reason, FinishReason.UNSPECIFIED),
+        rank_score=message.rank_score,
     )
+
+
+def _options(values: dict[str, Any]) -> inference_pb2.DecodingOptions:
+    if "length_normalisation" in values:
+        values = {**values, "length_normalisation": _NORMALISATIONS[values["length_normalisation"]]}
+    return inference_pb2.DecodingOptions(**values)
 
 
 def _word(name_of: Callable[[Any], str], value: int, prefix: str) -> str:
@@ -155,10 +177,36 @@ def _string_faults(field: str, value: object) -> list[Violation]:
     return []
 
 
-def _uint32_faults(field: str, value: object) -> list[Violation]:
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _UINT32_MAX):
-        return []
-    return [Violation(field, _shown(value), "a whole number from 0 to 2^32 - 1")]
+def _option_faults(name: str, value: object) -> list[Violation]:
+    field, path = _OPTIONS[name], f"options.{name}"
+    if field.default_value == []:
+        if isinstance(value, str | bytes) or not isinstance(value, Collection):
+            return [Violation(path, _shown(value), "a list of strings")]
+        return [fault for i, item in enumerate(value) for fault in _string_faults(f"{path}[{i}]", item)]
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return _string_faults(path, value)
+    fits, limit = _SCALARS[field.type]
+    return [] if fits(value) else [Violation(path, _shown(value), limit)]
+
+
+def _is_whole(value: object, bits: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << bits
+
+
+def _is_number(value: object) -> bool:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an int beyond every float
+        return False
+
+
+_SCALARS: dict[int, tuple[Callable[[object], bool], str]] = {
+    FieldDescriptor.TYPE_UINT32: (lambda value: _is_whole(value, 32), "a whole number from 0 to 2^32 - 1"),
+    FieldDescriptor.TYPE_UINT64: (lambda value: _is_whole(value, 64), "a whole number from 0 to 2^64 - 1"),
+    FieldDescriptor.TYPE_FLOAT: (_is_number, "a finite number"),
+    FieldDescriptor.TYPE_BOOL: (lambda value: isinstance(value, bool), "True or False"),
+    FieldDescriptor.TYPE_ENUM: (lambda value: isinstance(value, str) and value in _NORMALISATIONS, "'plain' or 'wu'"),
+}
 
 
 def _shown(value: object) -> str:

@@ -7,13 +7,15 @@ import io
 import json
 import sys
 from dataclasses import asdict
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, Unpack
 
 import typer
 
 from dragoman.cli.common import DEFAULT_SERVER, DEFAULT_TIMEOUT, Json, Server, Timeout, connect, error_lines
+from dragoman.cli.decoding import decoding_options, several
 from dragoman.cli.lines import answers, count_lines, read_lines
 from dragoman.cli.progress import progress_bar
+from dragoman.decoding import Decoding
 from dragoman.errors import DragomanError, InvalidArgument, NotFound, PermissionDenied, Unauthenticated, Unavailable
 from dragoman.values import Translation
 
@@ -21,6 +23,7 @@ WINDOW = 32
 """Lines under way at once."""
 
 
+@decoding_options
 def translate(
     texts: Annotated[
         list[str] | None,
@@ -30,18 +33,22 @@ def translate(
     target: Annotated[str, typer.Option("--target", metavar="LANGUAGE", help="Translate into this, such as de.")],
     source: Annotated[str | None, typer.Option("--source", metavar="LANGUAGE", help="The texts' own.")] = None,
     model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="None: the server's default.")] = None,
-    max_length: Annotated[int | None, typer.Option("--max-length", metavar="N", help="Most tokens to produce.")] = None,
     as_json: Json = False,
     server: Server = DEFAULT_SERVER,
     timeout: Timeout = DEFAULT_TIMEOUT,
+    **decoding: Unpack[Decoding],
 ) -> None:
     """Translate texts, or stdin line by line.
 
     One line in, one line out; empty lines stay empty. A line that fails is told on stderr with its number, leaves an
     empty line in its place (with --json, null stands for both), and makes the exit code 1.
+
+    Where several hypotheses are asked for, each has a line of its own: the number of its text, its rank score and
+    itself, between tabs; empty and failed lines have none. With --json they are in the one line.
     """
     stdin = None if texts else standard_input()
     label = "text" if stdin is None else "line"
+    each_its_line = several(decoding) and not as_json
     failed = False
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(connect(server, timeout))
@@ -52,7 +59,7 @@ def translate(
             if not line.strip():
                 return None
             try:
-                return client.translate(line, target=target, source=source, model=model, max_length=max_length)
+                return client.translate(line, target=target, source=source, model=model, **decoding)
             except DragomanError as error:
                 return error
 
@@ -66,7 +73,7 @@ def translate(
                 report(result, "" if total == 1 and stdin is None else f"{label} {number}: ")
                 if concerns_all(result):
                     break
-            sys.stdout.write(rendered(result, as_json) + "\n")
+            sys.stdout.write(numbered(result, number) if each_its_line else rendered(result, as_json) + "\n")
             sys.stdout.flush()
             advance()
     if failed:
@@ -79,7 +86,18 @@ def rendered(result: Translation | DragomanError | None, as_json: bool) -> str:
         return "null" if as_json else ""
     if as_json:
         return json.dumps({"text": result.text, **asdict(result)}, ensure_ascii=False)
-    return " ".join(result.text.splitlines())
+    return one_line(result.text)
+
+
+def numbered(result: Translation | DragomanError | None, number: int) -> str:
+    """A line for each hypothesis of the text with this number: number, rank score and text, between tabs."""
+    hypotheses = result.hypotheses if isinstance(result, Translation) else ()
+    return "".join(f"{number}\t{h.rank_score:.4f}\t{one_line(h.text)}\n" for h in hypotheses)
+
+
+def one_line(text: str) -> str:
+    """The text with its lines joined by spaces."""
+    return " ".join(text.splitlines())
 
 
 def report(error: DragomanError, where: str) -> None:

@@ -28,6 +28,7 @@ def reversal(text: str) -> inference_pb2.TranslateResponse:
         score=-0.5,
         token_log_probs=[-0.25, -0.25],
         finish_reason=inference_pb2.FINISH_REASON_STOP,
+        rank_score=-0.125,
     )
     usage = inference_pb2.Usage(source_tokens=len(text) + 2, target_tokens=len(text) + 1)
     return inference_pb2.TranslateResponse(hypotheses=[best], usage=usage, model="deu-eng", model_version="1")

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 def test_translate(fake: FakeServer, invoke: Invoke) -> None:
     t = invoke(fake.address, "translate", "abc", target="de", source="en", model="deu-eng", max_length=9)
     assert t == dragoman.Translation(
-        hypotheses=(dragoman.Hypothesis("cba", ("c", "b", "a"), -0.5, (-0.25, -0.25), dragoman.FinishReason.STOP),),
+        hypotheses=(
+            dragoman.Hypothesis("cba", ("c", "b", "a"), -0.5, (-0.25, -0.25), dragoman.FinishReason.STOP, -0.125),
+        ),
         usage=dragoman.Usage(5, 4),
         receipt=dragoman.Receipt(queue_ms=1.5, steps=7, lane=0),
         model="deu-eng",

@@ -12,8 +12,9 @@ from dragoman_protos.v1 import bundle_pb2, inference_pb2, models_pb2
 
 
 def request(**changes: Any) -> inference_pb2.TranslateRequest:
-    arguments = {"text": "hello", "target": "de", "source": None, "model": None, "max_length": None, **changes}
-    return wire.translate_request(arguments.pop("text"), **arguments)
+    named = {name: changes.pop(name, None) for name in ("source", "model")}
+    text, target = changes.pop("text", "hello"), changes.pop("target", "de")
+    return wire.translate_request(text, target=target, decoding=changes, **named)  # type: ignore[arg-type]
 
 
 def test_what_is_not_asked_for_is_not_sent() -> None:
@@ -21,7 +22,7 @@ def test_what_is_not_asked_for_is_not_sent() -> None:
     assert not request().HasField("options")
 
 
-def test_every_option_reaches_its_field() -> None:
+def test_every_argument_reaches_its_field() -> None:
     assert request(source="en", model="deu-eng", max_length=7) == inference_pb2.TranslateRequest(
         text="hello",
         target_language="de",
@@ -80,6 +81,7 @@ def test_a_translation_is_its_best_hypothesis() -> None:
                 score=-1.5,
                 token_log_probs=[-0.5, -0.5, -0.5],
                 finish_reason=inference_pb2.FINISH_REASON_STOP,
+                rank_score=-0.5,
             ),
             inference_pb2.Hypothesis(
                 text="Hall", tokens=["Hall"], score=-2.0, finish_reason=inference_pb2.FINISH_REASON_LENGTH
@@ -92,6 +94,7 @@ def test_a_translation_is_its_best_hypothesis() -> None:
     t = wire.translation(response, [("dragoman-queue-ms", "0.25"), ("dragoman-precision", "int8"), ("x-bin", b"\0")])
     assert (t.text, t.tokens, t.score, t.finish_reason) == ("Hallo", ("Hal", "lo"), -1.5, FinishReason.STOP)
     assert str(t) == "Hallo"
+    assert t.hypotheses[0].rank_score == -0.5
     assert t.hypotheses[1].finish_reason is FinishReason.LENGTH
     assert (t.usage.source_tokens, t.usage.target_tokens, t.model, t.model_version) == (4, 5, "deu-eng", "1")
     assert t.receipt == Receipt(queue_ms=0.25, precision="int8")

@@ -8,14 +8,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tokenizers import Tokenizer
+
 from dragoman_protos.v1.bundle_pb2 import Bundle
+from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.engine import Engine
 from dragoman_server.errors import ServerError
 from dragoman_server.machine import usable_cores
 from dragoman_server.request import Outcome, Request
 from dragoman_server.runtime import OnnxRuntime
 from dragoman_server.tokenization import TextCodec
-from tokenizers import Tokenizer
 
 Advance = Callable[[int], None]
 """Called with a number of sentences that are done."""
@@ -76,9 +78,10 @@ class ServedGraphs:
 
             return reply
 
+        options = DecodingOptions(max_length=max_length)
         # Like lengths side by side: what joins a lane together is then encoded together.
         for index in sorted(range(len(sources)), key=lambda i: -len(sources[i])):
-            self._engine.submit(Request(sources[index], max_length, replying(index)))
+            self._engine.submit(Request(sources[index], options, replying(index)))
         for _ in sources:
             if not answered.acquire(timeout=_SECONDS_WITHOUT_ANSWER):
                 raise ServingError(f"no sentence was finished in {_SECONDS_WITHOUT_ANSWER:.0f} s")
@@ -90,7 +93,7 @@ def _ids(outcome: Outcome | None) -> list[int]:
     assert outcome is not None
     if isinstance(outcome, ServerError):
         raise ServingError(str(outcome)) from outcome
-    return outcome.token_ids
+    return outcome.best.token_ids
 
 
 class SourceReader:

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import structlog
-
-from dragoman_server.decoding.greedy import NonFiniteScoreError, advance
-from dragoman_server.errors import (
-    Cancelled,
-    DeadlineExceeded,
-    Internal,
-    Overloaded,
-    Unavailable,
-)
-from dragoman_server.request import Completion, Outcome, Request
-from dragoman_server.rows import RowTable
-from dragoman_server.runtime import Runtime, StepOutput
+from dragoman_server.errors import Overloaded, Unavailable
+from dragoman_server.lane import Lane, end
+from dragoman_server.request import Request
+from dragoman_server.runtime import Runtime
 from dragoman_server.scheduler import Plan, Scheduler
 
-_log = structlog.get_logger(__name__)
-
-_SMOOTHING = 0.1
 _RETRY_SECONDS = (0.02, 30.0)
 
 
@@ -68,10 +55,14 @@ class Engine:
         lock = threading.Lock()
         self._work = threading.Condition(lock)
         self._drained = threading.Condition(lock)
-        self._lanes = [_Lane(number, runtime, bos, eos, self) for number, runtime in enumerate(runtimes)]
+        self._lanes = [
+            Lane(number, runtime, bos=bos, eos=eos, next_plan=self._next_plan)
+            for number, runtime in enumerate(runtimes)
+        ]
         self._threads: list[threading.Thread] = []
         self._source_capacity = min(runtime.source_capacity for runtime in runtimes)
         self._target_capacity = min(runtime.target_capacity for runtime in runtimes)
+        self._rows = min(runtime.max_rows for runtime in runtimes)
         self._accepting = False
         self._ending = False
 
@@ -95,8 +86,10 @@ class Engine:
         """
         if not 1 <= len(request.source_ids) <= self._source_capacity:
             raise ValueError(f"source has {len(request.source_ids)} tokens: 1 to {self._source_capacity}")
-        if not 1 <= request.max_length <= self._target_capacity:
-            raise ValueError(f"max_length = {request.max_length}: 1 to {self._target_capacity}")
+        if not 1 <= request.options.max_length <= self._target_capacity:
+            raise ValueError(f"max_length = {request.options.max_length}: 1 to {self._target_capacity}")
+        if request.width > self._rows:  # every lane must be able to take it, or it might wait for ever
+            raise ValueError(f"{request.width} hypotheses at one time: 1 to {self._rows}")
         now = time.monotonic()
         with self._work:
             if not self._accepting:
@@ -137,7 +130,7 @@ class Engine:
                 step_seconds=tuple(lane.step_seconds for lane in self._lanes),
             )
 
-    def next_plan(self, lane: _Lane) -> Plan | None:
+    def _next_plan(self, lane: Lane) -> Plan | None:
         """The lane's next plan, waiting for work where it has none; None when the engine ends."""
         with self._work:
             while not self._ending:
@@ -158,128 +151,7 @@ class Engine:
         """Seconds until a request that queues now would join, by the measured steps. 0 where none waits."""
         rows = sum(lane.rows.capacity for lane in self._lanes)
         request_seconds = sum(lane.steps_per_request * lane.step_seconds for lane in self._lanes) / len(self._lanes)
-        return self._scheduler.waiting * request_seconds / rows
-
-
-class _Lane:
-    """One runtime, its rows and its thread. ``running[i]`` is the request of row i."""
-
-    def __init__(self, number: int, runtime: Runtime, bos: int, eos: int, engine: Engine) -> None:
-        self.number = number
-        self.runtime = runtime
-        self.rows = RowTable(runtime.max_rows)
-        self.running: list[Request] = []
-        self.step_seconds = 0.0
-        self.steps_per_request = 0.0
-        self.busy = False
-        """Between two plans; guarded by the engine's lock."""
-        self._bos = bos
-        self._eos = eos
-        self._engine = engine
-
-    def run(self) -> None:
-        """The life of the lane."""
-        while (plan := self._engine.next_plan(self)) is not None:
-            involved = [*self.running, *plan.joiners, *plan.dropped]
-            try:
-                self._leave(plan)
-                self._join(plan.joiners)
-                if self.running:
-                    self._advance(self._step())
-            except Exception as error:
-                self._clear()
-                self._fail(involved, error)
-        abandoned = self._clear()
-        end(abandoned, Unavailable("the server is shutting down"))
-
-    def _leave(self, plan: Plan) -> None:
-        self._release(plan.leavers)
-        for request in (*plan.leavers, *plan.dropped):
-            end([request], Cancelled("cancelled") if request.cancelled else DeadlineExceeded("the deadline passed"))
-
-    def _join(self, joiners: list[Request]) -> None:
-        if not joiners:
-            return
-        began = time.monotonic()
-        for request in joiners:
-            request.lane, request.row, request.joined = self.number, self.rows.allocate(), began
-            self.running.append(request)
-        try:
-            self.runtime.encode([request.row for request in joiners], [request.source_ids for request in joiners])
-        except Exception as error:
-            # The rows that run already were not touched.
-            self._release(joiners)
-            self._fail(joiners, error)
-            return
-        encode_ms = (time.monotonic() - began) * 1e3
-        for request in joiners:
-            request.encode_ms = encode_ms
-
-    def _step(self) -> StepOutput:
-        began = time.perf_counter()
-        output = self.runtime.step([r.token_ids[-1] if r.token_ids else self._bos for r in self.running])
-        self.step_seconds = _smooth(self.step_seconds, time.perf_counter() - began)
-        return output
-
-    def _advance(self, output: StepOutput) -> None:
-        rows = len(self.running)
-        ids, log_probs = output.top_ids[:, 0].tolist(), output.top_log_probs[:, 0].tolist()
-        finished: list[tuple[Request, Completion]] = []
-        failed: list[tuple[Request, NonFiniteScoreError]] = []
-        for request, token_id, log_prob in zip(self.running, ids, log_probs, strict=True):
-            request.steps += 1
-            request.row_steps += rows
-            try:
-                reason = advance(request, token_id, log_prob, self._eos)
-            except NonFiniteScoreError as fault:
-                failed.append((request, fault))
-                continue
-            if reason is not None:
-                completion = Completion(request.token_ids, request.log_probs, reason, request.receipt())
-                finished.append((request, completion))
-        if finished or failed:
-            # Rows first: whoever hears of the end finds them free.
-            self._release([request for request, _ in (*finished, *failed)])
-        for request, completion in finished:
-            self.steps_per_request = _smooth(self.steps_per_request, request.steps)
-            end([request], completion)
-        for request, error in failed:
-            self._fail([request], error)
-
-    def _release(self, requests: Iterable[Request]) -> None:
-        """Free rows from the last to the first, so that no row is moved that is itself to be freed."""
-        for request in sorted(requests, key=lambda request: request.row, reverse=True):
-            move = self.rows.free(request.row)
-            last = self.running.pop()
-            if move is not None:
-                self.runtime.move(*move)
-                last.row = move.target
-                self.running[move.target] = last
-
-    def _clear(self) -> list[Request]:
-        requests, self.running = self.running, []
-        self.rows.clear()
-        return requests
-
-    def _fail(self, requests: Iterable[Request], error: Exception) -> None:
-        incident = uuid.uuid4().hex
-        failed = list(requests)
-        _log.error("decoding failed", incident=incident, lane=self.number, requests=len(failed), exc_info=error)
-        end(failed, Internal(incident))
-
-
-def end(requests: Iterable[Request], outcome: Outcome) -> None:
-    """Deliver the outcome; a reply channel that raises hurts nobody else."""
-    for request in requests:
-        try:
-            request.finish(outcome)
-        except Exception as error:
-            kind = type(outcome).__name__
-            _log.error("a reply could not be delivered", request=request.number, outcome=kind, exc_info=error)
-
-
-def _smooth(average: float, value: float) -> float:
-    return value if average == 0.0 else average + _SMOOTHING * (value - average)
+        return self._scheduler.waiting_rows * request_seconds / rows
 
 
 def _clamp(seconds: float) -> float:

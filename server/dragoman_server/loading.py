@@ -145,7 +145,6 @@ def _host(entry: ModelVersion, bundle: LoadedBundle, settings: Settings) -> Mode
         tags={language.code: language.tag_id for language in manifest.languages},
         eos=manifest.special_ids.eos,
     )
-    options = bundle.default_options
     return ModelHost(
         bundle=manifest,
         version=str(entry.version),
@@ -155,7 +154,7 @@ def _host(entry: ModelVersion, bundle: LoadedBundle, settings: Settings) -> Mode
         provider=runtimes[0].provider,
         lanes=settings.lanes,
         max_rows=settings.max_rows,
-        default_max_length=options.max_length if options.HasField("max_length") else manifest.limits.target_tokens,
+        default_options=bundle.default_options,
         longest_text=(manifest.limits.source_tokens - _TOKENS_AROUND) * codec.longest_token,
     )
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from dragoman_protos.v1 import bundle_pb2, models_pb2
+from dragoman_protos.v1 import bundle_pb2, inference_pb2, models_pb2
+from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.errors import ServerError
 from dragoman_server.request import Outcome, Request
 
@@ -22,6 +23,9 @@ class Codec(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """Ids of the text alone, without language tag and end-of-sentence."""
+
+    def spellings(self, phrase: str) -> list[list[int]]:
+        """Ids of the phrase at the start of a word and inside one; each way once."""
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text that the ids stand for."""
@@ -66,8 +70,8 @@ class ModelHost:
     provider: str
     lanes: int
     max_rows: int
-    default_max_length: int
-    """Target tokens, for a request that does not say."""
+    default_options: inference_pb2.DecodingOptions
+    """The bundle's, checked: they hold where a request does not say otherwise."""
     longest_text: int
     """Characters: a longer text is refused before it is tokenised, since its tokens could not fit."""
 
@@ -75,6 +79,12 @@ class ModelHost:
     def name(self) -> str:
         """The model's name."""
         return self.bundle.name
+
+    @property
+    def default_max_length(self) -> int:
+        """Target tokens, for a request that does not say."""
+        given = self.default_options.HasField("max_length")
+        return self.default_options.max_length if given else self.bundle.limits.target_tokens
 
     def language(self, code: str) -> bundle_pb2.Language | None:
         """The model's language of that BCP 47 tag, upper or lower case; None when it has none."""
@@ -122,7 +132,8 @@ class ModelHost:
 
         started = time.monotonic()
         ids = self.source_ids(self.codec.encode(text), target)
-        request = Request(ids, self.default_max_length, reply, deadline=started + _FIRST_TRANSLATION_SECONDS)
+        options = DecodingOptions(max_length=self.default_max_length)
+        request = Request(ids, options, reply, deadline=started + _FIRST_TRANSLATION_SECONDS)
         self.engine.submit(request)
         if not answered.wait(_FIRST_TRANSLATION_SECONDS):
             request.cancel()
@@ -130,5 +141,5 @@ class ModelHost:
         outcome = outcomes[0]
         if isinstance(outcome, ServerError):
             raise outcome
-        translated = self.codec.decode(outcome.token_ids)
+        translated = self.codec.decode(outcome.best.token_ids)
         return FirstTranslation(source.code, target.code, text, translated, seconds=time.monotonic() - started)

@@ -7,18 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 
+from dragoman_server.decoding.hypothesis import Answer, Hypothesis
+from dragoman_server.decoding.options import DecodingOptions
+from dragoman_server.decoding.search import Search
 from dragoman_server.errors import ServerError
 
 _numbers = itertools.count(1)
-
-
-class FinishReason(Enum):
-    """Why decoding ended."""
-
-    STOP = "stop"
-    LENGTH = "length"
 
 
 @dataclass(frozen=True)
@@ -35,15 +30,15 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Completion:
-    """A finished request: target ids without end-of-sentence, and their natural log-probabilities.
+    """A finished request: what it was decoded to, best first and never empty."""
 
-    ``log_probs`` has one entry more than ``token_ids`` when the reason is STOP: end-of-sentence's.
-    """
-
-    token_ids: list[int]
-    log_probs: list[float]
-    finish_reason: FinishReason
+    answers: list[Answer]
     receipt: Receipt
+
+    @property
+    def best(self) -> Answer:
+        """The first of the answers."""
+        return self.answers[0]
 
 
 Outcome = Completion | ServerError
@@ -59,8 +54,7 @@ class Request:
 
     source_ids: Sequence[int]
     """Language tag first, end-of-sentence last."""
-    max_length: int
-    """Most target tokens, end-of-sentence included."""
+    options: DecodingOptions
     reply: Callable[[Outcome], None]
     """Called exactly once, from whichever thread ends the request; must not block."""
     deadline: float | None = None
@@ -70,27 +64,36 @@ class Request:
 
     # Written by the lane that decodes the request, and by nobody else.
     lane: int = -1
-    row: int = -1
     joined: float = 0.0
     encode_ms: float = 0.0
+    steps_before: int = 0
+    """The lane's steps, and the sum of their batch sizes, when the request joined."""
+    row_steps_before: int = 0
     steps: int = 0
     row_steps: int = 0
     """Sum of the batch sizes of its steps."""
-    token_ids: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
+    hypotheses: list[Hypothesis] = field(default_factory=list)
+    """The live ones, each with a row."""
+    search: Search | None = None
+    """None for plain greedy decoding."""
 
-    _cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
+    _cancelled: bool = field(default=False, repr=False)
     _finish_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _finished: bool = field(default=False, repr=False)
 
     def cancel(self) -> None:
         """Ask that the request ends at the next step. Any thread; idempotent."""
-        self._cancelled.set()
+        self._cancelled = True
+
+    @property
+    def width(self) -> int:
+        """Cache rows that are reserved for the request while it runs."""
+        return self.options.width
 
     @property
     def cancelled(self) -> bool:
         """Whether somebody asked for the end."""
-        return self._cancelled.is_set()
+        return self._cancelled
 
     @property
     def finished(self) -> bool:

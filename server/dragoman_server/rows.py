@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
 class Move(NamedTuple):
-    """The last live row, ``source``, has to be copied into the hole ``target``."""
+    """The state of row ``source`` has to be copied into row ``target``."""
 
     source: int
     target: int
@@ -32,11 +33,23 @@ class RowTable:
         self.used += 1
         return self.used - 1
 
-    def free(self, row: int) -> Move | None:
-        """Give a live row back; the caller must carry out the move that is returned before the next step."""
-        assert 0 <= row < self.used, f"row {row} is not live"
-        self.used -= 1
-        return None if row == self.used else Move(self.used, row)
+    def rearrange(self, freed: Sequence[int], copied: Sequence[int]) -> tuple[list[int], list[Move]]:
+        """Give live rows back and take one new row for each of ``copied``, the rows whose state they start from.
+
+        Returns the new rows, and the moves of the live rows that would else stand outside the prefix. The caller must
+        copy both before the next step: at one time, in any order, since no row is read that is written.
+        """
+        gone = set(freed)
+        assert len(gone) == len(freed), f"rows {sorted(freed)}: one is freed twice"
+        assert all(0 <= row < self.used for row in (*freed, *copied)), "a row is not live"
+        assert gone.isdisjoint(copied), "a freed row cannot be copied"
+        used = self.used - len(freed) + len(copied)
+        assert used <= self.capacity, "no free row"
+        holes = [row for row in freed if row < used]
+        holes += range(self.used, used)
+        movers = [row for row in range(used, self.used) if row not in gone]
+        self.used = used
+        return holes[: len(copied)], [Move(*move) for move in zip(movers, holes[len(copied) :], strict=True)]
 
     def clear(self) -> None:
         """Give every row back."""

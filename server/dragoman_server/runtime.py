@@ -19,6 +19,7 @@ from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
 from dragoman_server.graphs import CACHE_TYPES
 
 _HUGE_PAGE = 2 << 20
+_NOTHING = -1
 
 
 class StepOutput(NamedTuple):
@@ -26,6 +27,8 @@ class StepOutput(NamedTuple):
 
     top_log_probs: npt.NDArray[np.float32]  # (rows, top_k)
     top_ids: npt.NDArray[np.int64]  # (rows, top_k)
+    logits: npt.NDArray[np.float32] | None = None  # (rows, vocabulary)
+    """Where the step was asked for them."""
 
 
 class Runtime(Protocol):
@@ -43,16 +46,20 @@ class Runtime(Protocol):
     def target_capacity(self) -> int:
         """Most steps that a row can take."""
 
+    @property
+    def top_k(self) -> int:
+        """Candidates of a row that a step gives."""
+
     def warm_up(self) -> None:
         """Do everything that is slow the first time. Leaves all rows empty."""
 
     def encode(self, rows: Sequence[int], sources: Sequence[Sequence[int]]) -> None:
         """Encode ``sources[i]`` into row ``rows[i]``, which starts over with an empty target."""
 
-    def move(self, source: int, target: int) -> None:
-        """Copy all state of row ``source`` to row ``target``."""
+    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Copy all state of row ``sources[i]`` to row ``targets[i]``; no row is both."""
 
-    def step(self, tokens: Sequence[int]) -> StepOutput:
+    def step(self, tokens: Sequence[int], *, with_logits: bool = False) -> StepOutput:
         """Feed ``tokens[i]`` to row ``i`` of the rows ``0 .. len(tokens) - 1`` and score what comes next."""
 
 
@@ -99,13 +106,18 @@ class OnnxRuntime:
         self._positions = np.zeros((max_rows, 1), np.int64)
         self._lengths = np.zeros(max_rows, np.int32)
         self._cross_lengths = np.zeros(max_rows, np.int32)
+        self._encoded = np.full(max_rows, _NOTHING, np.int64)
+        """Which encoding, counted from 0, the row's cross caches hold."""
+        self._encodings = 0
         self._total, self._cross_total = np.array(1, np.int32), np.array(1, np.int32)
         self._top_log_probs = np.zeros((max_rows, dimensions.top_k), np.float32)
         self._top_ids = np.zeros((max_rows, dimensions.top_k), np.int64)
+        # Memory is taken when it is first written, so by servers that are asked for what needs logits.
+        self._logits = np.zeros((max_rows, dimensions.vocabulary), np.float32)
         self._encoder_outputs = [*self._cross, *self._last]
         self._buckets = row_buckets(max_rows)
-        self._bindings = {rows: self._bind(rows) for rows in self._buckets}
-        self._select(1)
+        self._bindings = {(rows, False): self._bind(rows, with_logits=False) for rows in self._buckets}
+        self._select(1, with_logits=False)
 
     @property
     def max_rows(self) -> int:
@@ -121,6 +133,11 @@ class OnnxRuntime:
     def target_capacity(self) -> int:
         """Most steps that a row can take."""
         return self._limits.target_tokens
+
+    @property
+    def top_k(self) -> int:
+        """Candidates of a row that a step gives."""
+        return self._top_ids.shape[1]
 
     @property
     def provider(self) -> str:
@@ -154,23 +171,33 @@ class OnnxRuntime:
             for last, value in zip(self._last.values(), islice(outputs, len(self._cross), None), strict=True):
                 last[where] = value  # (batch, 1, d_model)
             self._lengths[where], self._positions[where], self._cross_lengths[where] = 0, 0, length - 1
+            self._encoded[where] = self._encodings + np.arange(len(where))
+            self._encodings += len(where)
 
-    def move(self, source: int, target: int) -> None:
-        """Copy the used part of the caches, and the counters."""
+    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Copy the used part of the caches, and the counters; a row that already holds the source keeps its part."""
         self._stale = True
-        length, cross_length = int(self._lengths[source]), int(self._cross_lengths[source]) + 1
+        source, target = np.array(sources), np.array(targets)
+        length = int(self._lengths[source].max())
         for cache in self._self.values():
             cache[target, :, :length] = cache[source, :, :length]
+        for counter in (self._lengths, self._positions):
+            counter[target] = counter[source]
+        other = self._encoded[source] != self._encoded[target]
+        if not other.any():
+            return
+        source, target = source[other], target[other]
+        length = int(self._cross_lengths[source].max()) + 1
         for cache in self._cross.values():
-            cache[target, :, :cross_length] = cache[source, :, :cross_length]
-        arrays: list[npt.NDArray[Any]] = [self._lengths, self._positions, self._cross_lengths, *self._last.values()]
+            cache[target, :, :length] = cache[source, :, :length]
+        arrays: list[npt.NDArray[Any]] = [self._cross_lengths, self._encoded, *self._last.values()]
         for array in arrays:
             array[target] = array[source]
 
-    def step(self, tokens: Sequence[int]) -> StepOutput:
+    def step(self, tokens: Sequence[int], *, with_logits: bool = False) -> StepOutput:
         """Run one step in place; ValueError where a row's cache is full."""
-        if self._stale or len(tokens) != self._live:
-            self._select(len(tokens))
+        if self._stale or len(tokens) != self._live or with_logits != self._with_logits:
+            self._select(len(tokens), with_logits)
         self._live_ids[:] = tokens
         total = int(self._live_lengths.max()) + 1
         if total > self.target_capacity:
@@ -181,21 +208,26 @@ class OnnxRuntime:
         self._live_positions += 1
         return self._output
 
-    def _select(self, rows: int) -> None:
+    def _select(self, rows: int, with_logits: bool) -> None:
         """Take the views for ``rows`` live rows, and make the rest of their bucket harmless."""
         if not 1 <= rows <= self._max_rows:
             raise ValueError(f"{rows} rows: 1 to {self._max_rows}")
         bucket = next(size for size in self._buckets if size >= rows)
         for counter in (self._ids, self._positions, self._lengths, self._cross_lengths):
             counter[rows:bucket] = 0
+        # A step writes the last source token's key and value of these rows to the wrong place.
+        self._encoded[rows:bucket] = _NOTHING
         self._cross_total[...] = int(self._cross_lengths[:rows].max()) + 1
         self._live_ids, self._live_positions = self._ids[:rows, 0], self._positions[:rows]
         self._live_lengths = self._lengths[:rows]
-        self._output = StepOutput(self._top_log_probs[:rows], self._top_ids[:rows])
-        self._binding = self._bindings[bucket]
-        self._live, self._stale = rows, False
+        logits = self._logits[:rows] if with_logits else None
+        self._output = StepOutput(self._top_log_probs[:rows], self._top_ids[:rows], logits)
+        if (bucket, with_logits) not in self._bindings:
+            self._bindings[bucket, with_logits] = self._bind(bucket, with_logits)
+        self._binding = self._bindings[bucket, with_logits]
+        self._live, self._with_logits, self._stale = rows, with_logits, False
 
-    def _bind(self, rows: int) -> Any:
+    def _bind(self, rows: int, with_logits: bool) -> Any:
         """Bind the first ``rows`` rows of every array; caches are bound as input and output, so written in place."""
         binding = self._decoder.io_binding()
         plain = {
@@ -215,7 +247,10 @@ class OnnxRuntime:
             value = ort.OrtValue.ortvalue_from_numpy(cache[:rows])
             binding.bind_ortvalue_input(name, value)
             binding.bind_ortvalue_output(present[name], value)
-        for name, array in (("top_log_probs", self._top_log_probs), ("top_ids", self._top_ids)):
+        outputs: dict[str, npt.NDArray[Any]] = {"top_log_probs": self._top_log_probs, "top_ids": self._top_ids}
+        if with_logits:
+            outputs["logits"] = self._logits
+        for name, array in outputs.items():
             binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array[:rows]))
         return binding
 

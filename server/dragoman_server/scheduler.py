@@ -10,6 +10,8 @@ from dragoman_server.request import Request
 
 _SWEEP_SECONDS = 0.05
 """A long queue is searched for cancelled and expired requests no more often than this."""
+_PASSED_OVER = 64
+"""How many requests that are too wide are passed over in search of one that fits."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,11 @@ class Scheduler:
         self._encode_tokens = encode_tokens
         self._waiting: deque[Request] = deque()
         self._waiting_tokens = 0
+        self._waiting_rows = 0
         # As of each lane's last plan: enough to level the lanes, and refreshed by the lane itself at every step.
         self._held = [0] * len(capacities)
+        self._keeping: tuple[int, int] | None = None
+        """A request's number, and the lane that is kept for it."""
         self._swept = 0.0
         self._gone: list[Request] = []
 
@@ -60,6 +65,11 @@ class Scheduler:
     def waiting(self) -> int:
         """Requests in the queue."""
         return len(self._waiting)
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that all waiting requests need."""
+        return self._waiting_rows
 
     @property
     def waiting_tokens(self) -> int:
@@ -77,19 +87,19 @@ class Scheduler:
                 return False
         self._waiting.append(request)
         self._waiting_tokens += len(request.source_ids)
+        self._waiting_rows += request.width
         return True
 
     def schedule(self, lane: int, running: Sequence[Request], now: float) -> Plan:
         """Plan the lane's next step; ``running`` is what it holds now, leavers included."""
         leavers = [request for request in running if request.cancelled or request.expired(now)]
-        held = len(running) - len(leavers)
+        held = sum([request.width for request in running]) - sum([request.width for request in leavers])
         self._held[lane] = held
         joiners: list[Request] = []
         if self._waiting:
             if now - self._swept >= _SWEEP_SECONDS:
                 self._sweep(now)
-            joiners = self._join(self._allowance(lane), now)
-            self._held[lane] = held + len(joiners)
+            joiners = self._join(lane, now)
         dropped, self._gone = self._gone, []
         return Plan(joiners, leavers, dropped)
 
@@ -98,7 +108,7 @@ class Scheduler:
         waited = [*self._gone, *self._waiting]
         self._gone = []
         self._waiting.clear()
-        self._waiting_tokens = 0
+        self._waiting_tokens = self._waiting_rows = 0
         return waited
 
     def _fits(self, request: Request) -> bool:
@@ -112,9 +122,9 @@ class Scheduler:
 
         Some lane with a free row may always add one, and a lane without any rows in use always may.
         """
-        waiting, capacity, level = len(self._waiting), self._capacities[lane], self._held[lane]
+        capacity, level = self._capacities[lane], self._held[lane]
         start = level
-        while level < capacity and self._rows_to_reach(level) < waiting:
+        while level < capacity and self._rows_to_reach(level) < self._waiting_rows:
             level += 1
         return level - start
 
@@ -124,24 +134,54 @@ class Scheduler:
             max(0, min(capacity, level) - held) for capacity, held in zip(self._capacities, self._held, strict=True)
         )
 
-    def _join(self, allowance: int, now: float) -> list[Request]:
+    def _join(self, lane: int, now: float) -> list[Request]:
+        """Take requests off the queue, the longest-waiting first, and their rows into account.
+
+        One that is wider than the lane's free rows is passed over; but while the longest-waiting of all does not fit
+        anywhere, one lane is kept for it and takes nobody else, so that its rows become free however many narrow
+        requests there are.
+        """
+        allowance = self._allowance(lane)
         joiners: list[Request] = []
-        tokens = 0
-        while self._waiting and len(joiners) < allowance:
+        passed: list[Request] = []
+        tokens = taken = 0
+        while self._waiting and taken < allowance and len(passed) < _PASSED_OVER:
             request = self._waiting[0]
             if request.cancelled or request.expired(now):
                 self._gone.append(self._pop())
                 continue
+            if self._held[lane] + request.width > self._capacities[lane]:
+                if not passed and self._kept_for(request) == lane:
+                    break
+                passed.append(self._pop())
+                continue
             tokens += len(request.source_ids)
-            # The first is taken whatever its length: the longest-waiting is never passed over.
+            # The first is taken whatever its length: the longest-waiting is never passed over for it.
             if joiners and tokens > self._encode_tokens:
                 break
             joiners.append(self._pop())
+            taken += request.width
+            self._held[lane] += request.width
+        for request in reversed(passed):
+            self._push_front(request)
         return joiners
+
+    def _kept_for(self, request: Request) -> int:
+        """The lane that takes nobody before this request, the longest-waiting: the one that had most rows free."""
+        if self._keeping is None or self._keeping[0] != request.number:
+            free = [capacity - held for capacity, held in zip(self._capacities, self._held, strict=True)]
+            self._keeping = request.number, free.index(max(free))
+        return self._keeping[1]
+
+    def _push_front(self, request: Request) -> None:
+        self._waiting.appendleft(request)
+        self._waiting_tokens += len(request.source_ids)
+        self._waiting_rows += request.width
 
     def _pop(self) -> Request:
         request = self._waiting.popleft()
         self._waiting_tokens -= len(request.source_ids)
+        self._waiting_rows -= request.width
         return request
 
     def _sweep(self, now: float) -> None:
@@ -151,3 +191,4 @@ class Scheduler:
             self._gone += gone
             self._waiting = deque(r for r in self._waiting if not (r.cancelled or r.expired(now)))
             self._waiting_tokens = sum(len(request.source_ids) for request in self._waiting)
+            self._waiting_rows = sum(request.width for request in self._waiting)

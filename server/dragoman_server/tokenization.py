@@ -38,6 +38,14 @@ class TextCodec:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
+    def spellings(self, phrase: str) -> list[list[int]]:
+        """Ids of the phrase at the start of a text, after a space, and as written in the middle of a text."""
+        # A line break is never part of the piece that follows it, and no space is put in after it.
+        broken, line_break = self.encode(f"\n{phrase}"), self.encode("\n")
+        inside = [broken[len(line_break) :]] if broken[: len(line_break)] == line_break else []
+        found = [ids for ids in (self.encode(phrase), self.encode(f" {phrase}"), *inside) if ids]
+        return [list(ids) for ids in dict.fromkeys(map(tuple, found))]
+
     def encode_source(self, text: str, target_language: str) -> list[int]:
         """The encoder's input: language tag, the text's ids, end-of-sentence. KeyError for an unknown language."""
         return [self._tags[target_language], *self.encode(text), self._eos]

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import grpc
 import pytest
 
-from dragoman_protos.v1 import bundle_pb2, inference_pb2_grpc, models_pb2_grpc
+from dragoman_protos.v1 import bundle_pb2, inference_pb2, inference_pb2_grpc, models_pb2_grpc
 from dragoman_server.catalogue import Catalogue
+from dragoman_server.decoding.hypothesis import Answer, FinishReason
 from dragoman_server.model_host import ModelHost
-from dragoman_server.request import Completion, FinishReason, Outcome, Receipt, Request
+from dragoman_server.request import Completion, Outcome, Receipt, Request
 from dragoman_server.server import DragomanServer
 from dragoman_server.settings import Settings
 
@@ -28,6 +29,9 @@ class LetterCodec:
 
     def encode(self, text: str) -> list[int]:
         return [ord(letter) for letter in text]
+
+    def spellings(self, phrase: str) -> list[list[int]]:
+        return [self.encode(phrase)]
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(map(chr, ids))
@@ -67,7 +71,8 @@ def answer(outcome: Callable[[Request], Outcome]) -> Callable[[Request], None]:
 def echo(request: Request) -> Completion:
     """The source itself, in upper case."""
     ids = [ord(chr(token_id).upper()) for token_id in request.source_ids[1:-1]]
-    return Completion(ids, [-0.25] * (len(ids) + 1), FinishReason.STOP, RECEIPT)
+    log_probs = [-0.25] * (len(ids) + 1)
+    return Completion([Answer(ids, log_probs, FinishReason.STOP, sum(log_probs) / len(log_probs))], RECEIPT)
 
 
 def model(engine: FakeEngine, name: str = "deu-eng") -> ModelHost:
@@ -92,7 +97,7 @@ def model(engine: FakeEngine, name: str = "deu-eng") -> ModelHost:
         provider="CPUExecutionProvider",
         lanes=2,
         max_rows=16,
-        default_max_length=30,
+        default_options=inference_pb2.DecodingOptions(max_length=30),
         longest_text=4000,
     )
 

@@ -10,7 +10,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from dragoman_protos.v1 import inference_pb2
 from dragoman_server import errors
-from dragoman_server.request import Completion, FinishReason
+from dragoman_server.decoding.hypothesis import Answer, FinishReason
+from dragoman_server.request import Completion
 from dragoman_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ async def test_draining_finishes_what_is_inside_and_refuses_what_comes(serving: 
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "shutting down" in (raised.value.details() or "")
     assert serving.engine.stopped_with == []
-    inside.finish(Completion([65], [-1.0, -1.0], FinishReason.STOP, inside.receipt()))
+    inside.finish(Completion([Answer([65], [-1.0, -1.0], FinishReason.STOP, -1.0)], inside.receipt()))
     assert (await call).hypotheses[0].text == "A"
     await asyncio.wait_for(drain, 10)
     assert len(serving.engine.stopped_with) == 1

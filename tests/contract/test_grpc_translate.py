@@ -7,7 +7,9 @@ import grpc
 import pytest
 
 from dragoman_protos.v1 import inference_pb2, models_pb2
-from dragoman_server.request import Completion, FinishReason, Request
+from dragoman_server.decoding.hypothesis import Answer, FinishReason
+from dragoman_server.decoding.options import DecodingOptions
+from dragoman_server.request import Completion, Request
 
 if TYPE_CHECKING:
     from tests.contract.conftest import Harness
@@ -31,6 +33,7 @@ async def test_an_answer_carries_the_text_its_tokens_and_usage(serving: Harness)
     assert list(hypothesis.tokens) == list("HELLO")
     assert list(hypothesis.token_log_probs) == [-0.25] * 6
     assert hypothesis.score == -1.5
+    assert hypothesis.rank_score == -0.25
     assert hypothesis.finish_reason == inference_pb2.FINISH_REASON_STOP
     assert (response.usage.source_tokens, response.usage.target_tokens) == (7, 6)
     assert (response.model, response.model_version) == ("deu-eng", "7")
@@ -40,18 +43,18 @@ async def test_the_engine_gets_tag_text_and_end_of_sentence(serving: Harness) ->
     await serving.inference.Translate(request(text="ab", target_language="EN", source_language="de"))
     submitted = serving.engine.submitted.get_nowait()
     assert list(submitted.source_ids) == [5, ord("a"), ord("b"), 3]
-    assert submitted.max_length == 30
+    assert submitted.options == DecodingOptions(max_length=30)
     assert submitted.deadline is None
 
 
 async def test_options_reach_the_engine(serving: Harness) -> None:
     await serving.inference.Translate(request(options=inference_pb2.DecodingOptions(max_length=50)))
-    assert serving.engine.submitted.get_nowait().max_length == 50
+    assert serving.engine.submitted.get_nowait().options.max_length == 50
 
 
 async def test_a_cut_answer_says_so_and_counts_no_end_of_sentence(serving: Harness) -> None:
     def cut(submitted: Request) -> None:
-        submitted.finish(Completion([65], [-1.0], FinishReason.LENGTH, submitted.receipt()))
+        submitted.finish(Completion([Answer([65], [-1.0], FinishReason.LENGTH, -1.0)], submitted.receipt()))
 
     serving.engine.behave = cut
     response = await serving.inference.Translate(request())

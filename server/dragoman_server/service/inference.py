@@ -9,15 +9,18 @@ from typing import Any
 import grpc
 
 from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc
+from dragoman_server.decoding.hypothesis import Answer, FinishReason
 from dragoman_server.errors import ServerError
 from dragoman_server.gate import Gate
-from dragoman_server.request import Completion, FinishReason, Outcome, Request
+from dragoman_server.model_host import ModelHost
+from dragoman_server.request import Completion, Outcome, Request
 from dragoman_server.service.receipt import receipt_metadata
 from dragoman_server.service.validation import Translation, validate_translate
 
 _FINISH_REASONS = {
     FinishReason.STOP: inference_pb2.FINISH_REASON_STOP,
     FinishReason.LENGTH: inference_pb2.FINISH_REASON_LENGTH,
+    FinishReason.STOP_SEQUENCE: inference_pb2.FINISH_REASON_STOP_SEQUENCE,
 }
 
 
@@ -52,7 +55,7 @@ async def _complete(translation: Translation, deadline: float | None) -> Complet
     def reply(outcome: Outcome) -> None:
         loop.call_soon_threadsafe(settle, outcome)
 
-    request = Request(translation.source_ids, translation.max_length, reply, deadline)
+    request = Request(translation.source_ids, translation.options, reply, deadline)
     translation.host.engine.submit(request)
     try:
         outcome = await answer
@@ -66,17 +69,24 @@ async def _complete(translation: Translation, deadline: float | None) -> Complet
 
 def _response(translation: Translation, completion: Completion) -> inference_pb2.TranslateResponse:
     host = translation.host
-    stopped = completion.finish_reason is FinishReason.STOP
-    hypothesis = inference_pb2.Hypothesis(
-        text=host.codec.decode(completion.token_ids),
-        tokens=host.codec.tokens(completion.token_ids),
-        score=sum(completion.log_probs),
-        token_log_probs=completion.log_probs,
-        finish_reason=_FINISH_REASONS[completion.finish_reason],
-    )
     usage = inference_pb2.Usage(
-        source_tokens=len(translation.source_ids), target_tokens=len(completion.token_ids) + stopped
+        source_tokens=len(translation.source_ids),
+        target_tokens=sum(len(answer.log_probs) for answer in completion.answers),
     )
     return inference_pb2.TranslateResponse(
-        hypotheses=[hypothesis], usage=usage, model=host.name, model_version=host.version
+        hypotheses=[_hypothesis(answer, host) for answer in completion.answers],
+        usage=usage,
+        model=host.name,
+        model_version=host.version,
+    )
+
+
+def _hypothesis(answer: Answer, host: ModelHost) -> inference_pb2.Hypothesis:
+    return inference_pb2.Hypothesis(
+        text=host.codec.decode(answer.token_ids) if answer.text is None else answer.text,
+        tokens=host.codec.tokens(answer.token_ids),
+        score=sum(answer.log_probs),
+        token_log_probs=answer.log_probs,
+        finish_reason=_FINISH_REASONS[answer.finish_reason],
+        rank_score=answer.rank_score,
     )

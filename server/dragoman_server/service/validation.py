@@ -8,15 +8,17 @@ from dataclasses import dataclass
 
 from dragoman_protos.v1 import bundle_pb2, inference_pb2
 from dragoman_server.catalogue import Catalogue
+from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.errors import InvalidArgument, Violation
 from dragoman_server.model_host import Codec, ModelHost
+from dragoman_server.service.option_limits import merged, option_violations
+from dragoman_server.service.resolving import resolve
+from dragoman_server.service.texts import shortened, unfit
 from dragoman_server.settings import MODEL_NAME
 
 _NAME = re.compile(MODEL_NAME)
 _LONGEST_NAME = 64
-_LONGEST_VALUE = 40
 _LISTED_LANGUAGES = 40
-_UNFIT = re.compile("[\0\ud800-\udfff]")
 _INLINE_CHARACTERS = 1000
 """A text up to this length takes a fraction of a millisecond; a longer one is tokenised in another thread."""
 
@@ -27,7 +29,7 @@ class Translation:
 
     host: ModelHost
     source_ids: list[int]
-    max_length: int
+    options: DecodingOptions
 
 
 async def validate_translate(request: inference_pb2.TranslateRequest, catalogue: Catalogue) -> Translation:
@@ -46,15 +48,15 @@ async def validate_translate(request: inference_pb2.TranslateRequest, catalogue:
         text_ids = await _encode(host.codec, request.text)
         text = _length_violations(host.source_ids(text_ids, host.bundle.languages[0]), host)
     target = host.language(request.target_language)
-    violations = [
-        *text,
-        *_language_violations(request, host, target),
-        *_max_length_violations(request.options, host),
-    ]
-    if violations or target is None:
+    options = merged(host.default_options, request.options)
+    option_faults = option_violations(options, host.bundle.limits, host.max_rows)
+    resolved: DecodingOptions | None = None
+    if not option_faults:
+        resolved, option_faults = await _resolve(options, host, len(text_ids))
+    violations = [*text, *_language_violations(request, host, target), *option_faults]
+    if violations or target is None or resolved is None:
         raise InvalidArgument(violations)
-    max_length = request.options.max_length if request.options.HasField("max_length") else host.default_max_length
-    return Translation(host, host.source_ids(text_ids, target), max_length)
+    return Translation(host, host.source_ids(text_ids, target), resolved)
 
 
 def model_name_violations(field: str, name: str) -> list[Violation]:
@@ -71,15 +73,9 @@ def text_violations(text: str) -> list[Violation]:
         return [Violation("text", "empty", "at least one character that is not white space")]
     if text.isspace():
         return [Violation("text", f"{len(text)} blank characters", "at least one character that is not white space")]
-    if found := _UNFIT.search(text):
-        kind = "NUL" if found[0] == "\0" else "a lone surrogate"
-        return [Violation("text", f"{kind} at character {found.start() + 1}", "text without NUL or lone surrogates")]
+    if fault := unfit(text):
+        return [Violation("text", fault, "text without NUL or lone surrogates")]
     return []
-
-
-def shortened(value: str) -> str:
-    """What was sent, escaped and cut: error messages carry no whole texts and no control characters."""
-    return ascii(value if len(value) <= _LONGEST_VALUE else f"{value[: _LONGEST_VALUE - 3]}...")
 
 
 def _fitting_text_violations(text: str, host: ModelHost) -> list[Violation]:
@@ -117,11 +113,13 @@ def _language_violations(
     return violations
 
 
-def _max_length_violations(options: inference_pb2.DecodingOptions, host: ModelHost) -> list[Violation]:
-    most = host.bundle.limits.target_tokens
-    if not options.HasField("max_length") or 1 <= options.max_length <= most:
-        return []
-    return [Violation("options.max_length", str(options.max_length), f"1 to {most} tokens")]
+async def _resolve(
+    options: inference_pb2.DecodingOptions, host: ModelHost, source_tokens: int
+) -> tuple[DecodingOptions | None, list[Violation]]:
+    strings = (options.target_prefix, *options.banned_words, *options.allowed_words)
+    if sum(map(len, strings)) <= _INLINE_CHARACTERS:
+        return resolve(options, host, source_tokens)
+    return await asyncio.to_thread(resolve, options, host, source_tokens)
 
 
 async def _encode(codec: Codec, text: str) -> list[int]:

@@ -11,9 +11,11 @@ import pytest
 import structlog.testing
 
 from dragoman_server.bundle import LoadedBundle, load_bundle
+from dragoman_server.decoding.hypothesis import Answer, FinishReason
+from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.engine import Engine
 from dragoman_server.errors import Cancelled, DeadlineExceeded, Internal, Overloaded, Unavailable
-from dragoman_server.request import Completion, FinishReason, Outcome, Request
+from dragoman_server.request import Completion, Outcome, Request
 from dragoman_server.runtime import OnnxRuntime, Runtime, StepOutput
 from tests.unit.server import tiny
 
@@ -28,7 +30,7 @@ class FakeRuntime:
     """
 
     def __init__(self, max_rows: int, gate: threading.Semaphore | None = None) -> None:
-        self.max_rows, self.source_capacity, self.target_capacity = max_rows, 64, 200
+        self.max_rows, self.source_capacity, self.target_capacity, self.top_k = max_rows, 64, 200, 2
         self.gate = gate
         self.encoded: list[Sequence[int]] = []
         self.warm = False
@@ -45,10 +47,13 @@ class FakeRuntime:
         for row, source in zip(rows, sources, strict=True):
             self._rows[row] = (source, 0)
 
-    def move(self, source: int, target: int) -> None:
-        self._rows[target] = self._rows[source]
+    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        assert not set(sources) & set(targets)
+        for source, target in zip(sources, targets, strict=True):
+            self._rows[target] = self._rows[source]
 
-    def step(self, tokens: Sequence[int]) -> StepOutput:
+    def step(self, tokens: Sequence[int], *, with_logits: bool = False) -> StepOutput:
+        assert not with_logits, "greedy needs none"
         self.stepping.release()
         if self.gate is not None:
             assert self.gate.acquire(timeout=PATIENCE)
@@ -69,13 +74,13 @@ class Caller:
     """A request and what came of it."""
 
     source: list[int]
-    max_length: int = 200
+    options: DecodingOptions = DecodingOptions(max_length=200)  # noqa: RUF009  (frozen)
     deadline: float | None = None
     outcomes: list[Outcome] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self.request = Request(self.source, self.max_length, self._reply, deadline=self.deadline)
+        self.request = Request(self.source, self.options, self._reply, deadline=self.deadline)
 
     def _reply(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
@@ -91,9 +96,12 @@ class Caller:
         assert isinstance(outcome, Completion)
         return outcome
 
+    def answer(self) -> Answer:
+        return self.completion().best
 
-def counting(length: int, first: int = 100, **options: float) -> Caller:
-    return Caller([length, first, EOS], **options)  # type: ignore[arg-type]
+
+def counting(length: int, first: int = 100, max_length: int = 200, deadline: float | None = None) -> Caller:
+    return Caller([length, first, EOS], DecodingOptions(max_length=max_length), deadline)
 
 
 Start = Callable[..., Engine]
@@ -138,11 +146,11 @@ def test_decodes_to_the_end_of_sentence_with_a_receipt(start: Start) -> None:
     engine, caller = start(runtime), counting(3)
     assert runtime.warm
     submit(engine, caller)
-    completion = caller.completion()
-    assert completion.token_ids == [100, 101, 102]
-    assert completion.log_probs == [-0.5] * 4
-    assert completion.finish_reason is FinishReason.STOP
-    receipt = completion.receipt
+    answer = caller.answer()
+    assert answer.token_ids == [100, 101, 102]
+    assert answer.log_probs == [-0.5] * 4
+    assert answer.finish_reason is FinishReason.STOP
+    receipt = caller.completion().receipt
     assert (receipt.steps, receipt.batch_mean, receipt.lane) == (4, 1.0, 0)
     assert receipt.queue_ms >= 0
     assert receipt.encode_ms > 0
@@ -153,8 +161,8 @@ def test_decodes_to_the_end_of_sentence_with_a_receipt(start: Start) -> None:
 def test_max_length_ends_decoding(start: Start) -> None:
     engine, caller = start(FakeRuntime(2)), counting(9, max_length=4)
     submit(engine, caller)
-    assert caller.completion().finish_reason is FinishReason.LENGTH
-    assert caller.completion().token_ids == [100, 101, 102, 103]
+    assert caller.answer().finish_reason is FinishReason.LENGTH
+    assert caller.answer().token_ids == [100, 101, 102, 103]
 
 
 def test_more_requests_than_rows_of_mixed_lengths_on_several_lanes(start: Start) -> None:
@@ -162,7 +170,7 @@ def test_more_requests_than_rows_of_mixed_lengths_on_several_lanes(start: Start)
     callers = [counting(number % 7, 100 + number) for number in range(80)]
     submit(engine, *callers)
     for number, caller in enumerate(callers):
-        assert caller.completion().token_ids == list(range(100 + number, 100 + number + number % 7))
+        assert caller.answer().token_ids == list(range(100 + number, 100 + number + number % 7))
     assert_empty(engine)
     assert engine.state().rows_free == 8
 
@@ -173,7 +181,7 @@ def test_a_busy_lane_leaves_a_new_request_to_an_idle_one(start: Start) -> None:
     engine, first, second = start(*runtimes), counting(1), counting(1, 200)
     submit(engine, first)
     deadline = time.monotonic() + PATIENCE
-    while not first.request.steps and first.request.lane < 0 and time.monotonic() < deadline:
+    while first.request.lane < 0 and time.monotonic() < deadline:
         time.sleep(0.001)
     busy = first.request.lane
     submit(engine, second)
@@ -193,8 +201,8 @@ def test_cancelled_in_the_queue_is_never_encoded(start: Start) -> None:
     queued.request.cancel()
     gate.release(100)
     assert isinstance(queued.result(), Cancelled)
-    assert running.completion().token_ids == [100]
-    assert last.completion().token_ids == [300]
+    assert running.answer().token_ids == [100]
+    assert last.answer().token_ids == [300]
     assert queued.source not in runtime.encoded
 
 
@@ -232,8 +240,8 @@ def test_running_requests_end_between_steps_and_the_others_go_on(start: Start, h
     wait_for_step(runtime)
     assert engine.state().rows_used == 2
     gate.release(100)
-    assert callers[1].completion().token_ids == list(range(200, 250))
-    assert callers[2].completion().token_ids == list(range(300, 305))
+    assert callers[1].answer().token_ids == list(range(200, 250))
+    assert callers[2].answer().token_ids == list(range(300, 305))
     assert_empty(engine)
 
 
@@ -280,8 +288,8 @@ def test_a_row_without_finite_scores_fails_alone(start: Start) -> None:
     with structlog.testing.capture_logs() as logs:
         submit(engine, *callers)
         outcome = callers[1].result()
-        assert callers[0].completion().token_ids == [100, 101, 102, 103]
-        assert callers[2].completion().token_ids == [200, 201, 202, 203]
+        assert callers[0].answer().token_ids == [100, 101, 102, 103]
+        assert callers[2].answer().token_ids == [200, 201, 202, 203]
     assert isinstance(outcome, Internal)
     assert [(entry["incident"], entry["requests"]) for entry in logs] == [(outcome.incident, 1)]
     assert_empty(engine)
@@ -298,7 +306,7 @@ def test_an_exception_in_a_step_fails_the_lanes_requests_and_the_lane_goes_on(st
         submit(engine, *callers[1:])
         gate.release(100)
         outcomes = [caller.result() for caller in callers[:2]]
-        assert callers[2].completion().token_ids == [200, 201]
+        assert callers[2].answer().token_ids == [200, 201]
     assert all(isinstance(outcome, Internal) and "secret" not in str(outcome) for outcome in outcomes)
     assert {str(outcome) for outcome in outcomes} == {f"internal error, incident {logs[0]['incident']}"}
     assert_empty(engine)
@@ -314,9 +322,9 @@ def test_an_exception_while_encoding_fails_the_joiners_alone(start: Start) -> No
         submit(engine, broken)
         gate.release(100)
         assert isinstance(broken.result(), Internal)
-        assert running.completion().token_ids == list(range(100, 105))
+        assert running.answer().token_ids == list(range(100, 105))
         submit(engine, later)
-        assert later.completion().token_ids == [300]
+        assert later.answer().token_ids == [300]
     assert len(logs) == 1
     assert_empty(engine)
 
@@ -328,7 +336,7 @@ def test_a_reply_that_raises_hurts_nobody_else(start: Start) -> None:
         raise RuntimeError("the loop is closed")
 
     with structlog.testing.capture_logs() as logs:
-        engine.submit(Request([1, 100, EOS], 5, reply))
+        engine.submit(Request([1, 100, EOS], DecodingOptions(max_length=5), reply))
         submit(engine, caller)
         assert isinstance(caller.result(), Completion)
     assert [entry["outcome"] for entry in logs] == ["Completion"]
@@ -349,7 +357,7 @@ def test_stop_lets_work_finish_within_the_grace(start: Start) -> None:
         except Unavailable:
             break
     gate.release(100)
-    assert [caller.completion().token_ids for caller in callers] == [[100, 101], [200, 201]]
+    assert [caller.answer().token_ids for caller in callers] == [[100, 101], [200, 201]]
     stopper.join(PATIENCE)
     assert not stopper.is_alive()
     assert_empty(engine)
@@ -399,6 +407,8 @@ def test_a_request_without_room_is_refused(start: Start) -> None:
     for max_length in (0, 201):
         with pytest.raises(ValueError, match=f"max_length = {max_length}: 1 to 200"):
             submit(engine, counting(1, max_length=max_length))
+    with pytest.raises(ValueError, match="2 hypotheses at one time: 1 to 1"):
+        submit(engine, Caller([1, 100, EOS], DecodingOptions(max_length=5, beam_size=2)))
 
 
 @pytest.fixture(scope="module")
@@ -421,19 +431,19 @@ def test_64_requests_together_get_what_each_gets_alone(start: Start, bundle: Loa
     ]
     alone_engine, alone = start(onnx_lane(bundle, 1)), []
     for source, max_length in texts:
-        caller = Caller(source, max_length)
+        caller = Caller(source, DecodingOptions(max_length=max_length))
         submit(alone_engine, caller)
         alone.append(caller.completion())
     # Fewer rows than requests, so rows are moved, left and taken again.
     engine = start(onnx_lane(bundle, 10), onnx_lane(bundle, 10))
-    callers = [Caller(source, max_length) for source, max_length in texts]
+    callers = [Caller(source, DecodingOptions(max_length=max_length)) for source, max_length in texts]
     submit(engine, *callers)
     together = [caller.completion() for caller in callers]
-    assert [c.token_ids for c in together] == [c.token_ids for c in alone]
-    assert [c.finish_reason for c in together] == [c.finish_reason for c in alone]
+    assert [c.best.token_ids for c in together] == [c.best.token_ids for c in alone]
+    assert [c.best.finish_reason for c in together] == [c.best.finish_reason for c in alone]
     for a, b in zip(together, alone, strict=True):
-        np.testing.assert_allclose(a.log_probs, b.log_probs, atol=1e-4)
+        np.testing.assert_allclose(a.best.log_probs, b.best.log_probs, atol=1e-4)
     assert {c.receipt.lane for c in together} == {0, 1}
     assert max(c.receipt.batch_mean for c in together) > 4
-    assert len({tuple(c.token_ids) for c in alone}) > 32
+    assert len({tuple(c.best.token_ids) for c in alone}) > 32
     assert_empty(engine)

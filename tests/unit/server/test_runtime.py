@@ -105,10 +105,10 @@ def test_rows_that_come_move_and_go_keep_their_results(bundle: LoadedBundle, hug
 
     runtime.encode(rows, texts[:5])
     step(4)
-    runtime.move(4, 1)
+    runtime.copy([4], [1])
     rows = [0, 4, 2, 3]
     step(3)
-    runtime.move(3, 0)
+    runtime.copy([3], [0])
     rows = [3, 4, 2]
     step(2)
     runtime.encode([3], texts[5:])

@@ -7,11 +7,15 @@ import pytest
 
 from dragoman_protos.v1 import bundle_pb2, inference_pb2
 from dragoman_server.catalogue import Catalogue, choose_default
+from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.errors import InvalidArgument, NotFound
 from dragoman_server.model_host import ModelHost
 from dragoman_server.request import Request
-from dragoman_server.service.validation import shortened, text_violations, validate_translate
+from dragoman_server.service.texts import shortened
+from dragoman_server.service.validation import text_violations, validate_translate
 from dragoman_server.settings import SettingsError
+
+DEFAULTS = inference_pb2.DecodingOptions(max_length=15)
 
 
 class WordCodec:
@@ -23,6 +27,9 @@ class WordCodec:
     def encode(self, text: str) -> list[int]:
         self.threads.append(threading.get_ident())
         return [10] * len(text.split())
+
+    def spellings(self, phrase: str) -> list[list[int]]:
+        return [self.encode(phrase)]
 
     def decode(self, ids: Sequence[int]) -> str:
         return " ".join(map(str, ids))
@@ -55,7 +62,7 @@ def catalogue(codec: WordCodec) -> Catalogue:
         special_ids=bundle_pb2.SpecialIds(eos=3),
         limits=bundle_pb2.Limits(source_tokens=10, target_tokens=20),
     )
-    host = ModelHost(bundle, "1", codec, NoEngine(), "int8", "CPUExecutionProvider", 1, 4, 15, longest_text=5000)
+    host = ModelHost(bundle, "1", codec, NoEngine(), "int8", "CPUExecutionProvider", 1, 4, DEFAULTS, longest_text=5000)
     return Catalogue([host], "deu-eng")
 
 
@@ -73,14 +80,14 @@ async def faults(catalogue: Catalogue, **fields: object) -> dict[str, tuple[str,
 async def test_a_good_request(catalogue: Catalogue) -> None:
     translation = await validate_translate(request(source_language="en", model="deu-eng"), catalogue)
     assert translation.source_ids == [4, 10, 10, 10, 3]
-    assert translation.max_length == 15
+    assert translation.options == DecodingOptions(max_length=15)
     assert translation.host.name == "deu-eng"
 
 
 @pytest.mark.parametrize("length", [1, 20])
 async def test_max_length_in_range(catalogue: Catalogue, length: int) -> None:
     options = inference_pb2.DecodingOptions(max_length=length)
-    assert (await validate_translate(request(options=options), catalogue)).max_length == length
+    assert (await validate_translate(request(options=options), catalogue)).options.max_length == length
 
 
 @pytest.mark.parametrize("length", [0, 21, 4294967295])

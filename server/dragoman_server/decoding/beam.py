@@ -1,0 +1,78 @@
+"""Beam search over the rows of one request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+from dragoman_server.decoding.ending import ended
+from dragoman_server.decoding.hypothesis import Answer, Hypothesis
+from dragoman_server.decoding.options import DecodingOptions
+from dragoman_server.decoding.ranking import n_best
+from dragoman_server.decoding.scores import Scores
+
+
+class BeamSearch:
+    """Each step: of the 2 x beam_size best continuations of all live hypotheses, those that end among the first
+    beam_size have ended, and the first beam_size of the others live on.
+
+    Of 2 x beam_size at most beam_size can be end-of-sentence (one for each hypothesis), so enough are left to go on.
+    """
+
+    def __init__(self, options: DecodingOptions, eos: int) -> None:
+        self._options, self._eos = options, eos
+        self.candidates = 2 * options.beam_size
+        """Candidates of each row that a step looks at."""
+        self._enough = max(ceil(options.patience * options.beam_size), options.num_hypotheses)
+
+    def grow(self, live: Sequence[Hypothesis], scores: Scores, answers: list[Answer]) -> list[Hypothesis]:
+        """One step: appends what has ended to ``answers`` and returns what lives on, best first.
+
+        The first continuation of a hypothesis is the hypothesis itself, in its row; only further ones are copies.
+        """
+        beam = self._options.beam_size
+        going: list[tuple[Hypothesis, int, float]] = []
+        for rank, (parent, token_id, log_prob) in enumerate(self._continuations(live, scores)):
+            answer = ended(parent, token_id, log_prob, self._options, self._eos)
+            if answer is None:
+                going.append((parent, token_id, log_prob))
+            elif rank < beam:
+                answers.append(answer)
+        going = going[:beam]
+        if self._done(going, answers):
+            return []
+        taken: set[int] = set()
+        survivors: list[Hypothesis] = []
+        for parent, _, _ in going:
+            survivors.append(parent.fork() if parent.row in taken else parent)
+            taken.add(parent.row)
+        # Only now, since a fork is what its parent was before.
+        for hypothesis, (_, token_id, log_prob) in zip(survivors, going, strict=True):
+            hypothesis.append(token_id, log_prob)
+        return survivors
+
+    def _continuations(self, live: Sequence[Hypothesis], scores: Scores) -> list[tuple[Hypothesis, int, float]]:
+        """The best 2 x beam_size; of equals first the better parent's, then the better token."""
+        found: list[tuple[float, Hypothesis, int, float]] = []
+        for index, parent in enumerate(live):
+            # The parents come best first, so before the j-th candidate of the i-th come i x j others (or as many).
+            ids, log_probs = scores.best(index, self.candidates // (index + 1))
+            score = parent.score
+            found += [(score + log_prob, parent, i, log_prob) for i, log_prob in zip(ids, log_probs, strict=True)]
+        found.sort(key=_total, reverse=True)  # stable, reversed or not
+        return [continuation[1:] for continuation in found[: self.candidates]]
+
+    def _done(self, going: Sequence[tuple[Hypothesis, int, float]], answers: Sequence[Answer]) -> bool:
+        if not going or len(answers) >= self._enough:
+            return True
+        options = self._options
+        if not options.early_stopping or len(answers) < options.num_hypotheses:
+            return False
+        # Log-probabilities only add up to less, and the longest is penalised least.
+        parent, _, log_prob = going[0]
+        bound = options.length_penalty.rank(parent.score + log_prob, options.max_length)
+        return bound <= n_best(answers, options.num_hypotheses)[-1].rank_score
+
+
+def _total(continuation: tuple[float, Hypothesis, int, float]) -> float:
+    return continuation[0]

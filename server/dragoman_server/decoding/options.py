@@ -1,0 +1,82 @@
+"""How one request is decoded: resolved values, ids instead of strings, checked before by whoever made them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from dragoman_server.decoding.ranking import LengthPenalty
+from dragoman_server.decoding.stopping import StopSequences
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How the next token is drawn; the defaults draw from the model's distribution itself."""
+
+    seed: int
+    """0 to 2^64 - 1."""
+    temperature: float = 1.0
+    top_k: int = 0
+    """0: off."""
+    top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+
+
+@dataclass(frozen=True)
+class DecodingOptions:
+    """The defaults decode greedily, without any filter."""
+
+    max_length: int
+    """Most target tokens, end-of-sentence included; more than ``prefix`` has."""
+    min_length: int = 0
+    """Fewest target tokens before end-of-sentence; less than ``max_length``."""
+    beam_size: int = 1
+    num_hypotheses: int = 1
+    length_penalty: LengthPenalty = LengthPenalty()  # noqa: RUF009  (frozen)
+    patience: float = 1.0
+    early_stopping: bool = False
+    sampling: SamplingOptions | None = None
+    """Excludes ``beam_size`` above 1 and ``alternatives``."""
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    no_repeat_ngram_size: int = 0
+    """0: off."""
+    banned: tuple[tuple[int, ...], ...] = ()
+    """Sequences of ids that must not come; none is empty."""
+    allowed: tuple[int, ...] | None = None
+    """The only ids that may come, besides end-of-sentence."""
+    prefix: tuple[int, ...] = ()
+    """The ids that come first, whatever the model thinks of them."""
+    alternatives: int = 0
+    """0: off. Excludes ``beam_size`` and ``num_hypotheses`` above 1."""
+    stop: StopSequences | None = None
+
+    @cached_property
+    def width(self) -> int:
+        """The most hypotheses that live at one time, so the cache rows to reserve."""
+        return max(self.beam_size, self.num_hypotheses, self.alternatives)
+
+    @cached_property
+    def penalises(self) -> bool:
+        """Whether logits are changed."""
+        return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
+
+    @cached_property
+    def restricts(self) -> bool:
+        """Whether any step may have tokens that must not come; end-of-sentence before ``min_length`` apart."""
+        return bool(self.no_repeat_ngram_size or self.banned) or self.allowed is not None
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether this is greedy search and nothing else."""
+        return not (
+            self.width > 1
+            or self.sampling
+            or self.penalises
+            or self.restricts
+            or self.min_length
+            or self.prefix
+            or self.stop
+        )

@@ -1,0 +1,109 @@
+"""What the graph said of a request's rows, after the filters: candidates of each, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from dragoman_server.decoding.filters import penalise, restrict
+from dragoman_server.decoding.hypothesis import Hypothesis, NonFiniteScoreError
+from dragoman_server.decoding.options import DecodingOptions
+
+if TYPE_CHECKING:
+    from dragoman_server.runtime import StepOutput
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+class Scores(Protocol):
+    """Log-probabilities of what comes next, for each live hypothesis of one request."""
+
+    def row(self, index: int) -> tuple[npt.NDArray[np.int64] | None, Floats]:
+        """Ids, or None for the vocabulary in its order, and their log-probabilities; minus infinity: must not come."""
+
+    def best(self, index: int, count: int) -> tuple[list[int], list[float]]:
+        """The ``count`` likeliest that may come, or all if they are fewer; of equals the lower id comes first."""
+
+    def of(self, index: int, token_id: int) -> float:
+        """The log-probability of one token, whether it may come or not. Only from logits."""
+
+
+class TopScores:
+    """The graph's own candidates, for steps without any filter."""
+
+    def __init__(self, live: Sequence[Hypothesis], output: StepOutput) -> None:
+        rows = [hypothesis.row for hypothesis in live]
+        self._ids, self._log_probs = output.top_ids[rows], output.top_log_probs[rows]
+        _check(self._log_probs[:, 0], live)
+
+    def row(self, index: int) -> tuple[npt.NDArray[np.int64] | None, Floats]:
+        """As ``Scores`` says, of the candidates alone."""
+        return self._ids[index], self._log_probs[index]
+
+    def best(self, index: int, count: int) -> tuple[list[int], list[float]]:
+        """As ``Scores`` says."""
+        return self._ids[index, :count].tolist(), self._log_probs[index, :count].tolist()
+
+    def of(self, index: int, token_id: int) -> float:
+        """Never asked: the token may be none of the candidates."""
+        raise AssertionError("a step that needs any token's score needs logits")
+
+
+class LogitScores:
+    """All of the vocabulary, from the logits and through the filters."""
+
+    def __init__(self, live: Sequence[Hypothesis], output: StepOutput, options: DecodingOptions, eos: int) -> None:
+        assert output.logits is not None, "the step was run without logits"
+        logits = output.logits[[hypothesis.row for hypothesis in live]]  # (live, vocabulary), a copy
+        if options.penalises:
+            for row, hypothesis in zip(logits, live, strict=True):
+                penalise(row, hypothesis.token_ids, options)
+        self._log_probs = log_softmax(logits)
+        _check(self._log_probs.max(axis=1), live)
+        self._allowed = self._log_probs
+        if options.restricts or len(live[0].token_ids) < options.min_length:
+            self._allowed = self._log_probs.copy()
+            for row, hypothesis in zip(self._allowed, live, strict=True):
+                restrict(row, hypothesis.token_ids, options, eos)
+
+    def row(self, index: int) -> tuple[npt.NDArray[np.int64] | None, Floats]:
+        """As ``Scores`` says."""
+        return None, self._allowed[index]
+
+    def best(self, index: int, count: int) -> tuple[list[int], list[float]]:
+        """As ``Scores`` says."""
+        ids = best(self._allowed[index], count)
+        return ids.tolist(), self._allowed[index, ids].tolist()
+
+    def of(self, index: int, token_id: int) -> float:
+        """As ``Scores`` says."""
+        return float(self._log_probs[index, token_id])
+
+
+def log_softmax(logits: Floats) -> Floats:
+    """Of each row of (rows, vocabulary) for itself; NaN where a logit is NaN or plus infinity."""
+    with np.errstate(invalid="ignore"):
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        total = np.exp(shifted).sum(axis=1, keepdims=True, dtype=np.float64)
+        log_probs: Floats = (shifted - np.log(total)).astype(logits.dtype)
+        return log_probs
+
+
+def best(values: Floats, count: int) -> npt.NDArray[np.int64]:
+    """Indices of the ``count`` greatest values above minus infinity, greatest first, of equals the first."""
+    if count == 1:
+        greatest = int(values.argmax())
+        return np.array([greatest] if values[greatest] > -np.inf else [], np.int64)
+    if count < len(values) and (border := np.partition(values, -count)[-count]) > -np.inf:
+        indices = np.flatnonzero(values >= border)
+    else:
+        indices = np.flatnonzero(values > -np.inf)
+    return indices[np.argsort(-values[indices], kind="stable")[:count]]
+
+
+def _check(greatest: Floats, live: Sequence[Hypothesis]) -> None:
+    if not np.isfinite(greatest).all():
+        raise NonFiniteScoreError(f"scores = {greatest.tolist()} at step {len(live[0].token_ids) + 1}")

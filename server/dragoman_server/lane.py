@@ -1,0 +1,171 @@
+"""One runtime, its rows and its thread: schedule -> encode -> step -> advance -> rearrange rows, without end."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+
+import structlog
+
+from dragoman_server.decoding.ending import answered
+from dragoman_server.decoding.greedy import advance
+from dragoman_server.decoding.hypothesis import Answer, Hypothesis
+from dragoman_server.decoding.search import Search
+from dragoman_server.errors import Cancelled, DeadlineExceeded, Internal, Unavailable
+from dragoman_server.request import Completion, Outcome, Request
+from dragoman_server.row_changes import RowChanges
+from dragoman_server.rows import RowTable
+from dragoman_server.runtime import Runtime, StepOutput
+from dragoman_server.scheduler import Plan
+
+_log = structlog.get_logger(__name__)
+
+_SMOOTHING = 0.1
+
+
+class Lane:
+    """``live[i]`` is the hypothesis of row i; a request has rows of its own for all its hypotheses.
+
+    ``next_plan`` waits for work and returns None when the lane has to end.
+    """
+
+    def __init__(
+        self, number: int, runtime: Runtime, *, bos: int, eos: int, next_plan: Callable[[Lane], Plan | None]
+    ) -> None:
+        self.number = number
+        self.runtime = runtime
+        self.rows = RowTable(runtime.max_rows)
+        self.running: list[Request] = []
+        self.live: list[Hypothesis] = []
+        self.step_seconds = 0.0
+        self.steps_per_request = 0.0
+        self.busy = False
+        """Between two plans; guarded by the engine's lock."""
+        self._bos = bos
+        self._eos = eos
+        self._next_plan = next_plan
+        self._steps = 0
+        self._row_steps = 0
+
+    def run(self) -> None:
+        """The life of the lane."""
+        while (plan := self._next_plan(self)) is not None:
+            involved = [*self.running, *plan.joiners, *plan.dropped]
+            try:
+                self._leave(plan)
+                self._join(plan.joiners)
+                if self.running:
+                    self._advance(self._step())
+            except Exception as error:
+                self._clear()
+                self._fail(involved, error)
+        abandoned = self._clear()
+        end(abandoned, Unavailable("the server is shutting down"))
+
+    def _leave(self, plan: Plan) -> None:
+        self._release(plan.leavers)
+        for request in (*plan.leavers, *plan.dropped):
+            end([request], Cancelled("cancelled") if request.cancelled else DeadlineExceeded("the deadline passed"))
+
+    def _join(self, joiners: list[Request]) -> None:
+        if not joiners:
+            return
+        began = time.monotonic()
+        for request in joiners:
+            first = Hypothesis(self.rows.allocate(), self._bos)
+            request.lane, request.hypotheses, request.joined = self.number, [first], began
+            request.steps_before, request.row_steps_before = self._steps, self._row_steps
+            if not request.options.plain:
+                request.search = Search(request.options, eos=self._eos, top_k=self.runtime.top_k)
+            self.live.append(first)
+            self.running.append(request)
+        try:
+            rows = [request.hypotheses[0].row for request in joiners]
+            self.runtime.encode(rows, [request.source_ids for request in joiners])
+        except Exception as error:
+            # The rows that run already were not touched.
+            self._release(joiners)
+            self._fail(joiners, error)
+            return
+        encode_ms = (time.monotonic() - began) * 1e3
+        for request in joiners:
+            request.encode_ms = encode_ms
+
+    def _step(self) -> StepOutput:
+        began = time.perf_counter()
+        searches = ((request.search, request.hypotheses) for request in self.running)
+        with_logits = any(search is not None and search.needs_logits(live) for search, live in searches)
+        output = self.runtime.step([hypothesis.last for hypothesis in self.live], with_logits=with_logits)
+        self._steps += 1
+        self._row_steps += len(self.live)
+        self.step_seconds = _smooth(self.step_seconds, time.perf_counter() - began)
+        return output
+
+    def _advance(self, output: StepOutput) -> None:
+        ids, log_probs = output.top_ids[:, 0].tolist(), output.top_log_probs[:, 0].tolist()
+        finished: list[tuple[Request, list[Answer]]] = []
+        failed: list[tuple[Request, Exception]] = []
+        changes = RowChanges()
+        for request in self.running:
+            try:
+                if request.search is None:
+                    hypothesis = request.hypotheses[0]
+                    row, options = hypothesis.row, request.options
+                    reason = advance(hypothesis, ids[row], log_probs[row], eos=self._eos, max_length=options.max_length)
+                    if reason is not None:
+                        finished.append((request, [answered(hypothesis, reason, options)]))
+                else:
+                    before = [hypothesis.row for hypothesis in request.hypotheses]
+                    survivors = request.search.advance(request.hypotheses, output)
+                    if survivors:
+                        request.hypotheses = survivors
+                        changes.note(before, survivors)
+                    else:
+                        finished.append((request, request.search.answers()))
+            except Exception as fault:  # most likely a score that is no number; none of it concerns other requests
+                failed.append((request, fault))
+        # Rows first: whoever hears of the end finds them free.
+        self._release([request for request, _ in (*finished, *failed)], changes)
+        for request, answers in finished:
+            request.steps = self._steps - request.steps_before
+            request.row_steps = self._row_steps - request.row_steps_before
+            self.steps_per_request = _smooth(self.steps_per_request, request.steps)
+            end([request], Completion(answers, request.receipt()))
+        for request, error in failed:
+            self._fail([request], error)
+
+    def _release(self, requests: Sequence[Request], changes: RowChanges | None = None) -> None:
+        """Take the requests off the lane and carry out all changes of rows."""
+        changes = changes or RowChanges()
+        if requests:
+            gone = set(requests)
+            self.running = [request for request in self.running if request not in gone]
+            changes.freed += [hypothesis.row for request in requests for hypothesis in request.hypotheses]
+        for moves in changes.apply(self.rows, self.live):
+            self.runtime.copy([move.source for move in moves], [move.target for move in moves])
+
+    def _clear(self) -> list[Request]:
+        requests, self.running, self.live = self.running, [], []
+        self.rows.clear()
+        return requests
+
+    def _fail(self, requests: Iterable[Request], error: Exception) -> None:
+        incident = uuid.uuid4().hex
+        failed = list(requests)
+        _log.error("decoding failed", incident=incident, lane=self.number, requests=len(failed), exc_info=error)
+        end(failed, Internal(incident))
+
+
+def end(requests: Iterable[Request], outcome: Outcome) -> None:
+    """Deliver the outcome; a reply channel that raises hurts nobody else."""
+    for request in requests:
+        try:
+            request.finish(outcome)
+        except Exception as error:
+            kind = type(outcome).__name__
+            _log.error("a reply could not be delivered", request=request.number, outcome=kind, exc_info=error)
+
+
+def _smooth(average: float, value: float) -> float:
+    return value if average == 0.0 else average + _SMOOTHING * (value - average)

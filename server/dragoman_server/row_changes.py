@@ -26,7 +26,10 @@ class RowChanges:
             if hypothesis.row != UNPLACED:
                 continue
             if free:
-                hypothesis.row = free.pop()
+                # A parent that has ended leaves its row to its first fork, so that the others still find it there.
+                row = hypothesis.parent_row if hypothesis.parent_row in free else free[-1]
+                free.remove(row)
+                hypothesis.row = row
                 self._placed.append(hypothesis)
             else:
                 self._forks.append(hypothesis)
@@ -38,10 +41,10 @@ class RowChanges:
         Returns the copies to carry out, list by list; within a list, no row is both read and written.
         """
         copies = []
-        if self._placed:
-            copies.append([Move(fork.parent_row, fork.row) for fork in self._placed])
-            for fork in self._placed:
-                live[fork.row] = fork
+        for fork in self._placed:
+            live[fork.row] = fork
+        if placed := [Move(fork.parent_row, fork.row) for fork in self._placed if fork.row != fork.parent_row]:
+            copies.append(placed)
         if not (self.freed or self._forks):
             return copies
         targets, moves = rows.rearrange(self.freed, [fork.parent_row for fork in self._forks])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from dragoman_server.decoding.ending import ended
-from dragoman_server.decoding.hypothesis import UNPLACED, Answer, Hypothesis
+from dragoman_server.decoding.hypothesis import Answer, Hypothesis
 from dragoman_server.decoding.options import DecodingOptions, SamplingOptions
 from dragoman_server.decoding.sampling import distribution, draw, uniforms
 from dragoman_server.decoding.scores import Scores
@@ -21,8 +21,8 @@ class Chooser(Protocol):
     candidates: int
     """Candidates of each row that a choice may look at; 0: the whole vocabulary."""
 
-    def start(self, scores: Scores) -> list[Choice]:
-        """The first tokens, one for each hypothesis to be: there is one row so far."""
+    def start(self, step: int, scores: Scores) -> list[Choice]:
+        """The first tokens after a prefix of ``step``, one for each hypothesis to be: there is one row so far."""
 
     def follow(self, index: int, hypothesis: Hypothesis, scores: Scores) -> Choice:
         """The next token of a hypothesis."""
@@ -34,7 +34,7 @@ class Likeliest:
     def __init__(self, alternatives: int) -> None:
         self.candidates = max(1, alternatives)
 
-    def start(self, scores: Scores) -> list[Choice]:
+    def start(self, step: int, scores: Scores) -> list[Choice]:
         """The likeliest, as many as there are to be."""
         return list(zip(*scores.best(0, self.candidates), strict=True))
 
@@ -52,9 +52,9 @@ class Sampler:
         self._options = options
         self._uniforms = [uniforms(options.seed, sample, max_length) for sample in range(samples)]
 
-    def start(self, scores: Scores) -> list[Choice]:
+    def start(self, step: int, scores: Scores) -> list[Choice]:
         """One draw for each sample."""
-        return [self._draw(sample, 0, 0, scores) for sample in range(len(self._uniforms))]
+        return [self._draw(sample, step, 0, scores) for sample in range(len(self._uniforms))]
 
     def follow(self, index: int, hypothesis: Hypothesis, scores: Scores) -> Choice:
         """One draw."""
@@ -85,7 +85,7 @@ class IndependentSearch:
             choices = [self._chooser.follow(i, hypothesis, scores) for i, hypothesis in enumerate(live)]
         else:
             self._started = True
-            choices = self._chooser.start(scores)
+            choices = self._chooser.start(len(live[0].token_ids), scores)
             live = [live[0], *(live[0].fork() for _ in choices[1:])]
             for number, hypothesis in enumerate(live):
                 hypothesis.number = number
@@ -97,6 +97,4 @@ class IndependentSearch:
                 survivors.append(hypothesis)
             else:
                 answers.append(answer)
-        if survivors and survivors[0].row == UNPLACED:  # the one that it was forked from has ended and left its row
-            survivors[0].row = survivors[0].parent_row
         return survivors

@@ -18,7 +18,8 @@ def uniforms(seed: int, sample: int, count: int) -> npt.NDArray[np.float64]:
 
     Philox is counter based (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3).
     """
-    return np.random.Generator(np.random.Philox(key=[seed, sample])).random(count)
+    key = np.array([seed, sample], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key)).random(count)
 
 
 def distribution(log_probs: npt.NDArray[np.floating[Any]], options: SamplingOptions) -> Probabilities:

@@ -22,7 +22,7 @@ class Scores(Protocol):
     """Log-probabilities of what comes next, for each live hypothesis of one request."""
 
     def row(self, index: int) -> tuple[npt.NDArray[np.int64] | None, Floats]:
-        """Ids, or None for the vocabulary in its order, and their log-probabilities; minus infinity: must not come."""
+        """Ids in ascending order, or None for all, and their log-probabilities; minus infinity: must not come."""
 
     def best(self, index: int, count: int) -> tuple[list[int], list[float]]:
         """The ``count`` likeliest that may come, or all if they are fewer; of equals the lower id comes first."""
@@ -40,8 +40,9 @@ class TopScores:
         _check(self._log_probs[:, 0], live)
 
     def row(self, index: int) -> tuple[npt.NDArray[np.int64] | None, Floats]:
-        """As ``Scores`` says, of the candidates alone."""
-        return self._ids[index], self._log_probs[index]
+        """As ``Scores`` says, of the candidates alone; in the vocabulary's order, so that draws are the same."""
+        order = self._ids[index].argsort()
+        return self._ids[index][order], self._log_probs[index][order]
 
     def best(self, index: int, count: int) -> tuple[list[int], list[float]]:
         """As ``Scores`` says."""

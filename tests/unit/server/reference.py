@@ -1,0 +1,230 @@
+"""Slow, obvious decoding: whole hypotheses, each scored by itself, no rows, no caches; and a toy model to decode."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from dragoman_server.bundle import LoadedBundle
+from dragoman_server.decoding.hypothesis import FinishReason
+from dragoman_server.decoding.options import DecodingOptions
+from dragoman_server.decoding.sampling import distribution, draw, uniforms
+from dragoman_server.runtime import StepOutput
+from tests.unit.server import tiny
+
+Floats = npt.NDArray[np.float32]
+LogProbs = Callable[[tuple[int, ...]], Floats]
+"""Log-probabilities (vocabulary,) of what follows the target tokens given."""
+
+BOS, EOS, VOCABULARY, TOP_K = 2, 3, 24, 6
+
+
+@lru_cache(maxsize=200_000)
+def toy_logits(source: tuple[int, ...], history: tuple[int, ...]) -> Floats:
+    """A model without any structure: every prefix has logits of its own."""
+    logits = np.random.default_rng([*source, 1_000, *history]).normal(scale=2, size=VOCABULARY).astype(np.float32)
+    logits[:EOS] = -30
+    logits[EOS] += 1
+    return logits
+
+
+def log_softmax(logits: Floats) -> Floats:
+    shifted = logits - logits.max()
+    result: Floats = (shifted - np.log(np.exp(shifted).sum(dtype=np.float64))).astype(np.float32)
+    return result
+
+
+def toy(source: Sequence[int]) -> LogProbs:
+    """The toy model's answers for one source."""
+    return lambda history: log_softmax(toy_logits(tuple(source), history))
+
+
+class ToyRuntime:
+    """The toy model behind rows that know nothing but what was fed to them: a row that leaks or is mixed up shows."""
+
+    source_capacity, target_capacity, top_k = 64, 64, TOP_K
+
+    def __init__(self, max_rows: int) -> None:
+        self.max_rows = max_rows
+        self.steps_with_logits = 0
+        self._rows: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((), ())] * max_rows
+
+    def warm_up(self) -> None: ...
+
+    def encode(self, rows: Sequence[int], sources: Sequence[Sequence[int]]) -> None:
+        for row, source in zip(rows, sources, strict=True):
+            self._rows[row] = (tuple(source), ())
+
+    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        assert not set(sources) & set(targets)
+        assert len(set(targets)) == len(targets)
+        for source, target in zip(sources, targets, strict=True):
+            self._rows[target] = self._rows[source]
+
+    def step(self, tokens: Sequence[int], *, with_logits: bool = False) -> StepOutput:
+        self._rows[: len(tokens)] = [(row[0], (*row[1], token)) for row, token in zip(self._rows, tokens, strict=False)]
+        assert all(history[0] == BOS for _, history in self._rows[: len(tokens)])
+        logits = np.array([toy_logits(source, history[1:]) for source, history in self._rows[: len(tokens)]])
+        log_probs = np.array([log_softmax(row) for row in logits])
+        ids = np.argsort(-log_probs, axis=1, kind="stable")[:, :TOP_K]
+        self.steps_with_logits += with_logits
+        return StepOutput(np.take_along_axis(log_probs, ids, axis=1), ids, logits if with_logits else None)
+
+
+class OnnxReference:
+    """The tiny graphs, one hypothesis at a time, with caches that are passed in and out and never shared."""
+
+    def __init__(self, bundle: LoadedBundle, source: Sequence[int]) -> None:
+        encoder, self._decoder = (
+            ort.InferenceSession(path, disabled_optimizers=["SkipLayerNormFusion"])
+            for path in (bundle.encoder, bundle.decoder)
+        )
+        ids = np.array([source], np.int64)
+        names = [output.name for output in encoder.get_outputs()]
+        encoded = encoder.run(names, {"input_ids": ids, "attention_mask": np.ones_like(ids, np.int32)})
+        self._encoded = dict(zip(names, encoded, strict=True))
+        self._source_length = len(source)
+        empty = np.zeros((1, tiny.HEADS, tiny.TARGET_TOKENS, tiny.HEAD_DIM), np.float32)
+        inputs = [port.name for port in self._decoder.get_inputs() if port.name.startswith("past_")]
+        self._known: dict[tuple[int, ...], tuple[Floats, dict[str, Floats]]] = {}
+        self._known[()] = self._step(tiny.BOS, 0, dict.fromkeys(inputs, empty))
+
+    def __call__(self, history: tuple[int, ...]) -> Floats:
+        if history not in self._known:
+            self(history[:-1])
+            self._known[history] = self._step(history[-1], len(history), self._known[history[:-1]][1])
+        return self._known[history][0]
+
+    def _step(self, token: int, position: int, caches: dict[str, Floats]) -> tuple[Floats, dict[str, Floats]]:
+        feed = {
+            "input_ids": np.array([[token]]),
+            "positions": np.array([[position]]),
+            "lengths": np.array([position], np.int32),
+            "total_length": np.array(position + 1, np.int32),
+            "cross_lengths": np.array([self._source_length - 1], np.int32),
+            "cross_total": np.array(self._source_length, np.int32),
+        }
+        outputs = [output.name for output in self._decoder.get_outputs()]
+        result = dict(zip(outputs, self._decoder.run(outputs, feed | caches | self._encoded), strict=True))
+        grown = {name: result[name.replace("past", "present")] for name in caches}
+        return log_softmax(result["logits"][0]), grown
+
+
+@dataclass
+class Found:
+    """A hypothesis of the reference."""
+
+    tokens: tuple[int, ...]
+    log_probs: tuple[float, ...]
+    reason: FinishReason | None = None
+
+    @property
+    def score(self) -> float:
+        return sum(self.log_probs)
+
+    def rank(self, options: DecodingOptions) -> float:
+        length, exponent = len(self.log_probs), options.length_penalty.exponent
+        base = (5 + length) / 6 if options.length_penalty.wu else length
+        return self.score / float(base**exponent)
+
+
+def _may_come(history: tuple[int, ...], token: int, options: DecodingOptions) -> bool:
+    if token == EOS and len(history) < options.min_length:
+        return False
+    grown = (*history, token)
+    return not any(grown[-len(sequence) :] == sequence for sequence in options.banned)
+
+
+def _grow(parent: Found, token: int, log_prob: float, options: DecodingOptions) -> Found:
+    log_probs = (*parent.log_probs, log_prob)
+    if token == EOS:
+        return Found(parent.tokens, log_probs, FinishReason.STOP)
+    tokens, reason = (*parent.tokens, token), None
+    if options.stop and any(string in options.stop.decode(tokens) for string in options.stop.strings):
+        reason = FinishReason.STOP_SEQUENCE
+    elif len(tokens) == options.max_length:
+        reason = FinishReason.LENGTH
+    return Found(tokens, log_probs, reason)
+
+
+def _prefixed(model: LogProbs, options: DecodingOptions) -> Found:
+    found = Found((), ())
+    for token in options.prefix:
+        found = Found((*found.tokens, token), (*found.log_probs, float(model(found.tokens)[token])))
+    return found
+
+
+def _continuations(model: LogProbs, parent: Found, options: DecodingOptions) -> list[Found]:
+    log_probs = model(parent.tokens)
+    order = sorted(range(len(log_probs)), key=lambda token: (-log_probs[token], token))
+    possible = [token for token in order if _may_come(parent.tokens, token, options)]
+    return [_grow(parent, token, float(log_probs[token]), options) for token in possible]
+
+
+def _best(ended: list[Found], count: int, options: DecodingOptions) -> list[Found]:
+    return sorted(ended, key=lambda found: -found.rank(options))[:count]
+
+
+def beam_search(model: LogProbs, options: DecodingOptions) -> list[Found]:
+    """Beam search over whole hypotheses, each continued by all of the vocabulary."""
+    beam, wanted = options.beam_size, options.num_hypotheses
+    live, ended = [_prefixed(model, options)], []
+    while live:
+        grown = [found for parent in live for found in _continuations(model, parent, options)]
+        considered = sorted(grown, key=lambda found: -found.score)[: 2 * beam]
+        ended += [found for found in considered[:beam] if found.reason]
+        live = [found for found in considered if not found.reason][:beam]
+        if len(ended) >= max(math.ceil(options.patience * beam), wanted):
+            break
+        if options.early_stopping and live and len(ended) >= wanted:
+            worst = _best(ended, wanted, options)[-1].rank(options)
+            longest = Found((), (live[0].score,) + (0.0,) * (options.max_length - 1))
+            if longest.rank(options) <= worst:
+                break
+    return _best(ended, wanted, options)
+
+
+def greedy(model: LogProbs, options: DecodingOptions, start: Found | None = None) -> Found:
+    """The likeliest token, again and again."""
+    found = start or _prefixed(model, options)
+    while not found.reason:
+        found = _continuations(model, found, options)[0]
+    return found
+
+
+def alternatives(model: LogProbs, options: DecodingOptions) -> list[Found]:
+    """Each of the likeliest tokens after the prefix, continued greedily."""
+    starts = _continuations(model, _prefixed(model, options), options)[: options.alternatives]
+    return _best([greedy(model, options, start) for start in starts], options.alternatives, options)
+
+
+def samples(model: LogProbs, options: DecodingOptions) -> list[Found]:
+    """One sample after the other."""
+    assert options.sampling
+    ended = []
+    for number in range(options.num_hypotheses):
+        numbers, found = uniforms(options.sampling.seed, number, options.max_length), _prefixed(model, options)
+        while not found.reason:
+            log_probs = model(found.tokens).copy()
+            for token in range(len(log_probs)):
+                if not _may_come(found.tokens, token, options):
+                    log_probs[token] = -np.inf
+            token = draw(distribution(log_probs, options.sampling), numbers[len(found.tokens)])
+            found = _grow(found, token, float(log_probs[token]), options)
+        ended.append(found)
+    return _best(ended, options.num_hypotheses, options)
+
+
+def decode(model: LogProbs, options: DecodingOptions) -> list[Found]:
+    """Whatever the options ask for."""
+    if options.beam_size > 1:
+        return beam_search(model, options)
+    if options.sampling:
+        return samples(model, options)
+    return alternatives(model, options) if options.alternatives else [greedy(model, options)]

@@ -166,3 +166,58 @@ def test_limits_are_kept(bundle: LoadedBundle) -> None:
         runtime.step([7])
     with pytest.raises(ValueError, match="25 target tokens: at most 24"):
         runtime.step([7])
+
+
+def test_copies_share_the_source_and_go_on_by_themselves(bundle: LoadedBundle) -> None:
+    """Rows of two requests are copied several at a time, within a request and over another's row."""
+    runtime, texts = make(bundle, 7), sources(2, seed=4)
+    random = np.random.default_rng(5)
+    runtime.encode([0, 1], texts)
+    owners, fed = [0, 1], [[tiny.BOS], [tiny.BOS]]
+    runtime.step([tiny.BOS, tiny.BOS])
+
+    def check() -> None:
+        tokens = random.integers(6, 290, len(fed)).tolist()
+        for history, token in zip(fed, tokens, strict=True):
+            history.append(token)
+        scores = runtime.step(tokens).top_log_probs
+        for row, (owner, history) in enumerate(zip(owners, fed, strict=True)):
+            np.testing.assert_allclose(scores[row], plain(bundle, texts[owner], history)[-1], atol=1e-5)
+
+    def copy(moves: dict[int, int]) -> None:
+        runtime.copy(list(moves.values()), list(moves.keys()))
+        for target, source in moves.items():
+            if target == len(fed):
+                owners.append(0)
+                fed.append([])
+            owners[target], fed[target] = owners[source], list(fed[source])
+
+    copy({2: 0, 3: 1, 4: 0})
+    check()
+    copy({2: 4, 3: 0})  # row 3 changes hands, row 2 stays with its request
+    check()
+    del owners[2:], fed[2:]
+    check()  # rows 2 and 3 are padding now, or nothing at all
+    copy({2: 0, 3: 1})
+    check()
+
+
+def test_logits_come_where_they_are_asked_for_and_change_nothing_else(bundle: LoadedBundle) -> None:
+    asked, plainly, texts = make(bundle, 5), make(bundle, 5), sources(5)
+    for runtime in (asked, plainly):
+        runtime.encode(range(5), texts)
+    for step in range(4):
+        tokens = [tiny.BOS if step == 0 else 40 + step] * 5
+        output, expected = asked.step(tokens, with_logits=step % 2 == 1), plainly.step(tokens)
+        np.testing.assert_array_equal(output.top_log_probs, expected.top_log_probs)
+        np.testing.assert_array_equal(output.top_ids, expected.top_ids)
+        assert expected.logits is None
+        if step % 2 == 0:
+            assert output.logits is None
+            continue
+        assert output.logits is not None
+        assert output.logits.shape == (5, bundle.manifest.dimensions.vocabulary)
+        log_probs = output.logits - np.log(np.exp(output.logits).sum(axis=1, keepdims=True))
+        best = np.take_along_axis(log_probs, output.top_ids, axis=1)
+        np.testing.assert_allclose(best, output.top_log_probs, atol=1e-5)
+    assert asked.top_k == tiny.TOP_K

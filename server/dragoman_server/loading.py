@@ -13,6 +13,7 @@ from dragoman_server import machine
 from dragoman_server.catalogue import Catalogue, choose_default
 from dragoman_server.errors import NotFound, ServerError, Violation
 from dragoman_server.model_host import FirstTranslation, ModelHost
+from dragoman_server.service.option_limits import option_violations
 from dragoman_server.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def load(settings: Settings) -> Loaded:
     _check_device(settings)
     entries = newest_versions(settings.models)
     default = choose_default([entry.name for entry in entries], settings.default_model)
-    bundles = _validated(entries, settings.precision)
+    bundles = _validated(entries, settings)
     hosts: list[ModelHost] = []
     try:
         for entry, bundle in bundles:
@@ -98,19 +99,21 @@ def _check_device(settings: Settings) -> None:
     raise SettingsError([Violation("device", "cuda", "auto or cpu: this version decodes on the CPU")])
 
 
-def _validated(entries: Sequence[ModelVersion], precision: str) -> list[tuple[ModelVersion, LoadedBundle]]:
+def _validated(entries: Sequence[ModelVersion], settings: Settings) -> list[tuple[ModelVersion, LoadedBundle]]:
     from dragoman_server.bundle import BundleError, load_bundle  # noqa: PLC0415  (imports onnxruntime)
 
     bundles = []
     faults: list[str] = []
     for entry in entries:
         try:
-            bundle = load_bundle(entry.path, precision)
+            bundle = load_bundle(entry.path, settings.precision)
         except BundleError as error:
             faults += [f"{entry.path}: {fault}" for fault in error.faults]
             continue
         if bundle.manifest.name != entry.name:
             faults.append(f"{entry.path}: name = {bundle.manifest.name!r}: its folder is called {entry.name!r}")
+        violations = option_violations(bundle.default_options, bundle.manifest.limits, settings.max_rows)
+        faults += [f"{entry.path}: generation.json: {v.field} = {v.value}: {v.limit}" for v in violations]
         bundles.append((entry, bundle))
     if faults:
         raise LoadingError(faults)

@@ -33,6 +33,18 @@ def details(error: grpc.aio.AioRpcError) -> inference_pb2.ErrorDetails:
     return inference_pb2.ErrorDetails.FromString(encoded)
 
 
+async def test_faulty_options_are_named_all_at_once(serving: Harness) -> None:
+    options = inference_pb2.DecodingOptions(beam_size=17, num_hypotheses=0, top_p=2, stop=[""])
+    error = await failure(serving, options=options)
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert {violation.field for violation in details(error).violations} == {
+        "options.beam_size",
+        "options.num_hypotheses",
+        "options.top_p",
+        "options.stop[0]",
+    }
+
+
 async def test_all_violations_come_at_once(serving: Harness) -> None:
     options = inference_pb2.DecodingOptions(max_length=0)
     error = await failure(serving, text="  ", target_language="fr", source_language="xx", options=options)

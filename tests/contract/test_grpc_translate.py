@@ -62,6 +62,28 @@ async def test_a_cut_answer_says_so_and_counts_no_end_of_sentence(serving: Harne
     assert response.usage.target_tokens == 1
 
 
+async def test_several_hypotheses_come_with_their_ranks_and_all_their_tokens_are_counted(serving: Harness) -> None:
+    answers = [
+        Answer([72, 105], [-0.5, -0.25, -0.25], FinishReason.STOP, -0.5),
+        Answer([72, 111, 33], [-0.5, -1.0, -1.0], FinishReason.STOP_SEQUENCE, -0.75, text="H"),
+    ]
+
+    def behave(submitted: Request) -> None:
+        submitted.finish(Completion(answers, submitted.receipt()))
+
+    serving.engine.behave = behave
+    options = inference_pb2.DecodingOptions(beam_size=3, num_hypotheses=2, stop=["o"])
+    response = await serving.inference.Translate(request(options=options))
+    best, second = response.hypotheses
+    assert (best.text, best.score, best.rank_score) == ("Hi", -1.0, -0.5)
+    assert (second.text, second.score, second.rank_score) == ("H", -2.5, -0.75)
+    assert second.finish_reason == inference_pb2.FINISH_REASON_STOP_SEQUENCE
+    assert list(second.tokens) == list("Ho!")
+    assert response.usage.target_tokens == 6
+    submitted = serving.engine.submitted.get_nowait()
+    assert (submitted.options.beam_size, submitted.options.num_hypotheses, submitted.width) == (3, 2, 3)
+
+
 async def test_the_receipt_travels_in_trailing_metadata(serving: Harness) -> None:
     call = serving.inference.Translate(request())
     await call

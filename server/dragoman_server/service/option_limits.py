@@ -84,7 +84,7 @@ def _lengths(options: inference_pb2.DecodingOptions, most: int) -> Iterator[Viol
             yield _violation("max_length", options.max_length, f"1 to {most} tokens")
     if options.min_length >= longest:
         yield _violation("min_length", options.min_length, f"0 to {longest - 1} tokens, fewer than max_length")
-    if options.HasField("max_length_ratio") and options.min_length_ratio > options.max_length_ratio:
+    if 0 < options.max_length_ratio < options.min_length_ratio:
         yield _violation("min_length_ratio", options.min_length_ratio, "at most max_length_ratio")
 
 

@@ -92,6 +92,18 @@ def test_the_faults_of_all_bundles_come_at_once(tmp_path: Path) -> None:
     assert "name = 'three': its folder is called 'two'" in faults
 
 
+def test_default_options_are_held_to_the_limits_of_a_request(tmp_path: Path) -> None:
+    model = write_model(tmp_path, "tiny", 1)
+    (model / "generation.json").write_text('{"beamSize": 3, "topP": 2}')
+    tiny.write_manifest(model, {key: value for key, value in tiny.read_manifest(model).items() if key != "files"})
+    with pytest.raises(LoadingError) as raised:
+        load(settings(tmp_path))
+    assert [fault.split(": ", 1)[1] for fault in raised.value.faults] == [
+        "generation.json: options.top_p = 2: more than 0, at most 1",
+        "generation.json: options.beam_size = 3: 1 to 2",
+    ]
+
+
 def test_a_default_model_that_is_not_there(repository: Path) -> None:
     with pytest.raises(SettingsError, match="default_model = absent: one of other, tiny"):
         load(settings(repository, default_model="absent"))

@@ -200,6 +200,12 @@ def test_copies_share_the_source_and_go_on_by_themselves(bundle: LoadedBundle) -
     check()  # rows 2 and 3 are padding now, or nothing at all
     copy({2: 0, 3: 1})
     check()
+    copy({4: 0, 5: 1})
+    check()
+    del owners[5:], fed[5:]
+    check()  # five rows run in a bucket of six, and the sixth's caches do not stay as they were
+    copy({5: 1})
+    check()
 
 
 def test_logits_come_where_they_are_asked_for_and_change_nothing_else(bundle: LoadedBundle) -> None:

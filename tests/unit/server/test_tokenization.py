@@ -1,4 +1,5 @@
 import pytest
+from tokenizers import pre_tokenizers
 
 from dragoman_server.tokenization import TextCodec
 from tests.unit.server import tiny
@@ -38,3 +39,15 @@ def test_no_piece_is_longer_than_the_longest() -> None:
     pieces = [piece for token_id in range(6, 300) for piece in CODEC.tokens([token_id])]
     assert CODEC.longest_token == max(map(len, pieces))
     assert CODEC.languages == ["de", "en"]
+
+
+@pytest.mark.parametrize("spaced", [False, True])
+def test_a_phrase_is_spelled_at_the_start_of_a_word_and_inside_one(spaced: bool) -> None:
+    tokenizer = tiny.train_tokenizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
+    codec = TextCodec(tokenizer, tags={}, eos=tiny.EOS)
+    for phrase in ("bicycle", "old town", "...", "über", "9", "\n", " x"):
+        spellings = codec.spellings(phrase)
+        assert len({tuple(ids) for ids in spellings}) == len(spellings)
+        texts = {tokenizer.decode(ids) for ids in spellings}
+        assert texts == {phrase, f" {phrase}"}

@@ -37,6 +37,9 @@ class Lane:
         self.runtime = runtime
         self.rows = RowTable(runtime.max_rows)
         self.running: list[Request] = []
+        self._greedy: list[Request] = []
+        """Of those that run, the ones that are plain greedy and so have one hypothesis; the others search."""
+        self._searching: list[Request] = []
         self.live: list[Hypothesis] = []
         self.step_seconds = 0.0
         self.steps_per_request = 0.0
@@ -73,11 +76,14 @@ class Lane:
             return
         began = time.monotonic()
         for request in joiners:
-            first = Hypothesis(self.rows.allocate(), self._bos)
+            first = Hypothesis(self.rows.allocate(), self._bos, request.options.max_length)
             request.lane, request.hypotheses, request.joined = self.number, [first], began
             request.steps_before, request.row_steps_before = self._steps, self._row_steps
-            if not request.options.plain:
+            if request.options.plain:
+                self._greedy.append(request)
+            else:
                 request.search = Search(request.options, eos=self._eos, top_k=self.runtime.top_k)
+                self._searching.append(request)
             self.live.append(first)
             self.running.append(request)
         try:
@@ -94,8 +100,7 @@ class Lane:
 
     def _step(self) -> StepOutput:
         began = time.perf_counter()
-        searches = ((request.search, request.hypotheses) for request in self.running)
-        with_logits = any(search is not None and search.needs_logits(live) for search, live in searches)
+        with_logits = any(request.search.needs_logits(request.hypotheses) for request in self._searching)
         output = self.runtime.step([hypothesis.last for hypothesis in self.live], with_logits=with_logits)
         self._steps += 1
         self._row_steps += len(self.live)
@@ -103,28 +108,10 @@ class Lane:
         return output
 
     def _advance(self, output: StepOutput) -> None:
-        ids, log_probs = output.top_ids[:, 0].tolist(), output.top_log_probs[:, 0].tolist()
         finished: list[tuple[Request, list[Answer]]] = []
         failed: list[tuple[Request, Exception]] = []
-        changes = RowChanges()
-        for request in self.running:
-            try:
-                if request.search is None:
-                    hypothesis = request.hypotheses[0]
-                    row, options = hypothesis.row, request.options
-                    reason = advance(hypothesis, ids[row], log_probs[row], eos=self._eos, max_length=options.max_length)
-                    if reason is not None:
-                        finished.append((request, [answered(hypothesis, reason, options)]))
-                else:
-                    before = [hypothesis.row for hypothesis in request.hypotheses]
-                    survivors = request.search.advance(request.hypotheses, output)
-                    if survivors:
-                        request.hypotheses = survivors
-                        changes.note(before, survivors)
-                    else:
-                        finished.append((request, request.search.answers()))
-            except Exception as fault:  # most likely a score that is no number; none of it concerns other requests
-                failed.append((request, fault))
+        self._advance_greedy(output, finished, failed)
+        changes = self._advance_searches(output, finished, failed)
         # Rows first: whoever hears of the end finds them free.
         self._release([request for request, _ in (*finished, *failed)], changes)
         for request, answers in finished:
@@ -135,18 +122,52 @@ class Lane:
         for request, error in failed:
             self._fail([request], error)
 
+    def _advance_greedy(
+        self, output: StepOutput, finished: list[tuple[Request, list[Answer]]], failed: list[tuple[Request, Exception]]
+    ) -> None:
+        if not self._greedy:
+            return
+        ids, log_probs = output.top_ids[:, 0].tolist(), output.top_log_probs[:, 0].tolist()
+        for index, reason in advance([request.hypotheses[0] for request in self._greedy], ids, log_probs, self._eos):
+            request = self._greedy[index]
+            if isinstance(reason, Exception):
+                failed.append((request, reason))
+            else:
+                finished.append((request, [answered(request.hypotheses[0], reason, request.options)]))
+
+    def _advance_searches(
+        self, output: StepOutput, finished: list[tuple[Request, list[Answer]]], failed: list[tuple[Request, Exception]]
+    ) -> RowChanges:
+        changes = RowChanges()
+        for request in self._searching:
+            before = [hypothesis.row for hypothesis in request.hypotheses]
+            try:
+                survivors = request.search.advance(request.hypotheses, output)
+            except Exception as fault:  # most likely a score that is no number; none of it concerns other requests
+                failed.append((request, fault))
+                continue
+            if survivors:
+                request.hypotheses = survivors
+                changes.note(before, survivors)
+            else:
+                finished.append((request, request.search.answers()))
+        return changes
+
     def _release(self, requests: Sequence[Request], changes: RowChanges | None = None) -> None:
         """Take the requests off the lane and carry out all changes of rows."""
         changes = changes or RowChanges()
         if requests:
             gone = set(requests)
             self.running = [request for request in self.running if request not in gone]
+            self._greedy = [request for request in self._greedy if request not in gone]
+            self._searching = [request for request in self._searching if request not in gone]
             changes.freed += [hypothesis.row for request in requests for hypothesis in request.hypotheses]
         for moves in changes.apply(self.rows, self.live):
             self.runtime.copy([move.source for move in moves], [move.target for move in moves])
 
     def _clear(self) -> list[Request]:
         requests, self.running, self.live = self.running, [], []
+        self._greedy, self._searching = [], []
         self.rows.clear()
         return requests
 

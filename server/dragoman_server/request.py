@@ -74,26 +74,22 @@ class Request:
     """Sum of the batch sizes of its steps."""
     hypotheses: list[Hypothesis] = field(default_factory=list)
     """The live ones, each with a row."""
-    search: Search | None = None
-    """None for plain greedy decoding."""
+    search: Search = field(init=False)
+    """Unless the request is plain greedy."""
 
-    _cancelled: bool = field(default=False, repr=False)
+    width: int = field(init=False)
+    """Cache rows that are reserved for the request while it runs."""
+    cancelled: bool = field(default=False, init=False)
+    """Whether somebody asked for the end."""
     _finish_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _finished: bool = field(default=False, repr=False)
 
+    def __post_init__(self) -> None:
+        self.width = self.options.width
+
     def cancel(self) -> None:
         """Ask that the request ends at the next step. Any thread; idempotent."""
-        self._cancelled = True
-
-    @property
-    def width(self) -> int:
-        """Cache rows that are reserved for the request while it runs."""
-        return self.options.width
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether somebody asked for the end."""
-        return self._cancelled
+        self.cancelled = True
 
     @property
     def finished(self) -> bool:

@@ -92,8 +92,9 @@ class Scheduler:
 
     def schedule(self, lane: int, running: Sequence[Request], now: float) -> Plan:
         """Plan the lane's next step; ``running`` is what it holds now, leavers included."""
-        leavers = [request for request in running if request.cancelled or request.expired(now)]
-        held = sum([request.width for request in running]) - sum([request.width for request in leavers])
+        # Written out: this looks at every running request at every step.
+        leavers = [r for r in running if r.cancelled or (r.deadline is not None and r.deadline <= now)]
+        held = sum([r.width for r in running]) - sum([r.width for r in leavers])
         self._held[lane] = held
         joiners: list[Request] = []
         if self._waiting:

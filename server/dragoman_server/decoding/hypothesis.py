@@ -42,6 +42,8 @@ class Hypothesis:
     row: int
     last: int
     """The token to feed next: begin-of-sentence at first."""
+    max_length: int
+    """Most tokens, end-of-sentence included."""
     number: int = 0
     """Among the samples or alternatives of its request."""
     parent_row: int = UNPLACED
@@ -61,7 +63,14 @@ class Hypothesis:
     def fork(self) -> Hypothesis:
         """The same once more, to grow otherwise; it still needs a row."""
         return Hypothesis(
-            UNPLACED, self.last, self.number, self.row, self.score, list(self.token_ids), list(self.log_probs)
+            UNPLACED,
+            self.last,
+            self.max_length,
+            self.number,
+            self.row,
+            self.score,
+            list(self.token_ids),
+            list(self.log_probs),
         )
 
 

@@ -25,7 +25,7 @@ SOURCE = (9, 5)
 
 def run(runtime: Runtime, source: Sequence[int], options: DecodingOptions) -> list[Answer]:
     """One request alone, as a lane decodes it."""
-    rows, live = RowTable(runtime.max_rows), [Hypothesis(0, BOS)]
+    rows, live = RowTable(runtime.max_rows), [Hypothesis(0, BOS, options.max_length)]
     rows.allocate()
     runtime.encode([0], [source])
     search, by_row = Search(options, eos=EOS, top_k=runtime.top_k), list(live)

@@ -127,7 +127,7 @@ def output(logits: list[list[float]]) -> StepOutput:
 
 
 def test_restrictions_leave_the_models_probabilities_alone_and_penalties_do_not() -> None:
-    live = [Hypothesis(0, 1, token_ids=[5])]
+    live = [Hypothesis(0, 1, 9, token_ids=[5])]
     logits = [[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]
     plain = log_softmax(np.array(logits))[0]
     banned = LogitScores(live, output(logits), options(banned=((6,),)), EOS)
@@ -142,7 +142,7 @@ def test_restrictions_leave_the_models_probabilities_alone_and_penalties_do_not(
 
 def test_both_sources_of_scores_agree() -> None:
     random = np.random.default_rng(1)
-    live, step = [Hypothesis(row, 1) for row in (2, 0)], output(random.normal(size=(3, VOCABULARY)).tolist())
+    live, step = [Hypothesis(row, 1, 9) for row in (2, 0)], output(random.normal(size=(3, VOCABULARY)).tolist())
     top, full = TopScores(live, step), LogitScores(live, step, options(), EOS)
     for index in range(2):
         assert top.best(index, 4)[0] == full.best(index, 4)[0]
@@ -151,7 +151,7 @@ def test_both_sources_of_scores_agree() -> None:
 
 @pytest.mark.parametrize("fault", [math.nan, math.inf])
 def test_scores_that_are_no_numbers(fault: float) -> None:
-    live, logits = [Hypothesis(0, 1)], np.array([[0.0, fault, 1.0]], np.float32)
+    live, logits = [Hypothesis(0, 1, 9)], np.array([[0.0, fault, 1.0]], np.float32)
     broken = StepOutput(np.full((1, 2), np.nan, np.float32), np.zeros((1, 2), np.int64), logits)
     for read in (lambda: TopScores(live, broken), lambda: LogitScores(live, broken, options(), 2)):
         with pytest.raises(NonFiniteScoreError, match="at step 1"):

@@ -31,7 +31,7 @@ def test_live_rows_are_a_prefix_and_every_hypothesis_keeps_its_content(data: st.
     for number in range(data.draw(st.integers(1, 15))):
         free = capacity - sum(width for width, _ in requests)
         while free and data.draw(st.booleans()):
-            hypothesis = Hypothesis(table.allocate(), number)
+            hypothesis = Hypothesis(table.allocate(), number, 9)
             live.append(hypothesis)
             content.rows[hypothesis.row] = expected[id(hypothesis)] = (number, hypothesis.row)
             requests.append((data.draw(st.integers(1, free)), [hypothesis]))
@@ -74,7 +74,7 @@ def test_the_last_row_fills_the_hole_and_leaving_last_moves_nothing() -> None:
 
 
 def test_survivors_stay_and_a_copy_takes_the_row_that_its_own_request_left() -> None:
-    table, live = RowTable(8), [Hypothesis(row, 2) for row in range(5)]
+    table, live = RowTable(8), [Hypothesis(row, 2, 9) for row in range(5)]
     for _ in live:
         table.allocate()
     changes = RowChanges()

@@ -47,7 +47,7 @@ def test_a_character_whose_bytes_are_not_all_there_stops_nothing() -> None:
 
 def test_what_ends_a_hypothesis() -> None:
     options = DecodingOptions(max_length=3, stop=StopSequences(("g",), letters))
-    live = Hypothesis(0, 5, token_ids=[4, 5], log_probs=[-1.0, -2.0])
+    live = Hypothesis(0, 5, 3, token_ids=[4, 5], log_probs=[-1.0, -2.0])
     answers = {token: ended(live, token, -3.0, options, EOS) for token in (EOS, 6, 7)}
     assert live.token_ids == [4, 5]
     found = {token: (a.token_ids, a.finish_reason, a.text) for token, a in answers.items() if a}
@@ -57,7 +57,7 @@ def test_what_ends_a_hypothesis() -> None:
         7: ([4, 5, 7], FinishReason.LENGTH, None),
     }
     assert all(a is not None and a.log_probs == [-1.0, -2.0, -3.0] and a.rank_score == -2.0 for a in answers.values())
-    assert ended(Hypothesis(0, 5, token_ids=[4], log_probs=[-1.0]), 7, -3.0, options, EOS) is None
+    assert ended(Hypothesis(0, 5, 3, token_ids=[4], log_probs=[-1.0]), 7, -3.0, options, EOS) is None
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,8 @@ class Lane:
         self.number = number
         self.runtime = runtime
         self.rows = RowTable(runtime.max_rows)
-        self.running: list[Request] = []
         self._greedy: list[Request] = []
-        """Of those that run, the ones that are plain greedy and so have one hypothesis; the others search."""
+        """Running requests that are plain greedy, and so have one hypothesis; the others search."""
         self._searching: list[Request] = []
         self.live: list[Hypothesis] = []
         self.step_seconds = 0.0
@@ -51,6 +50,11 @@ class Lane:
         self._steps = 0
         self._row_steps = 0
 
+    @property
+    def running(self) -> list[Request]:
+        """Everything that has rows."""
+        return self._greedy + self._searching
+
     def run(self) -> None:
         """The life of the lane."""
         while (plan := self._next_plan(self)) is not None:
@@ -58,7 +62,7 @@ class Lane:
             try:
                 self._leave(plan)
                 self._join(plan.joiners)
-                if self.running:
+                if self.live:
                     self._advance(self._step())
             except Exception as error:
                 self._clear()
@@ -85,7 +89,6 @@ class Lane:
                 request.search = Search(request.options, eos=self._eos, top_k=self.runtime.top_k)
                 self._searching.append(request)
             self.live.append(first)
-            self.running.append(request)
         try:
             rows = [request.hypotheses[0].row for request in joiners]
             self.runtime.encode(rows, [request.source_ids for request in joiners])
@@ -158,16 +161,16 @@ class Lane:
         changes = changes or RowChanges()
         if requests:
             gone = set(requests)
-            self.running = [request for request in self.running if request not in gone]
             self._greedy = [request for request in self._greedy if request not in gone]
-            self._searching = [request for request in self._searching if request not in gone]
+            if self._searching:
+                self._searching = [request for request in self._searching if request not in gone]
             changes.freed += [hypothesis.row for request in requests for hypothesis in request.hypotheses]
         for moves in changes.apply(self.rows, self.live):
             self.runtime.copy([move.source for move in moves], [move.target for move in moves])
 
     def _clear(self) -> list[Request]:
-        requests, self.running, self.live = self.running, [], []
-        self._greedy, self._searching = [], []
+        requests = self.running
+        self._greedy, self._searching, self.live = [], [], []
         self.rows.clear()
         return requests
 

@@ -17,11 +17,12 @@ def advance(
     stays as it was. One loop without a call in it: this runs for every row at every step.
     """
     ended: list[tuple[int, FinishReason | NonFiniteScoreError]] = []
+    suspicious = not isfinite(sum(log_probs))
     for index, hypothesis in enumerate(hypotheses):
         row = hypothesis.row
         log_prob = log_probs[row]
         token_ids = hypothesis.token_ids
-        if not isfinite(log_prob):
+        if suspicious and not isfinite(log_prob):
             ended.append((index, NonFiniteScoreError(f"score = {log_prob} at step {len(token_ids) + 1}")))
             continue
         hypothesis.log_probs.append(log_prob)

@@ -11,6 +11,10 @@ from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.decoding.ranking import n_best
 from dragoman_server.decoding.scores import Scores
 
+_Continuation = tuple[float, int, Hypothesis, int, float]
+"""The score's negative and, of equals, the place (first the better parent's, then the better token); parent, token and
+its log-probability. Sorts best first."""
+
 
 class BeamSearch:
     """Each step: of the 2 x beam_size best continuations of all live hypotheses, those that end among the first
@@ -30,49 +34,52 @@ class BeamSearch:
 
         The first continuation of a hypothesis is the hypothesis itself, in its row; only further ones are copies.
         """
-        beam = self._options.beam_size
-        going: list[tuple[Hypothesis, int, float]] = []
-        for rank, (parent, token_id, log_prob) in enumerate(self._continuations(live, scores)):
-            answer = ended(parent, token_id, log_prob, self._options, self._eos)
+        options, beam = self._options, self._options.beam_size
+        may_end = options.stop is not None or len(live[0].token_ids) + 1 >= options.max_length
+        going: list[_Continuation] = []
+        for rank, continuation in enumerate(self._continuations(live, scores)):
+            _, _, parent, token_id, log_prob = continuation
+            answer = None
+            if may_end or token_id == self._eos:
+                answer = ended(parent, token_id, log_prob, options, self._eos)
             if answer is None:
-                going.append((parent, token_id, log_prob))
+                going.append(continuation)
+                if len(going) == beam:
+                    break
             elif rank < beam:
                 answers.append(answer)
-        going = going[:beam]
         if self._done(going, answers):
             return []
         taken: set[int] = set()
         survivors: list[Hypothesis] = []
-        for parent, _, _ in going:
+        for _, _, parent, _, _ in going:
             survivors.append(parent.fork() if parent.row in taken else parent)
             taken.add(parent.row)
         # Only now, since a fork is what its parent was before.
-        for hypothesis, (_, token_id, log_prob) in zip(survivors, going, strict=True):
+        for hypothesis, (_, _, _, token_id, log_prob) in zip(survivors, going, strict=True):
             hypothesis.append(token_id, log_prob)
         return survivors
 
-    def _continuations(self, live: Sequence[Hypothesis], scores: Scores) -> list[tuple[Hypothesis, int, float]]:
-        """The best 2 x beam_size; of equals first the better parent's, then the better token."""
-        found: list[tuple[float, Hypothesis, int, float]] = []
+    def _continuations(self, live: Sequence[Hypothesis], scores: Scores) -> list[_Continuation]:
+        """The best 2 x beam_size, best first."""
+        found: list[_Continuation] = []
         for index, parent in enumerate(live):
             # The parents come best first, so before the j-th candidate of the i-th come i x j others (or as many).
             ids, log_probs = scores.best(index, self.candidates // (index + 1))
-            score = parent.score
-            found += [(score + log_prob, parent, i, log_prob) for i, log_prob in zip(ids, log_probs, strict=True)]
-        found.sort(key=_total, reverse=True)  # stable, reversed or not
-        return [continuation[1:] for continuation in found[: self.candidates]]
+            score, order = parent.score, self.candidates * index
+            for token_id, log_prob in zip(ids, log_probs, strict=True):
+                found.append((-score - log_prob, order, parent, token_id, log_prob))
+                order += 1
+        found.sort()
+        return found[: self.candidates]
 
-    def _done(self, going: Sequence[tuple[Hypothesis, int, float]], answers: Sequence[Answer]) -> bool:
+    def _done(self, going: Sequence[_Continuation], answers: Sequence[Answer]) -> bool:
         if not going or len(answers) >= self._enough:
             return True
         options = self._options
         if not options.early_stopping or len(answers) < options.num_hypotheses:
             return False
         # Log-probabilities only add up to less, and the longest is penalised least.
-        parent, _, log_prob = going[0]
+        _, _, parent, _, log_prob = going[0]
         bound = options.length_penalty.rank(parent.score + log_prob, options.max_length)
         return bound <= n_best(answers, options.num_hypotheses)[-1].rank_score
-
-
-def _total(continuation: tuple[float, Hypothesis, int, float]) -> float:
-    return continuation[0]

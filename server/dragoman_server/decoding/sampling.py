@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from dragoman_server.decoding.options import SamplingOptions
 
+_FEW = 64
+
 Probabilities = npt.NDArray[np.float64]
 """(candidates,), of sum 1; 0 for those that are out."""
 
@@ -78,22 +80,24 @@ def draw(probabilities: Probabilities, uniform: float) -> int:
 
 
 def _reaching(keys: npt.NDArray[np.float64], probabilities: Probabilities, mass: float) -> npt.NDArray[np.int64]:
-    """The fewest indices, by ascending key, whose probabilities together reach ``mass``."""
-    size = 64
-    while True:
-        # A nucleus is small as a rule: sorting the whole vocabulary costs ten times as much.
-        if size < len(keys):
-            border = np.partition(keys, size - 1)[size - 1]
-            first = np.flatnonzero(keys <= border)
-        else:
-            first = np.arange(len(keys))
-        order = first[np.argsort(keys[first], kind="stable")]
-        reached = int(np.searchsorted(np.cumsum(probabilities[order]), mass, side="left"))
-        if reached < len(order):
-            return order[: reached + 1]
-        if len(first) == len(keys):
-            return order
-        size *= 8
+    """The fewest indices, by ascending key and of equals the first, whose probabilities together reach ``mass``."""
+    first = np.arange(len(keys))
+    if len(keys) > _FEW:
+        # As a rule few are enough: sorting the whole vocabulary costs several times as much.
+        first = np.flatnonzero(keys <= np.partition(keys, _FEW - 1)[_FEW - 1])
+    order = first[np.argsort(keys[first], kind="stable")]
+    reached = int(np.searchsorted(np.cumsum(probabilities[order]), mass, side="left"))
+    if reached < len(order) or len(first) == len(keys):
+        return order[: reached + 1]
+    order = np.argsort(keys)  # not stable, but several times as fast: equals are put in order only where it matters
+    reached = int(np.searchsorted(np.cumsum(probabilities[order]), mass, side="left"))
+    if reached >= len(order):
+        return order
+    border = keys[order[reached]]
+    inside, equals = np.flatnonzero(keys < border), np.flatnonzero(keys == border)
+    missing = mass - probabilities[inside].sum()
+    needed = int(np.searchsorted(np.cumsum(probabilities[equals]), missing, side="left"))
+    return np.concatenate([inside, equals[: needed + 1]])
 
 
 def _only(probabilities: Probabilities, kept: npt.NDArray[np.int64]) -> Probabilities:

@@ -11,6 +11,7 @@ import structlog
 from dragoman_server.decoding.ending import answered
 from dragoman_server.decoding.greedy import advance
 from dragoman_server.decoding.hypothesis import Answer, Hypothesis
+from dragoman_server.decoding.scores import StepScores
 from dragoman_server.decoding.search import Search
 from dragoman_server.errors import Cancelled, DeadlineExceeded, Internal, Unavailable
 from dragoman_server.request import Completion, Outcome, Request
@@ -141,11 +142,11 @@ class Lane:
     def _advance_searches(
         self, output: StepOutput, finished: list[tuple[Request, list[Answer]]], failed: list[tuple[Request, Exception]]
     ) -> RowChanges:
-        changes = RowChanges()
+        changes, scored = RowChanges(), StepScores(output)
         for request in self._searching:
             before = [hypothesis.row for hypothesis in request.hypotheses]
             try:
-                survivors = request.search.advance(request.hypotheses, output)
+                survivors = request.search.advance(request.hypotheses, scored)
             except Exception as fault:  # most likely a score that is no number; none of it concerns other requests
                 failed.append((request, fault))
                 continue

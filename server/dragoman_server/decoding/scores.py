@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -31,22 +33,46 @@ class Scores(Protocol):
         """The log-probability of one token, whether it may come or not. Only from logits."""
 
 
+class StepScores:
+    """What one step gave to all rows; turned into lists once, and only where some request reads them."""
+
+    def __init__(self, output: StepOutput) -> None:
+        self.output = output
+
+    @cached_property
+    def top_ids(self) -> list[list[int]]:
+        """(rows, top_k)."""
+        ids: list[list[int]] = self.output.top_ids.tolist()
+        return ids
+
+    @cached_property
+    def top_log_probs(self) -> list[list[float]]:
+        """(rows, top_k)."""
+        log_probs: list[list[float]] = self.output.top_log_probs.tolist()
+        return log_probs
+
+
 class TopScores:
     """The graph's own candidates, for steps without any filter."""
 
-    def __init__(self, live: Sequence[Hypothesis], output: StepOutput) -> None:
-        rows = [hypothesis.row for hypothesis in live]
-        self._ids, self._log_probs = output.top_ids[rows], output.top_log_probs[rows]
-        _check(self._log_probs[:, 0], live)
+    def __init__(self, live: Sequence[Hypothesis], step: StepScores) -> None:
+        self._rows = [hypothesis.row for hypothesis in live]
+        self._step = step
+        self._ids, self._log_probs = step.top_ids, step.top_log_probs
+        greatest = [self._log_probs[row][0] for row in self._rows]
+        if not isfinite(sum(greatest)):
+            raise _fault(greatest, live)
 
     def row(self, index: int) -> tuple[npt.NDArray[np.int64] | None, Floats]:
         """As ``Scores`` says, of the candidates alone; in the vocabulary's order, so that draws are the same."""
-        order = self._ids[index].argsort()
-        return self._ids[index][order], self._log_probs[index][order]
+        row, output = self._rows[index], self._step.output
+        order = output.top_ids[row].argsort()
+        return output.top_ids[row][order], output.top_log_probs[row][order]
 
     def best(self, index: int, count: int) -> tuple[list[int], list[float]]:
         """As ``Scores`` says."""
-        return self._ids[index, :count].tolist(), self._log_probs[index, :count].tolist()
+        row = self._rows[index]
+        return self._ids[row][:count], self._log_probs[row][:count]
 
     def of(self, index: int, token_id: int) -> float:
         """Never asked: the token may be none of the candidates."""
@@ -56,14 +82,16 @@ class TopScores:
 class LogitScores:
     """All of the vocabulary, from the logits and through the filters."""
 
-    def __init__(self, live: Sequence[Hypothesis], output: StepOutput, options: DecodingOptions, eos: int) -> None:
-        assert output.logits is not None, "the step was run without logits"
-        logits = output.logits[[hypothesis.row for hypothesis in live]]  # (live, vocabulary), a copy
+    def __init__(self, live: Sequence[Hypothesis], step: StepScores, options: DecodingOptions, eos: int) -> None:
+        assert step.output.logits is not None, "the step was run without logits"
+        logits = step.output.logits[[hypothesis.row for hypothesis in live]]  # (live, vocabulary), a copy
         if options.penalises:
             for row, hypothesis in zip(logits, live, strict=True):
                 penalise(row, hypothesis.token_ids, options)
         self._log_probs = log_softmax(logits)
-        _check(self._log_probs.max(axis=1), live)
+        greatest = self._log_probs.max(axis=1)
+        if not np.isfinite(greatest).all():
+            raise _fault(greatest.tolist(), live)
         self._allowed = self._log_probs
         if options.restricts or len(live[0].token_ids) < options.min_length:
             self._allowed = self._log_probs.copy()
@@ -105,6 +133,5 @@ def best(values: Floats, count: int) -> npt.NDArray[np.int64]:
     return indices[np.argsort(-values[indices], kind="stable")[:count]]
 
 
-def _check(greatest: Floats, live: Sequence[Hypothesis]) -> None:
-    if not np.isfinite(greatest).all():
-        raise NonFiniteScoreError(f"scores = {greatest.tolist()} at step {len(live[0].token_ids) + 1}")
+def _fault(greatest: Sequence[float], live: Sequence[Hypothesis]) -> NonFiniteScoreError:
+    return NonFiniteScoreError(f"scores = {greatest} at step {len(live[0].token_ids) + 1}")

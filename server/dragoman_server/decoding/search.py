@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from dragoman_server.decoding.beam import BeamSearch
 from dragoman_server.decoding.choosers import IndependentSearch
 from dragoman_server.decoding.hypothesis import Answer, Hypothesis
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.decoding.ranking import n_best
-from dragoman_server.decoding.scores import LogitScores, Scores, TopScores
-
-if TYPE_CHECKING:
-    from dragoman_server.runtime import StepOutput
+from dragoman_server.decoding.scores import LogitScores, Scores, StepScores, TopScores
 
 
 class Strategy(Protocol):
@@ -43,13 +40,13 @@ class Search:
         """Whether the next step has to bring the logits; the answer depends on nothing but the request."""
         return self._always or len(live[0].token_ids) < self._until
 
-    def advance(self, live: Sequence[Hypothesis], output: StepOutput) -> list[Hypothesis]:
+    def advance(self, live: Sequence[Hypothesis], scored: StepScores) -> list[Hypothesis]:
         """Take one step's output in; returns the hypotheses that live on, none when all is done.
 
         Survivors keep their row; a fork has none yet and names the row to be copied. Raises NonFiniteScoreError.
         """
         with_logits = self.needs_logits(live)
-        scores = LogitScores(live, output, self._options, self._eos) if with_logits else TopScores(live, output)
+        scores = LogitScores(live, scored, self._options, self._eos) if with_logits else TopScores(live, scored)
         step = len(live[0].token_ids)
         if step < len(self._options.prefix):
             token_id = self._options.prefix[step]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dragoman_server.bundle import LoadedBundle, load_bundle
 from dragoman_server.decoding.hypothesis import Answer, Hypothesis
 from dragoman_server.decoding.options import DecodingOptions, SamplingOptions
+from dragoman_server.decoding.scores import StepScores
 from dragoman_server.decoding.search import Search
 from dragoman_server.row_changes import RowChanges
 from dragoman_server.rows import RowTable
@@ -32,7 +33,7 @@ def run(runtime: Runtime, source: Sequence[int], options: DecodingOptions) -> li
     while live:
         output = runtime.step([h.last for h in by_row], with_logits=search.needs_logits(live))
         before = [hypothesis.row for hypothesis in live]
-        live = search.advance(live, output)
+        live = search.advance(live, StepScores(output))
         assert len(live) <= options.width
         changes = RowChanges()
         changes.note(before, live)

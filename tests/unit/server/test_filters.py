@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dragoman_server.decoding.filters import completing, penalise, repeating, restrict
 from dragoman_server.decoding.hypothesis import Hypothesis, NonFiniteScoreError
 from dragoman_server.decoding.options import DecodingOptions
-from dragoman_server.decoding.scores import LogitScores, TopScores, best, log_softmax
+from dragoman_server.decoding.scores import LogitScores, StepScores, TopScores, best, log_softmax
 from dragoman_server.runtime import StepOutput
 
 VOCABULARY, EOS = 7, 3
@@ -119,11 +119,11 @@ def test_log_softmax_is_of_each_row_for_itself() -> None:
         np.testing.assert_array_equal(log_softmax(logits[row : row + 1])[0], log_softmax(logits)[row])
 
 
-def output(logits: list[list[float]]) -> StepOutput:
+def output(logits: list[list[float]]) -> StepScores:
     array = np.array(logits, np.float32)
     log_probs = log_softmax(array)
     ids = np.argsort(-log_probs, axis=1, kind="stable")
-    return StepOutput(np.take_along_axis(log_probs, ids, axis=1), ids, array)
+    return StepScores(StepOutput(np.take_along_axis(log_probs, ids, axis=1), ids, array))
 
 
 def test_restrictions_leave_the_models_probabilities_alone_and_penalties_do_not() -> None:
@@ -152,7 +152,7 @@ def test_both_sources_of_scores_agree() -> None:
 @pytest.mark.parametrize("fault", [math.nan, math.inf])
 def test_scores_that_are_no_numbers(fault: float) -> None:
     live, logits = [Hypothesis(0, 1, 9)], np.array([[0.0, fault, 1.0]], np.float32)
-    broken = StepOutput(np.full((1, 2), np.nan, np.float32), np.zeros((1, 2), np.int64), logits)
+    broken = StepScores(StepOutput(np.full((1, 2), np.nan, np.float32), np.zeros((1, 2), np.int64), logits))
     for read in (lambda: TopScores(live, broken), lambda: LogitScores(live, broken, options(), 2)):
         with pytest.raises(NonFiniteScoreError, match="at step 1"):
             read()

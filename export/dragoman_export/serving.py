@@ -41,9 +41,7 @@ class ServedGraphs:
     ) -> None:
         self._lanes = lanes or usable_cores()
         runtimes = [
-            OnnxRuntime(
-                encoder, decoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=max_rows
-            )
+            OnnxRuntime(encoder, decoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=max_rows)
             for _ in range(self._lanes)
         ]
         self.provider = runtimes[0].provider

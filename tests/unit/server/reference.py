@@ -40,9 +40,19 @@ def log_softmax(logits: Floats) -> Floats:
     return result
 
 
-def toy(source: Sequence[int]) -> LogProbs:
-    """The toy model's answers for one source."""
-    return lambda history: log_softmax(toy_logits(tuple(source), history))
+def toy(source: Sequence[int], options: DecodingOptions | None = None) -> LogProbs:
+    """The toy model's answers for one source, with the options' penalties."""
+
+    def log_probs(history: tuple[int, ...]) -> Floats:
+        logits = toy_logits(tuple(source), history).astype(np.float64)
+        for token in set(history) if options else ():
+            assert options
+            penalty = options.repetition_penalty
+            logits[token] = logits[token] / penalty if logits[token] > 0 else logits[token] * penalty
+            logits[token] -= options.presence_penalty + options.frequency_penalty * history.count(token)
+        return log_softmax(logits.astype(np.float32))
+
+    return log_probs
 
 
 class ToyRuntime:
@@ -137,8 +147,16 @@ class Found:
 def _may_come(history: tuple[int, ...], token: int, options: DecodingOptions) -> bool:
     if token == EOS and len(history) < options.min_length:
         return False
-    grown = (*history, token)
+    if options.allowed is not None and token not in (*options.allowed, EOS):
+        return False
+    grown, size = (*history, token), options.no_repeat_ngram_size
+    if size and grown[-size:] in [history[i : i + size] for i in range(len(history) - size + 1)]:
+        return False
     return not any(grown[-len(sequence) :] == sequence for sequence in options.banned)
+
+
+def _possible(history: tuple[int, ...], vocabulary: int, options: DecodingOptions) -> list[int]:
+    return [token for token in range(vocabulary) if _may_come(history, token, options)] or [EOS]
 
 
 def _grow(parent: Found, token: int, log_prob: float, options: DecodingOptions) -> Found:
@@ -163,8 +181,8 @@ def _prefixed(model: LogProbs, options: DecodingOptions) -> Found:
 def _continuations(model: LogProbs, parent: Found, options: DecodingOptions) -> list[Found]:
     log_probs = model(parent.tokens)
     order = sorted(range(len(log_probs)), key=lambda token: (-log_probs[token], token))
-    possible = [token for token in order if _may_come(parent.tokens, token, options)]
-    return [_grow(parent, token, float(log_probs[token]), options) for token in possible]
+    possible = set(_possible(parent.tokens, len(log_probs), options))
+    return [_grow(parent, token, float(log_probs[token]), options) for token in order if token in possible]
 
 
 def _best(ended: list[Found], count: int, options: DecodingOptions) -> list[Found]:
@@ -211,10 +229,9 @@ def samples(model: LogProbs, options: DecodingOptions) -> list[Found]:
     for number in range(options.num_hypotheses):
         numbers, found = uniforms(options.sampling.seed, number, options.max_length), _prefixed(model, options)
         while not found.reason:
-            log_probs = model(found.tokens).copy()
-            for token in range(len(log_probs)):
-                if not _may_come(found.tokens, token, options):
-                    log_probs[token] = -np.inf
+            log_probs = np.full_like(model(found.tokens), -np.inf)
+            possible = _possible(found.tokens, len(log_probs), options)
+            log_probs[possible] = model(found.tokens)[possible]
             token = draw(distribution(log_probs, options.sampling), numbers[len(found.tokens)])
             found = _grow(found, token, float(log_probs[token]), options)
         ended.append(found)

@@ -83,11 +83,11 @@ def test_what_each_gets_is_what_its_reference_says_whoever_else_is_there(data: s
             assert caller.request.cancelled
             continue
         assert isinstance(outcome, Completion)
-        expected = reference.decode(reference.toy(caller.request.source_ids), options)
+        expected = reference.decode(reference.toy(caller.request.source_ids, options), options)
         assert [tuple(answer.token_ids) for answer in outcome.answers] == [found.tokens for found in expected]
         assert [answer.finish_reason for answer in outcome.answers] == [found.reason for found in expected]
         np.testing.assert_allclose(
-            [answer.rank_score for answer in outcome.answers], [found.rank(options) for found in expected], atol=1e-6
+            [answer.rank_score for answer in outcome.answers], [found.rank(options) for found in expected], atol=1e-5
         )
     state = engine.state()
     assert (state.waiting, state.running, state.rows_used, state.rows_free) == (0, 0, 0, sum(capacities))

@@ -63,9 +63,12 @@ class BeamSearch:
     def _continuations(self, live: Sequence[Hypothesis], scores: Scores) -> list[_Continuation]:
         """The best 2 x beam_size, best first."""
         found: list[_Continuation] = []
+        all_full = True
         for index, parent in enumerate(live):
-            # The parents come best first, so before the j-th candidate of the i-th come i x j others (or as many).
-            ids, log_probs = scores.best(index, self.candidates // (index + 1))
+            # The parents come best first: where each has j candidates, i x j are at least as good as the i-th's j-th.
+            wanted = self.candidates // (index + 1) if all_full else self.candidates
+            ids, log_probs = scores.best(index, wanted)
+            all_full = all_full and len(ids) == wanted
             score, order = parent.score, self.candidates * index
             for token_id, log_prob in zip(ids, log_probs, strict=True):
                 found.append((-score - log_prob, order, parent, token_id, log_prob))

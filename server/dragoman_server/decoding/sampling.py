@@ -74,9 +74,9 @@ def typical_p(probabilities: Probabilities, mass: float) -> Probabilities:
 def draw(probabilities: Probabilities, uniform: float) -> int:
     """The index at which the cumulative probability passes ``uniform``."""
     cumulative = np.cumsum(probabilities)
-    # What is drawn has a probability above 0, even where rounding has left the sum a little off 1.
-    last = int(np.flatnonzero(probabilities)[-1])
-    return min(int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right")), last)
+    drawn = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
+    # Past the end only where rounding has made the product the sum itself.
+    return drawn if drawn < len(probabilities) else int(np.flatnonzero(probabilities)[-1])
 
 
 def _reaching(keys: npt.NDArray[np.float64], probabilities: Probabilities, mass: float) -> npt.NDArray[np.int64]:

@@ -53,9 +53,10 @@ class StepScores:
 
 
 class TopScores:
-    """The graph's own candidates, for steps without any filter."""
+    """The graph's own candidates, the best ``count`` of each row, for steps without any filter."""
 
-    def __init__(self, live: Sequence[Hypothesis], step: StepScores) -> None:
+    def __init__(self, live: Sequence[Hypothesis], step: StepScores, count: int) -> None:
+        self._count = count
         self._rows = [hypothesis.row for hypothesis in live]
         self._step = step
         self._ids, self._log_probs = step.top_ids, step.top_log_probs
@@ -66,8 +67,9 @@ class TopScores:
     def row(self, index: int) -> tuple[npt.NDArray[np.int64] | None, Floats]:
         """As ``Scores`` says, of the candidates alone; in the vocabulary's order, so that draws are the same."""
         row, output = self._rows[index], self._step.output
-        order = output.top_ids[row].argsort()
-        return output.top_ids[row][order], output.top_log_probs[row][order]
+        ids, log_probs = output.top_ids[row, : self._count], output.top_log_probs[row, : self._count]
+        order = ids.argsort()
+        return ids[order], log_probs[order]
 
     def best(self, index: int, count: int) -> tuple[list[int], list[float]]:
         """As ``Scores`` says."""

@@ -46,7 +46,11 @@ class Search:
         Survivors keep their row; a fork has none yet and names the row to be copied. Raises NonFiniteScoreError.
         """
         with_logits = self.needs_logits(live)
-        scores = LogitScores(live, scored, self._options, self._eos) if with_logits else TopScores(live, scored)
+        scores: Scores = (
+            LogitScores(live, scored, self._options, self._eos)
+            if with_logits
+            else TopScores(live, scored, self._strategy.candidates)
+        )
         step = len(live[0].token_ids)
         if step < len(self._options.prefix):
             token_id = self._options.prefix[step]

@@ -54,6 +54,12 @@ def assert_equal(answers: Sequence[Answer], expected: Sequence[Found], options: 
 @given(decoding_options(widest=8), st.integers(0, 50))
 @example(DecodingOptions(max_length=9, beam_size=16, num_hypotheses=16), 1)
 @example(DecodingOptions(max_length=9, beam_size=4, num_hypotheses=4, early_stopping=True, patience=8), 2)
+@example(
+    DecodingOptions(
+        max_length=6, beam_size=7, num_hypotheses=5, patience=2, no_repeat_ngram_size=1, allowed=(4, 5, 9, 6, 12)
+    ),
+    0,
+)
 def test_every_kind_of_decoding_equals_its_reference(options: DecodingOptions, number: int) -> None:
     source = (*SOURCE, number)
     answers = run(ToyRuntime(16), source, options)

@@ -143,7 +143,7 @@ def test_restrictions_leave_the_models_probabilities_alone_and_penalties_do_not(
 def test_both_sources_of_scores_agree() -> None:
     random = np.random.default_rng(1)
     live, step = [Hypothesis(row, 1, 9) for row in (2, 0)], output(random.normal(size=(3, VOCABULARY)).tolist())
-    top, full = TopScores(live, step), LogitScores(live, step, options(), EOS)
+    top, full = TopScores(live, step, 4), LogitScores(live, step, options(), EOS)
     for index in range(2):
         assert top.best(index, 4)[0] == full.best(index, 4)[0]
         assert top.best(index, 4)[1] == pytest.approx(full.best(index, 4)[1])
@@ -153,6 +153,6 @@ def test_both_sources_of_scores_agree() -> None:
 def test_scores_that_are_no_numbers(fault: float) -> None:
     live, logits = [Hypothesis(0, 1, 9)], np.array([[0.0, fault, 1.0]], np.float32)
     broken = StepScores(StepOutput(np.full((1, 2), np.nan, np.float32), np.zeros((1, 2), np.int64), logits))
-    for read in (lambda: TopScores(live, broken), lambda: LogitScores(live, broken, options(), 2)):
+    for read in (lambda: TopScores(live, broken, 2), lambda: LogitScores(live, broken, options(), 2)):
         with pytest.raises(NonFiniteScoreError, match="at step 1"):
             read()

@@ -72,7 +72,8 @@ class Lane:
         end(abandoned, Unavailable("the server is shutting down"))
 
     def _leave(self, plan: Plan) -> None:
-        self._release(plan.leavers)
+        if plan.leavers:
+            self._release(plan.leavers)
         for request in (*plan.leavers, *plan.dropped):
             end([request], Cancelled("cancelled") if request.cancelled else DeadlineExceeded("the deadline passed"))
 
@@ -114,10 +115,12 @@ class Lane:
     def _advance(self, output: StepOutput) -> None:
         finished: list[tuple[Request, list[Answer]]] = []
         failed: list[tuple[Request, Exception]] = []
-        self._advance_greedy(output, finished, failed)
-        changes = self._advance_searches(output, finished, failed)
-        # Rows first: whoever hears of the end finds them free.
-        self._release([request for request, _ in (*finished, *failed)], changes)
+        if self._greedy:
+            self._advance_greedy(output, finished, failed)
+        changes = self._advance_searches(output, finished, failed) if self._searching else None
+        if finished or failed or changes:
+            # Rows first: whoever hears of the end finds them free.
+            self._release([request for request, _ in (*finished, *failed)], changes)
         for request, answers in finished:
             request.steps = self._steps - request.steps_before
             request.row_steps = self._row_steps - request.row_steps_before
@@ -129,8 +132,6 @@ class Lane:
     def _advance_greedy(
         self, output: StepOutput, finished: list[tuple[Request, list[Answer]]], failed: list[tuple[Request, Exception]]
     ) -> None:
-        if not self._greedy:
-            return
         ids, log_probs = output.top_ids[:, 0].tolist(), output.top_log_probs[:, 0].tolist()
         for index, reason in advance([request.hypotheses[0] for request in self._greedy], ids, log_probs, self._eos):
             request = self._greedy[index]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 from dragoman_server.decoding.ranking import LengthPenalty
 from dragoman_server.decoding.stopping import StopSequences
@@ -53,22 +52,22 @@ class DecodingOptions:
     """0: off. Excludes ``beam_size`` and ``num_hypotheses`` above 1."""
     stop: StopSequences | None = None
 
-    @cached_property
+    @property
     def width(self) -> int:
         """The most hypotheses that live at one time, so the cache rows to reserve."""
         return max(self.beam_size, self.num_hypotheses, self.alternatives)
 
-    @cached_property
+    @property
     def penalises(self) -> bool:
         """Whether logits are changed."""
         return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
 
-    @cached_property
+    @property
     def restricts(self) -> bool:
         """Whether any step may have tokens that must not come; end-of-sentence before ``min_length`` apart."""
         return bool(self.no_repeat_ngram_size or self.banned) or self.allowed is not None
 
-    @cached_property
+    @property
     def plain(self) -> bool:
         """Whether this is greedy search and nothing else."""
         return not (

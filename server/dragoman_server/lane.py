@@ -145,9 +145,9 @@ class Lane:
     ) -> RowChanges:
         changes, scored = RowChanges(), StepScores(output)
         for request in self._searching:
-            before = [hypothesis.row for hypothesis in request.hypotheses]
+            before = request.hypotheses
             try:
-                survivors = request.search.advance(request.hypotheses, scored)
+                survivors = request.search.advance(before, scored)
             except Exception as fault:  # most likely a score that is no number; none of it concerns other requests
                 failed.append((request, fault))
                 continue
@@ -168,7 +168,7 @@ class Lane:
                 self._searching = [request for request in self._searching if request not in gone]
             changes.freed += [hypothesis.row for request in requests for hypothesis in request.hypotheses]
         for moves in changes.apply(self.rows, self.live):
-            self.runtime.copy([move.source for move in moves], [move.target for move in moves])
+            self.runtime.copy(moves)
 
     def _clear(self) -> list[Request]:
         requests = self.running

@@ -11,6 +11,8 @@ class Move(NamedTuple):
 
     source: int
     target: int
+    kept: int = 0
+    """Leading positions that the target has already, since both come from one hypothesis."""
 
 
 class RowTable:

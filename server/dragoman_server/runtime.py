@@ -17,6 +17,7 @@ import onnxruntime as ort
 
 from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
 from dragoman_server.graphs import CACHE_TYPES
+from dragoman_server.rows import Move
 
 _HUGE_PAGE = 2 << 20
 _NOTHING = -1
@@ -56,8 +57,8 @@ class Runtime(Protocol):
     def encode(self, rows: Sequence[int], sources: Sequence[Sequence[int]]) -> None:
         """Encode ``sources[i]`` into row ``rows[i]``, which starts over with an empty target."""
 
-    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
-        """Copy all state of row ``sources[i]`` to row ``targets[i]``; no row is both."""
+    def copy(self, moves: Sequence[Move]) -> None:
+        """Copy all state of the sources to the targets; no row is both. Positions that are kept may be left out."""
 
     def step(self, tokens: Sequence[int], *, with_logits: bool = False) -> StepOutput:
         """Feed ``tokens[i]`` to row ``i`` of the rows ``0 .. len(tokens) - 1`` and score what comes next."""
@@ -174,25 +175,23 @@ class OnnxRuntime:
             self._encoded[where] = self._encodings + np.arange(len(where))
             self._encodings += len(where)
 
-    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
-        """Copy the used part of the caches, and the counters; a row that already holds the source keeps its part."""
+    def copy(self, moves: Sequence[Move]) -> None:
+        """Copy the used part of the caches, and the counters; what a row holds already of its source stays."""
         self._stale = True
-        source, target = np.array(sources), np.array(targets)
-        length = int(self._lengths[source].max())
-        for cache in self._self.values():
-            cache[target, :, :length] = cache[source, :, :length]
-        for counter in (self._lengths, self._positions):
-            counter[target] = counter[source]
-        other = self._encoded[source] != self._encoded[target]
-        if not other.any():
-            return
-        source, target = source[other], target[other]
-        length = int(self._cross_lengths[source].max()) + 1
-        for cache in self._cross.values():
-            cache[target, :, :length] = cache[source, :, :length]
-        arrays: list[npt.NDArray[Any]] = [self._cross_lengths, self._encoded, *self._last.values()]
-        for array in arrays:
-            array[target] = array[source]
+        for source, target, kept in moves:
+            same_source = self._encoded[source] == self._encoded[target]
+            begin, length = kept if same_source else 0, int(self._lengths[source])
+            for cache in self._self.values():
+                cache[target, :, begin:length] = cache[source, :, begin:length]
+            self._lengths[target], self._positions[target] = length, self._positions[source]
+            if same_source:
+                continue
+            length = int(self._cross_lengths[source]) + 1
+            for cache in self._cross.values():
+                cache[target, :, :length] = cache[source, :, :length]
+            for last in self._last.values():
+                last[target] = last[source]
+            self._cross_lengths[target], self._encoded[target] = length - 1, self._encoded[source]
 
     def step(self, tokens: Sequence[int], *, with_logits: bool = False) -> StepOutput:
         """Run one step in place; ValueError where a row's cache is full."""

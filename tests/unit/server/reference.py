@@ -15,6 +15,7 @@ from dragoman_server.bundle import LoadedBundle
 from dragoman_server.decoding.hypothesis import FinishReason
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.decoding.sampling import distribution, draw, uniforms
+from dragoman_server.rows import Move
 from dragoman_server.runtime import StepOutput
 from tests.unit.server import tiny
 
@@ -71,10 +72,13 @@ class ToyRuntime:
         for row, source in zip(rows, sources, strict=True):
             self._rows[row] = (tuple(source), ())
 
-    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+    def copy(self, moves: Sequence[Move]) -> None:
+        sources, targets = [move.source for move in moves], [move.target for move in moves]
         assert not set(sources) & set(targets)
         assert len(set(targets)) == len(targets)
-        for source, target in zip(sources, targets, strict=True):
+        for source, target, kept in moves:
+            assert self._rows[source][1][:kept] == self._rows[target][1][:kept]
+            assert not kept or self._rows[source][0] == self._rows[target][0]
             self._rows[target] = self._rows[source]
 
     def step(self, tokens: Sequence[int], *, with_logits: bool = False) -> StepOutput:

@@ -32,13 +32,13 @@ def run(runtime: Runtime, source: Sequence[int], options: DecodingOptions) -> li
     search, by_row = Search(options, eos=EOS, top_k=runtime.top_k), list(live)
     while live:
         output = runtime.step([h.last for h in by_row], with_logits=search.needs_logits(live))
-        before = [hypothesis.row for hypothesis in live]
+        before = live
         live = search.advance(live, StepScores(output))
         assert len(live) <= options.width
         changes = RowChanges()
         changes.note(before, live)
         for moves in changes.apply(rows, by_row):
-            runtime.copy([move.source for move in moves], [move.target for move in moves])
+            runtime.copy(moves)
     return search.answers()
 
 

@@ -16,6 +16,7 @@ from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.engine import Engine
 from dragoman_server.errors import Cancelled, DeadlineExceeded, Internal, Overloaded, Unavailable
 from dragoman_server.request import Completion, Outcome, Request
+from dragoman_server.rows import Move
 from dragoman_server.runtime import OnnxRuntime, Runtime, StepOutput
 from tests.unit.server import tiny
 
@@ -47,7 +48,8 @@ class FakeRuntime:
         for row, source in zip(rows, sources, strict=True):
             self._rows[row] = (source, 0)
 
-    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+    def copy(self, moves: Sequence[Move]) -> None:
+        sources, targets = [move.source for move in moves], [move.target for move in moves]
         assert not set(sources) & set(targets)
         for source, target in zip(sources, targets, strict=True):
             self._rows[target] = self._rows[source]

@@ -38,10 +38,9 @@ def test_live_rows_are_a_prefix_and_every_hypothesis_keeps_its_content(data: st.
             free -= requests[-1][0]
         changes, remaining = RowChanges(), []
         for width, hypotheses in requests:
-            before = [hypothesis.row for hypothesis in hypotheses]
             parents = data.draw(st.lists(st.sampled_from(hypotheses), max_size=width))
             if not parents:
-                changes.freed += before
+                changes.freed += [hypothesis.row for hypothesis in hypotheses]
                 continue
             # At times the parent itself ends, as a first sample may.
             taken: set[int] = {hypotheses[0].row} if len(hypotheses) == 1 and data.draw(st.booleans()) else set()
@@ -50,7 +49,7 @@ def test_live_rows_are_a_prefix_and_every_hypothesis_keeps_its_content(data: st.
                 survivors.append(parent.fork() if parent.row in taken else parent)
                 expected[id(survivors[-1])] = expected[id(parent)]
                 taken.add(parent.row)
-            changes.note(before, survivors)
+            changes.note(hypotheses, survivors)
             remaining.append((width, survivors))
         requests = remaining
         for moves in changes.apply(table, live):
@@ -80,8 +79,8 @@ def test_survivors_stay_and_a_copy_takes_the_row_that_its_own_request_left() -> 
     changes = RowChanges()
     fork = live[2].fork()
     assert fork.row == UNPLACED
-    changes.note([1, 2, 3], [live[2], fork, live[3]])
-    assert changes.apply(table, live) == [[Move(2, 1)]]
+    changes.note(live[1:4], [live[2], fork, live[3]])
+    assert changes.apply(table, live) == [[Move(2, 1, kept=1)]]
     assert live[1] is fork
     assert [hypothesis.row for hypothesis in live] == [0, 1, 2, 3, 4]
 

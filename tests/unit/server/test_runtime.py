@@ -11,6 +11,7 @@ import onnxruntime as ort
 import pytest
 
 from dragoman_server.bundle import LoadedBundle, load_bundle
+from dragoman_server.rows import Move
 from dragoman_server.runtime import OnnxRuntime, row_buckets
 from tests.unit.server import tiny
 
@@ -105,10 +106,10 @@ def test_rows_that_come_move_and_go_keep_their_results(bundle: LoadedBundle, hug
 
     runtime.encode(rows, texts[:5])
     step(4)
-    runtime.copy([4], [1])
+    runtime.copy([Move(4, 1)])
     rows = [0, 4, 2, 3]
     step(3)
-    runtime.copy([3], [0])
+    runtime.copy([Move(3, 0)])
     rows = [3, 4, 2]
     step(2)
     runtime.encode([3], texts[5:])
@@ -184,8 +185,8 @@ def test_copies_share_the_source_and_go_on_by_themselves(bundle: LoadedBundle) -
         for row, (owner, history) in enumerate(zip(owners, fed, strict=True)):
             np.testing.assert_allclose(scores[row], plain(bundle, texts[owner], history)[-1], atol=1e-5)
 
-    def copy(moves: dict[int, int]) -> None:
-        runtime.copy(list(moves.values()), list(moves.keys()))
+    def copy(moves: dict[int, int], kept: int = 0) -> None:
+        runtime.copy([Move(source, target, kept) for target, source in moves.items()])
         for target, source in moves.items():
             if target == len(fed):
                 owners.append(0)
@@ -194,7 +195,9 @@ def test_copies_share_the_source_and_go_on_by_themselves(bundle: LoadedBundle) -
 
     copy({2: 0, 3: 1, 4: 0})
     check()
-    copy({2: 4, 3: 0})  # row 3 changes hands, row 2 stays with its request
+    copy({2: 4}, kept=1)  # both began alike
+    check()
+    copy({2: 4, 3: 0}, kept=1)  # row 3 changes hands, so it keeps nothing
     check()
     del owners[2:], fed[2:]
     check()  # rows 2 and 3 are padding now, or nothing at all

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, inf
 
 from dragoman_server.decoding.ending import ended
 from dragoman_server.decoding.hypothesis import Answer, Hypothesis
@@ -63,14 +63,15 @@ class BeamSearch:
     def _continuations(self, live: Sequence[Hypothesis], scores: Scores) -> list[_Continuation]:
         """The best 2 x beam_size, best first."""
         found: list[_Continuation] = []
-        all_full = True
+        worst = inf
         for index, parent in enumerate(live):
-            # The parents come best first: where each has j candidates, i x j are at least as good as the i-th's j-th.
-            wanted = self.candidates // (index + 1) if all_full else self.candidates
-            ids, log_probs = scores.best(index, wanted)
-            all_full = all_full and len(ids) == wanted
+            ids, log_probs = scores.best(index, self.candidates)
             score, order = parent.score, self.candidates * index
+            if len(ids) == self.candidates:  # that many are at least as good as its last
+                worst = min(worst, -score - log_probs[-1])
             for token_id, log_prob in zip(ids, log_probs, strict=True):
+                if -score - log_prob > worst:
+                    break
                 found.append((-score - log_prob, order, parent, token_id, log_prob))
                 order += 1
         found.sort()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dragoman_server.bundle import LoadedBundle, load_bundle
 from dragoman_server.decoding.hypothesis import Answer, Hypothesis
 from dragoman_server.decoding.options import DecodingOptions, SamplingOptions
+from dragoman_server.decoding.ranking import LengthPenalty
 from dragoman_server.decoding.scores import StepScores
 from dragoman_server.decoding.search import Search
 from dragoman_server.row_changes import RowChanges
@@ -59,6 +60,9 @@ def assert_equal(answers: Sequence[Answer], expected: Sequence[Found], options: 
         max_length=6, beam_size=7, num_hypotheses=5, patience=2, no_repeat_ngram_size=1, allowed=(4, 5, 9, 6, 12)
     ),
     0,
+)
+@example(  # a worse parent's third candidate outranks the better ones' second
+    DecodingOptions(max_length=5, beam_size=4, num_hypotheses=4, length_penalty=LengthPenalty(0.0), patience=0.3), 5
 )
 def test_every_kind_of_decoding_equals_its_reference(options: DecodingOptions, number: int) -> None:
     source = (*SOURCE, number)

@@ -28,8 +28,9 @@ BOS, EOS, VOCABULARY, TOP_K = 2, 3, 24, 6
 
 @lru_cache(maxsize=200_000)
 def toy_logits(source: tuple[int, ...], history: tuple[int, ...]) -> Floats:
-    """A model without any structure: every prefix has logits of its own."""
-    logits = np.random.default_rng([*source, 1_000, *history]).normal(scale=2, size=VOCABULARY).astype(np.float32)
+    """A model without any structure: every prefix has logits of its own, flat or peaked."""
+    random = np.random.default_rng([*source, 1_000, *history])
+    logits = random.normal(scale=random.choice([0.5, 2.0, 5.0]), size=VOCABULARY).astype(np.float32)
     logits[:EOS] = -30
     logits[EOS] += 1
     return logits

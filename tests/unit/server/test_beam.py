@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from dragoman_server.bundle import LoadedBundle, load_bundle
 from dragoman_server.decoding.hypothesis import Answer, Hypothesis
 from dragoman_server.decoding.options import DecodingOptions, SamplingOptions
-from dragoman_server.decoding.ranking import LengthPenalty
 from dragoman_server.decoding.scores import StepScores
 from dragoman_server.decoding.search import Search
 from dragoman_server.row_changes import RowChanges
@@ -61,13 +60,18 @@ def assert_equal(answers: Sequence[Answer], expected: Sequence[Found], options: 
     ),
     0,
 )
-@example(  # a worse parent's third candidate outranks the better ones' second
-    DecodingOptions(max_length=5, beam_size=4, num_hypotheses=4, length_penalty=LengthPenalty(0.0), patience=0.3), 5
-)
 def test_every_kind_of_decoding_equals_its_reference(options: DecodingOptions, number: int) -> None:
     source = (*SOURCE, number)
     answers = run(ToyRuntime(16), source, options)
     assert_equal(answers, reference.decode(reference.toy(source, options), options), options, atol=1e-5)
+
+
+@pytest.mark.parametrize("beam_size", [2, 3, 4, 6, 9, 16])
+def test_beam_search_on_many_models(beam_size: int) -> None:
+    for number in range(25):
+        options = DecodingOptions(max_length=8, beam_size=beam_size, num_hypotheses=beam_size, patience=1 + number % 2)
+        answers = run(ToyRuntime(16), (*SOURCE, number), options)
+        assert_equal(answers, reference.beam_search(reference.toy((*SOURCE, number)), options), options, atol=1e-5)
 
 
 def test_a_step_reads_logits_only_where_it_must() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tokenizers import Tokenizer
+
 from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.engine import Engine
 from dragoman_server.errors import ServerError
@@ -15,7 +17,6 @@ from dragoman_server.machine import usable_cores
 from dragoman_server.request import Outcome, Request
 from dragoman_server.runtime import OnnxRuntime
 from dragoman_server.tokenization import TextCodec
-from tokenizers import Tokenizer
 
 Advance = Callable[[int], None]
 """Called with a number of sentences that are done."""
@@ -39,9 +40,7 @@ class ServedGraphs:
     ) -> None:
         self._lanes = lanes or usable_cores()
         runtimes = [
-            OnnxRuntime(
-                encoder, decoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=max_rows
-            )
+            OnnxRuntime(encoder, decoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=max_rows)
             for _ in range(self._lanes)
         ]
         self.provider = runtimes[0].provider

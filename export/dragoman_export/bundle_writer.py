@@ -8,7 +8,12 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from dragoman_model.checkpoint import TrainedModel, atomic_folder
+from google.protobuf import json_format
+
+from dragoman_export.graphs import DECODER, ENCODER, TOP_K, GraphPaths
+from dragoman_export.probes import PARITY_FILE, ParityRecord
+from dragoman_export.sentences import recipe_facts
+from dragoman_model.checkpoint import CheckpointError, TrainedModel, atomic_folder
 from dragoman_model.tokenizer import language_tag
 from dragoman_protos.v1.bundle_pb2 import (
     Bundle,
@@ -22,11 +27,6 @@ from dragoman_protos.v1.bundle_pb2 import (
 )
 from dragoman_server.bundle import FORMAT_VERSION, GENERATION, MANIFEST, TOKENIZER
 from dragoman_server.inspection import checked_manifest
-from google.protobuf import json_format
-
-from dragoman_export.graphs import DECODER, ENCODER, TOP_K, GraphPaths
-from dragoman_export.probes import PARITY_FILE, ParityRecord
-from dragoman_export.sentences import recipe_facts
 
 
 class BundleExistsError(Exception):
@@ -36,7 +36,6 @@ class BundleExistsError(Exception):
 def describe(trained: TrainedModel, *, name: str, limits: Limits) -> Bundle:
     """The manifest without precisions, files and certificate."""
     config, provenance = trained.model.config, trained.provenance
-    tags = {language.code: language_tag(language.code) for language in provenance.languages}
     facts = recipe_facts(provenance)
     recipe = f"{facts.name} (SHA-256 {hashlib.sha256(provenance.recipe.encode()).hexdigest()[:16]})"
     return Bundle(
@@ -46,13 +45,9 @@ def describe(trained: TrainedModel, *, name: str, limits: Limits) -> Bundle:
         family=Bundle.FAMILY_ENCODER_DECODER,
         tasks=[Bundle.TASK_TRANSLATE],
         languages=[
-            Language(
-                code=language.code,
-                name=language.name,
-                tag=tags[language.code],
-                tag_id=trained.tokenizer.token_to_id(tags[language.code]),
-            )
+            Language(code=language.code, name=language.name, tag=tag, tag_id=_token_id(trained, tag))
             for language in provenance.languages
+            for tag in (language_tag(language.code),)
         ],
         dimensions=Dimensions(
             vocabulary=config.vocabulary,
@@ -76,6 +71,13 @@ def describe(trained: TrainedModel, *, name: str, limits: Limits) -> Bundle:
             checkpoint_sha256=trained.sha256,
         ),
     )
+
+
+def _token_id(trained: TrainedModel, tag: str) -> int:
+    found = trained.tokenizer.token_to_id(tag)
+    if found is None:
+        raise CheckpointError(f"the tokenizer has no token {tag}, which asks for one of the model's languages")
+    return found
 
 
 def graph_path(precision: str, file: str) -> str:

@@ -46,7 +46,7 @@ class Histogram:
     @property
     def centres(self) -> npt.NDArray[np.float64]:
         """The middle of every bin."""
-        return (np.arange(2 * _HALF_BINS) - _HALF_BINS + 0.5) * self.width
+        return (np.arange(2 * _HALF_BINS, dtype=np.float64) - _HALF_BINS + 0.5) * np.float64(self.width)
 
     def add(self, values: Array) -> None:
         """Count the values, of any shape."""
@@ -91,8 +91,8 @@ class TensorStatistics:
     def choose(self, method: Method) -> Range:
         """The range by a method.
 
-        ``range``: all that was seen. ``percentile``: without the outermost 0.01% of the values. ``mse``: the part of the
-        range, 30% to all of it, whose 8 bits are nearest to the values in the mean square.
+        ``range``: all that was seen. ``percentile``: without the outermost 0.01% of the values. ``mse``: the part
+        of the range, 30% to all of it, whose 8 bits are nearest to the values in the mean square.
         """
         if method == "range" or not self.histogram.counts.any():
             return self.plain
@@ -114,7 +114,7 @@ class TensorStatistics:
 
     def _least_squares(self) -> Range:
         counts, centres, plain = self.histogram.counts, self.histogram.centres, self.plain
-        candidates = [Range(plain.low * clip, plain.high * clip) for clip in _CLIPS]
+        candidates = [Range(plain.low * clip, plain.high * clip) for clip in _CLIPS.tolist()]
         return min(candidates, key=lambda candidate: _squared_error(counts, centres, candidate))
 
 

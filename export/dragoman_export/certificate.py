@@ -15,6 +15,8 @@ MAX_LOGIT_DIFFERENCE = 1e-3
 MIN_IDENTICAL = 0.995
 MAX_BLEU_LOSS = 0.3
 GREEDY = "greedy"
+BEAM_SIZE = 4
+BEAM = f"beam {BEAM_SIZE}"
 PYTORCH = "pytorch"
 """The precision under which PyTorch's own figures stand, beam search included."""
 
@@ -41,8 +43,8 @@ def find_misses(measurements: Iterable[Measurement]) -> Iterator[str]:
                 )
             if not measured.identical_greedy >= MIN_IDENTICAL:
                 yield (
-                    f"fp32: {measured.identical_greedy:.2%} of {measured.parity_sentences} greedy outputs are PyTorch's, "
-                    f"must be at least {MIN_IDENTICAL:.1%}"
+                    f"fp32: {measured.identical_greedy:.2%} of {measured.parity_sentences} greedy outputs are "
+                    f"PyTorch's, must be at least {MIN_IDENTICAL:.1%}"
                 )
         yield from bleu_misses(measured)
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from dragoman_model.checkpoint import TrainedModel, load_model
-from dragoman_model.data import DataError
-from dragoman_protos.v1.bundle_pb2 import Bundle, Limits, Measurement, TestSet
-from dragoman_server.machine import usable_cores
 
 from dragoman_export import reference
 from dragoman_export.bundle_writer import describe, graph_path, refuse_existing, sha256, write_bundle
-from dragoman_export.certificate import GREEDY, bleu_misses, issue, judge
+from dragoman_export.certificate import BEAM, BEAM_SIZE, GREEDY, bleu_misses, issue, judge
 from dragoman_export.graphs import GraphPaths, export_graphs
 from dragoman_export.measuring import (
     Outputs,
@@ -27,14 +22,18 @@ from dragoman_export.measuring import (
     stepped_graphs,
 )
 from dragoman_export.parity import compare_logits
-from dragoman_export.probes import ParityRecord, Probe, ProbeResult, measure_probes, output_hash, probe_texts, record_probe
+from dragoman_export.probes import ParityRecord, ProbeResult, measure_probes, output_hash, record_probes
 from dragoman_export.progress import Stages
 from dragoman_export.quantization_plan import QuantizedGraphs, observe, quantized_variants
 from dragoman_export.sentences import Direction, ParallelText, read_parallel, recipe_facts, spread
 from dragoman_export.serving import ServedGraphs, SourceReader
+from dragoman_model.checkpoint import TrainedModel, load_model
+from dragoman_model.data import DataError
+from dragoman_model.transformer import Transformer
+from dragoman_protos.v1.bundle_pb2 import Bundle, Limits, Measurement, TestSet
+from dragoman_server.machine import usable_cores
 
 _CALIBRATION_SENTENCES = 600
-_BEAM = 4
 PRECISIONS = ("fp32", "int8")
 
 
@@ -66,7 +65,11 @@ class ExportResult:
     quantization: str
 
 
-def export_bundle(options: ExportOptions, stages: Stages) -> ExportResult:
+Exporter = Callable[[Transformer, Path], GraphPaths]
+"""Writes float32 graphs into a folder."""
+
+
+def export_bundle(options: ExportOptions, stages: Stages, *, exporter: Exporter = export_graphs) -> ExportResult:
     """Export, quantise, measure, judge, write.
 
     Raises CertificateError (nothing is written), BundleExistsError, ExportError, and the errors of checkpoint and data.
@@ -80,7 +83,16 @@ def export_bundle(options: ExportOptions, stages: Stages) -> ExportResult:
     text, calibration = read_parallel(options.data, columns), read_parallel(options.calibration, columns)
     manifest = describe(trained, name=options.name or trained.provenance.name, limits=_limits(options, trained))
     with tempfile.TemporaryDirectory(prefix="dragoman-export-") as folder:
-        return _Export(options, stages, trained, manifest, text, calibration, Path(folder)).run()
+        return _Export(
+            options,
+            stages,
+            trained=trained,
+            manifest=manifest,
+            text=text,
+            calibration=calibration,
+            folder=Path(folder),
+            exporter=exporter,
+        ).run()
 
 
 class _Export:
@@ -90,14 +102,16 @@ class _Export:
         self,
         options: ExportOptions,
         stages: Stages,
+        *,
         trained: TrainedModel,
         manifest: Bundle,
         text: ParallelText,
         calibration: ParallelText,
         folder: Path,
+        exporter: Exporter,
     ) -> None:
         self.options, self.stages, self.trained, self.manifest = options, stages, trained, manifest
-        self.text, self.calibration, self.folder = text, calibration, folder
+        self.text, self.calibration, self.folder, self.exporter = text, calibration, folder, exporter
         self.threads = min(usable_cores(), torch.get_num_threads())
         self.directions = [Direction(*pair) for pair in trained.provenance.directions]
         self.reader = SourceReader(trained.tokenizer, manifest)
@@ -110,7 +124,7 @@ class _Export:
         if self.reader.shortened:
             self.stages.say(f"{self.reader.shortened} sentences of the test set were cut to the longest source")
         with self.stages.stage("graphs"):
-            graphs = {"fp32": export_graphs(self.trained.model, self.folder / "fp32")}
+            graphs = {"fp32": self.exporter(self.trained.model, self.folder / "fp32")}
         greedy = self.bench.by_pytorch(self.trained.model, self.stages)
         expected = {GREEDY: self.bench.scores(greedy)}
         measurements = {"fp32": self._decode("fp32", graphs["fp32"], greedy)}
@@ -118,8 +132,8 @@ class _Export:
         graphs["int8"] = quantized.paths
         self._compare(graphs, greedy, measurements)
         judge(measurement for measurement, _ in measurements.values())
-        beam = self.bench.by_pytorch(self.trained.model, self.stages, beam_size=_BEAM)
-        expected[f"beam {_BEAM}"] = self.bench.scores(beam)
+        beam = self.bench.by_pytorch(self.trained.model, self.stages, beam_size=BEAM_SIZE)
+        expected[BEAM] = self.bench.scores(beam)
         measured = [pytorch_measurement(expected), *(measurement for measurement, _ in measurements.values())]
         self.manifest.certificate.CopyFrom(issue(self._test_set(), measured))
         record = self._record(graphs, greedy, quantized.description)
@@ -215,19 +229,6 @@ class _Export:
         )
 
 
-def record_probes(
-    trained: TrainedModel, reader: SourceReader, directions: Sequence[Direction], max_length: int
-) -> list[Probe]:
-    """PyTorch's greedy outputs and candidates for our own sentences."""
-    texts = probe_texts(directions)
-    sources = [reader.encode(text, direction.target) for direction, text in texts]
-    targets = reference.translate(trained.model, sources, max_length=max_length)
-    return [
-        record_probe(trained.model, direction, text, source, target, max_length)
-        for (direction, text), source, target in zip(texts, sources, targets, strict=True)
-    ]
-
-
 def _columns(options: ExportOptions, trained: TrainedModel) -> tuple[str, str]:
     columns = options.columns or recipe_facts(trained.provenance).columns
     if columns is None:
@@ -243,14 +244,13 @@ def _limits(options: ExportOptions, trained: TrainedModel) -> Limits:
     """As long as the sentences that the model was trained on: beyond, it has learnt nothing."""
     longest = trained.model.config.max_length
     learnt = min(recipe_facts(trained.provenance).max_tokens or longest, longest)
-    limits = Limits(source_tokens=options.source_tokens or learnt, target_tokens=options.target_tokens or learnt)
-    for name, value in (("source_tokens", limits.source_tokens), ("target_tokens", limits.target_tokens)):
-        if not 3 <= value <= longest:
-            raise ExportError(f"{name} = {value}: 3 to the model's max_length, {longest}")
-    return limits
-
-
-def threads_from_environment() -> None:
-    """Let torch use the cores that this process may use, unless OMP_NUM_THREADS says otherwise."""
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(usable_cores())
+    source = learnt if options.source_tokens is None else options.source_tokens
+    target = learnt if options.target_tokens is None else options.target_tokens
+    faults = [
+        f"{name} = {value}: 3 to the model's max_length, {longest}"
+        for name, value in (("source_tokens", source), ("target_tokens", target))
+        if not 3 <= value <= longest
+    ]
+    if faults:
+        raise ExportError("; ".join(faults))
+    return Limits(source_tokens=source, target_tokens=target)

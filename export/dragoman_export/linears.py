@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from dragoman_export.graphs import EMBEDDING
+from dragoman_export.graph_modules import EMBEDDING
 
 Weights = dict[str, npt.NDArray[Any]]
 

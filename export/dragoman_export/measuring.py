@@ -6,10 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dragoman_model.metrics import Scores, translation_scores
-from dragoman_model.transformer import Transformer
-from dragoman_protos.v1.bundle_pb2 import Bundle, Measurement, Quality
-
 from dragoman_export import reference
 from dragoman_export.certificate import GREEDY, PYTORCH
 from dragoman_export.parity import LogitComparison, ParitySentence, choose_sentences, find_ties
@@ -17,6 +13,9 @@ from dragoman_export.progress import Stages
 from dragoman_export.sentences import Direction, ParallelText
 from dragoman_export.serving import ServedGraphs, SourceReader
 from dragoman_export.stepping import SteppedGraphs
+from dragoman_model.metrics import Scores, translation_scores
+from dragoman_model.transformer import Transformer
+from dragoman_protos.v1.bundle_pb2 import Bundle, Measurement, Quality
 
 Outputs = dict[Direction, list[list[int]]]
 """Target ids of every sentence of the test set."""
@@ -121,6 +120,4 @@ def add_parity(
 
 def stepped_graphs(encoder: Path, decoder: Path, manifest: Bundle, threads: int) -> SteppedGraphs:
     """Sessions of the graphs that are stepped along given targets."""
-    return SteppedGraphs(
-        encoder, decoder, pad=manifest.special_ids.pad, bos=manifest.special_ids.bos, threads=threads
-    )
+    return SteppedGraphs(encoder, decoder, pad=manifest.special_ids.pad, bos=manifest.special_ids.bos, threads=threads)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from dragoman_model.transformer import Transformer
-from dragoman_protos.v1.bundle_pb2 import Tie
 
 from dragoman_export.reference import fed_part, forced_logits
-from dragoman_export.sentences import Direction, spread
+from dragoman_export.sentences import Direction
 from dragoman_export.stepping import SteppedGraphs, batches
+from dragoman_model.transformer import Transformer
+from dragoman_protos.v1.bundle_pb2 import Tie
 
 PARITY_SENTENCES = 500
 
@@ -25,11 +25,17 @@ class ParitySentence:
     direction: Direction
 
 
-def choose_sentences(pairs: int, directions: Sequence[Direction], count: int = PARITY_SENTENCES) -> list[ParitySentence]:
-    """At most ``count`` of all sentences, evenly spaced over the test set, the directions by turns."""
-    total = pairs * len(directions)
-    chosen = spread(total, count)
-    return [ParitySentence(number // len(directions) + 1, directions[number % len(directions)]) for number in chosen]
+def choose_sentences(
+    pairs: int, directions: Sequence[Direction], count: int = PARITY_SENTENCES
+) -> list[ParitySentence]:
+    """At most ``count`` sentences, as many of each direction, evenly spaced over the test set by turns."""
+    ways = len(directions)
+    each = min(pairs, count // ways)
+    return [
+        ParitySentence((number * pairs + way * pairs // ways) // each + 1, direction)
+        for number in range(each)
+        for way, direction in enumerate(directions)
+    ]
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from dragoman_model.transformer import Transformer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dragoman_export.reference import best_candidates, fed_part, forced_logits
+from dragoman_export.reference import best_candidates, fed_part, forced_logits, translate
 from dragoman_export.sentences import Direction
+from dragoman_export.serving import SourceReader
 from dragoman_export.stepping import SteppedGraphs
+from dragoman_model.checkpoint import TrainedModel
+from dragoman_model.transformer import Transformer
 
 PARITY_FILE = "parity.json"
 _CANDIDATES = 8
@@ -73,11 +75,11 @@ class ProbesError(Exception):
     """parity.json is missing or is not what it should be."""
 
 
-class _Record(BaseModel):
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ProbeStep(_Record):
+class ProbeStep(_Frozen):
     """PyTorch's best next tokens at one step, best first, and the log-sum-exp over the whole vocabulary."""
 
     ids: list[int]
@@ -85,7 +87,7 @@ class ProbeStep(_Record):
     log_sum_exp: float
 
 
-class Probe(_Record):
+class Probe(_Frozen):
     """A sentence, PyTorch's greedy output for it, and PyTorch's candidates along it."""
 
     text: str
@@ -96,14 +98,14 @@ class Probe(_Record):
     steps: list[ProbeStep]
 
 
-class ProbeResult(_Record):
+class ProbeResult(_Frozen):
     """What one precision made of the probes when the bundle was written."""
 
     max_logit_difference: float
     identical: int
 
 
-class ParityRecord(_Record):
+class ParityRecord(_Frozen):
     """All of parity.json."""
 
     format_version: Literal[1] = 1
@@ -120,13 +122,32 @@ class ParityRecord(_Record):
     """Line of the test set, direction, hash of PyTorch's greedy output."""
 
 
-def probe_texts(directions: Sequence[Direction]) -> list[tuple[Direction, str]]:
+def record_probes(
+    trained: TrainedModel, reader: SourceReader, directions: Sequence[Direction], max_length: int
+) -> list[Probe]:
+    """PyTorch's greedy outputs and candidates for our own sentences."""
+    texts = _texts(directions)
+    sources = [reader.encode(text, direction.target) for direction, text in texts]
+    targets = translate(trained.model, sources, max_length=max_length)
+    return [
+        _record(trained.model, direction, text, source=source, target=target, max_length=max_length)
+        for (direction, text), source, target in zip(texts, sources, targets, strict=True)
+    ]
+
+
+def _texts(directions: Sequence[Direction]) -> list[tuple[Direction, str]]:
     """The sentences that a model of these directions can be asked."""
     return [(direction, text) for direction in directions for text in PROBES.get(direction.source, ())]
 
 
-def record_probe(
-    model: Transformer, direction: Direction, text: str, source: list[int], target: list[int], max_length: int
+def _record(
+    model: Transformer,
+    direction: Direction,
+    text: str,
+    *,
+    source: list[int],
+    target: list[int],
+    max_length: int,
 ) -> Probe:
     """Note PyTorch's candidates along its greedy output ``target``."""
     logits = forced_logits(model, [source], [fed_part(target, max_length)])[0]

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-from dragoman_protos.v1.bundle_pb2 import Bundle
 
 from dragoman_export.calibration import Calibration, Method, Range
 from dragoman_export.graphs import DECODER, ENCODER, GraphPaths
 from dragoman_export.linears import Linear, find_linears, read_weights
 from dragoman_export.quantize import quantize, smooth
 from dragoman_export.stepping import SteppedGraphs, batches
+from dragoman_protos.v1.bundle_pb2 import Bundle
 
 _KEPT_IN_FLOAT = 4
 

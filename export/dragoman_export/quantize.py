@@ -15,7 +15,7 @@ import onnx
 from onnx import helper
 
 from dragoman_export.calibration import Calibration, Range
-from dragoman_export.graphs import EMBEDDING
+from dragoman_export.graph_modules import EMBEDDING
 from dragoman_export.linears import (
     Linear,
     Weights,
@@ -29,8 +29,10 @@ from dragoman_export.linears import (
 _MICROSOFT = "com.microsoft"
 
 
-def quantize_symmetric(matrix: npt.NDArray[np.float32], axis: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Signed 8-bit numbers in [-127, 127] and scales, one scale for each slice along ``axis`` (which is summed over)."""
+def quantize_symmetric(
+    matrix: npt.NDArray[np.float32], axis: int
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Signed 8-bit numbers in [-127, 127] and scales, one scale for each slice along ``axis``."""
     largest = np.abs(matrix).max(axis=axis, keepdims=True)
     scales = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
     return np.clip(np.rint(matrix / scales), -127, 127).astype(np.int8), scales
@@ -106,7 +108,7 @@ def smooth(
     """Move scale from the inputs of linear maps into their weights, by way of the norm before (Xiao et al. 2023).
 
     Channel j is divided by max|x_j|^strength / max|w_j|^(1 - strength) in the norm and multiplied by it in the weights:
-    in float32 the graph computes the same (SmoothQuant, arXiv:2211.10438, equation 4). Returns the graph and the ranges.
+    in float32 the graph computes the same (SmoothQuant, arXiv:2211.10438, equation 4). Returns graph and ranges.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+
 from dragoman_model.batching import pad
 from dragoman_model.search import translate_ids
 from dragoman_model.transformer import Transformer

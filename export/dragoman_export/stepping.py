@@ -35,7 +35,7 @@ class Step:
 
 
 class SteppedGraphs:
-    """Encoder and decoder sessions for measuring; ``encoder_extra`` and ``decoder_extra`` name inner tensors to return."""
+    """Encoder and decoder sessions for measuring; the ``extra`` lists name inner tensors to return."""
 
     def __init__(
         self,
@@ -67,9 +67,7 @@ class SteppedGraphs:
         values = self._encoder.run(names, {"input_ids": ids, "attention_mask": mask.astype(np.int32)})
         return Encoded(dict(zip(names, values, strict=True)), mask, lengths)
 
-    def force(
-        self, encoded: Encoded, targets: Sequence[Sequence[int]], outputs: Sequence[str] = ()
-    ) -> Iterator[Step]:
+    def force(self, encoded: Encoded, targets: Sequence[Sequence[int]], outputs: Sequence[str] = ()) -> Iterator[Step]:
         """Feed bos and then each target's tokens; yields ``len(target) + 1`` steps for the longest target."""
         rows = len(targets)
         reach = np.array([len(target) + 1 for target in targets])

@@ -7,22 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from dragoman_export.certificate import BEAM, BEAM_SIZE, GREEDY, MAX_LOGIT_DIFFERENCE, PYTORCH, find_misses, quality_of
+from dragoman_export.graphs import GraphPaths
+from dragoman_export.measuring import Outputs, TestBench, stepped_graphs
+from dragoman_export.parity import ParitySentence, compare_logits
+from dragoman_export.probes import ParityRecord, Probe, measure_probes, output_hash, read_record, record_probes
+from dragoman_export.progress import Stages
+from dragoman_export.sentences import Direction, parse_direction, read_parallel
+from dragoman_export.serving import ServedGraphs, SourceReader
 from dragoman_model.checkpoint import TrainedModel, load_model
 from dragoman_model.metrics import Scores
 from dragoman_protos.v1.bundle_pb2 import Bundle, Measurement
 from dragoman_server.bundle import BundleError, LoadedBundle, load_bundle
 from dragoman_server.inspection import checked_manifest
 from dragoman_server.machine import usable_cores
-
-from dragoman_export.certificate import GREEDY, MAX_LOGIT_DIFFERENCE, PYTORCH, find_misses, quality_of
-from dragoman_export.exporting import record_probes
-from dragoman_export.graphs import GraphPaths
-from dragoman_export.measuring import Outputs, TestBench, stepped_graphs
-from dragoman_export.parity import compare_logits
-from dragoman_export.probes import ParityRecord, Probe, measure_probes, output_hash, read_record
-from dragoman_export.progress import Stages
-from dragoman_export.sentences import Direction, read_parallel
-from dragoman_export.serving import ServedGraphs, SourceReader
 
 # Another processor or version rounds the float32 parts differently, and a near tie may fall the other way.
 _SCORE_TOLERANCE = 0.1
@@ -54,9 +53,7 @@ class Verification:
         return not self.faults and all(check.good for check in self.checks)
 
 
-def verify(
-    bundle: Path, data: Sequence[Path] = (), checkpoint: Path | None = None, *, stages: Stages
-) -> Verification:
+def verify(bundle: Path, data: Sequence[Path] = (), checkpoint: Path | None = None, *, stages: Stages) -> Verification:
     """Check integrity, then the probes; with ``data`` the certificate's figures, with ``checkpoint`` PyTorch's too.
 
     ProbesError where parity.json cannot be read, and the errors of checkpoint and data.
@@ -156,6 +153,13 @@ class _Verifier:
         first = next(iter(self.loaded.values()))
         reader = SourceReader(first.tokenizer, self.manifest)
         bench = TestBench(self.text, directions, reader, self.record.max_length)
+        bench.sentences = [ParitySentence(line, parse_direction(way)) for line, way, _ in self.record.sentences]
+        outside = [
+            s for s in bench.sentences if s.direction not in directions or not 1 <= s.line <= len(self.text.pairs)
+        ]
+        if outside or not bench.sentences:
+            yield Check("parity sentences", "in the test set", f"{len(outside)} are not", good=False)
+            return
         for precision, loaded in self.loaded.items():
             with ServedGraphs(loaded.encoder, loaded.decoder, self.manifest) as served:
                 outputs = bench.by_graphs(served, precision, self.stages)
@@ -164,14 +168,14 @@ class _Verifier:
         if self.trained is not None:
             greedy = bench.by_pytorch(self.trained.model, self.stages)
             yield from self._scores(PYTORCH, bench.scores(greedy), GREEDY)
+            beam = bench.by_pytorch(self.trained.model, self.stages, beam_size=BEAM_SIZE)
+            yield from self._scores(PYTORCH, bench.scores(beam), BEAM)
             yield from self._logits(self.trained, bench, greedy)
 
     def _identical(self, precision: str, bench: TestBench, outputs: Outputs) -> Check:
-        hashes = {(line, direction): digest for line, direction, digest in self.record.sentences}
-        same = sum(
-            hashes.get((sentence.line, str(sentence.direction))) == output_hash(ids)
-            for sentence, ids in zip(bench.sentences, bench.parity_part(outputs), strict=True)
-        )
+        hashes = [digest for _, _, digest in self.record.sentences]
+        found = bench.parity_part(outputs)
+        same = sum(digest == output_hash(ids) for digest, ids in zip(hashes, found, strict=True))
         measured = self._measurement(precision)
         wanted = measured.identical_greedy if measured is not None else 1.0
         share = same / len(bench.sentences)

@@ -79,6 +79,8 @@ class TrainingSection(_Section):
     """Checkpoints that stay on disk."""
     average: int = Field(default=1, gt=0)
     """Checkpoints, the newest ones, whose mean is the result."""
+    result: Literal["float32", "float16"] = "float32"
+    """How the result is stored; rounded to float16 it is half as large, and that is the model from then on."""
     patience: int = Field(default=0, ge=0)
     """Validations without a better loss after which the run stops; 0: never."""
 

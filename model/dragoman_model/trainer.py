@@ -247,12 +247,15 @@ class Trainer:
         )
 
     def _finish(self) -> Path:
-        """Average the newest checkpoints into ``model/``."""
+        """Average the newest checkpoints into ``model/``, in the recipe's precision."""
         path = self.folder / "model"
         if self.world.leader:
             newest = checkpoints(self.folder)[-self.training.average :]
             states = [load_file(p / "model" / "model.safetensors") for p in newest]
-            save_model(path, average_states(states), self.config, self.corpus.tokenizer, self._provenance())
+            weights = average_states(states)
+            if self.training.result == "float16":
+                weights = {name: tensor.half() for name, tensor in weights.items()}
+            save_model(path, weights, self.config, self.corpus.tokenizer, self._provenance())
         self.world.barrier()
         return path
 

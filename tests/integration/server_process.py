@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -17,11 +18,22 @@ SECONDS = 60.0
 class ServerProcess:
     """``dragoman serve`` in a process of its own; usable once it has said that it is ready."""
 
-    def __init__(self, repository: Path, *options: str) -> None:
-        command = [*SERVE, str(repository), "--port", "0", "--log-format", "json", *options]
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("DRAGOMAN_")}
+    def __init__(
+        self,
+        repository: Path | None,
+        *options: str,
+        folder: Path | None = None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        """``repository`` None: the default one, as seen from ``folder``, where the process runs."""
+        models = [] if repository is None else [str(repository)]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            [*SERVE, *models, "--port", "0", "--log-format", "json", *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env={key: value for key, value in environment.items() if not key.startswith("DRAGOMAN_")},
         )
         self.logs: list[str] = []
         self._reader = threading.Thread(target=self._read_logs, daemon=True)

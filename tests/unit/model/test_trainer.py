@@ -122,6 +122,18 @@ def test_the_result_is_the_mean_of_the_newest_checkpoints(tmp_path: Path) -> Non
     torch.testing.assert_close(mean["embedding.weight"], halfway)
 
 
+def test_a_result_in_half_precision_is_the_rounded_one(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, average=1, result="float16")
+    model_folder = trainer_for(recipe, tmp_path / "run").run(resume=False)
+    stored = load_file(model_folder / "model.safetensors")
+    last = load_file(checkpoints(tmp_path / "run")[-1] / "model" / "model.safetensors")
+    loaded = load_model(model_folder).model.state_dict()
+    for name, tensor in last.items():
+        assert stored[name].dtype == torch.float16
+        assert torch.equal(stored[name], tensor.half())
+        assert torch.equal(loaded[name], tensor.half().float())
+
+
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     def fails(folder: Path) -> None:
         (folder / "half").write_text("half", encoding="utf-8")

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dragoman_export.graphs import GraphPaths, export_graphs
+from dragoman_export.reference import forced_logits
+from dragoman_export.stepping import SteppedGraphs
+from dragoman_model.transformer import Transformer
+from dragoman_protos.v1.bundle_pb2 import Dimensions
+from dragoman_server.graphs import check_pair
+from tests.unit.export import tiny_model
+
+SOURCES = [[4, 17, 3], [5, 30, 31, 32, 33, 3], [4, 250, 9, 3], [5, 77, 12, 40, 41, 3]]
+TARGETS = [[20, 21, 22, 23, 24], [90], [], [7, 7, 7]]
+
+Exported = tuple[Transformer, GraphPaths]
+
+CHOICES: list[dict[str, Any]] = [
+    {"norm": "pre", "activation": "relu", "positions": "sinusoidal"},
+    {"norm": "post", "activation": "gelu", "positions": "learned", "encoder_layers": 1, "decoder_layers": 3},
+]
+
+
+@pytest.fixture(scope="module", params=CHOICES, ids=["pre-relu-sinusoidal", "post-gelu-learned"])
+def exported(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Transformer, GraphPaths]:
+    model = tiny_model.make_model(**request.param)
+    return model, export_graphs(model, tmp_path_factory.mktemp("graphs") / "fp32")
+
+
+def stepped(paths: GraphPaths) -> SteppedGraphs:
+    return SteppedGraphs(*paths, pad=0, bos=2, threads=1)
+
+
+def test_logits_along_decodes_are_pytorchs(exported: Exported) -> None:
+    model, paths = exported
+    expected = forced_logits(model, SOURCES, TARGETS)  # one uncached forward pass
+    graphs = stepped(paths)
+    seen = 0
+    for step in graphs.force(graphs.encode(SOURCES), TARGETS, ["logits"]):
+        np.testing.assert_allclose(
+            step.outputs["logits"][step.active], expected[step.active, step.number], rtol=0, atol=5e-5
+        )
+        seen += len(step.active)
+    assert seen == sum(len(target) + 1 for target in TARGETS)
+
+
+def test_the_best_candidates_are_those_of_the_logits(exported: Exported) -> None:
+    _, paths = exported
+    graphs = stepped(paths)
+    step = next(graphs.force(graphs.encode(SOURCES), TARGETS, ["logits", "top_ids", "top_log_probs"]))
+    log_probs = torch.from_numpy(step.outputs["logits"]).log_softmax(dim=-1)
+    values, ids = log_probs.topk(16)
+    assert step.outputs["top_ids"].tolist() == ids.tolist()
+    np.testing.assert_allclose(step.outputs["top_log_probs"], values.numpy(), atol=1e-5)
+
+
+def test_the_server_finds_the_ports_that_it_wants(exported: Exported) -> None:
+    model, paths = exported
+    config = model.config
+    dimensions = Dimensions(
+        vocabulary=config.vocabulary,
+        d_model=config.d_model,
+        num_heads=config.num_heads,
+        head_dim=config.head_dim,
+        decoder_layers=config.decoder_layers,
+        top_k=16,
+    )
+    assert check_pair(paths.encoder, paths.decoder, dimensions) == []
+
+
+def test_padding_changes_nothing_for_the_encoder(exported: Exported) -> None:
+    _, paths = exported
+    graphs = stepped(paths)
+    together = graphs.encode(SOURCES)
+    for row, source in enumerate(SOURCES):
+        alone = graphs.encode([source])
+        for name, value in alone.outputs.items():
+            batched = together.outputs[name][row]
+            batched = batched if "last" in name else batched[:, : len(source)]
+            np.testing.assert_allclose(batched, value[0], atol=1e-5)
+
+
+def test_the_last_token_is_the_end_of_the_cache(exported: Exported) -> None:
+    _, paths = exported
+    encoded = stepped(paths).encode(SOURCES)
+    for row, source in enumerate(SOURCES):
+        cached = encoded.outputs["cross_key_0"][row, :, len(source) - 1].reshape(-1)  # (heads, head_dim) -> (d_model,)
+        assert (cached == encoded.outputs["cross_last_key_0"][row, 0]).all()
+
+
+def test_candidates_are_capped_by_the_vocabulary_and_nothing_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny_model.make_model(vocabulary=12, encoder_layers=1, decoder_layers=1)
+    graphs = stepped(export_graphs(model, tmp_path))
+    step = next(graphs.force(graphs.encode([[4, 5, 3]]), [[6]], ["top_ids"]))
+    assert sorted(step.outputs["top_ids"][0].tolist()) == list(range(12))
+    assert capsys.readouterr().out == ""

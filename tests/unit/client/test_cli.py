@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
     from tests.unit.client.conftest import FakeServer
 
-COMMAND = [sys.executable, "-c", "from dragoman.cli.main import main; main()"]
+# Whoever runs the tests in the background hands SIGINT down ignored; Python then leaves it so.
+HEARS_SIGINT = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+COMMAND = [sys.executable, "-c", f"{HEARS_SIGINT}; from dragoman.cli.main import main; main()"]
 
 
 def run(*args: str, stdin: str | bytes | None = None, env: dict[str, str] | None = None) -> Any:

@@ -109,7 +109,8 @@ class Trainer:
                 if self.progress.update % self.training.validate_every == 0 or last:
                     self._validate(reporter, sum(losses) / len(losses))
                     losses.clear()
-                if self.progress.update % self.training.save_every == 0 or last:
+                # A run that ends for lack of patience is saved where it stands, whenever the last checkpoint was.
+                if self.progress.update % self.training.save_every == 0 or last or self._out_of_patience():
                     self._save()
         finally:
             reporter.close()

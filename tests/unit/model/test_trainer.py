@@ -102,12 +102,13 @@ def test_accumulated_batches_equal_one_large_batch(tmp_path: Path) -> None:
 
 def test_patience_ends_a_run_that_no_longer_gets_better(tmp_path: Path) -> None:
     recipe = write_recipe(
-        tmp_path, max_updates=200, learning_rate=1e-9, validate_every=1, save_every=1, patience=2, warmup=0
+        tmp_path, max_updates=200, learning_rate=1e-9, validate_every=1, save_every=100, patience=2, warmup=0
     )
     trainer = trainer_for(recipe, tmp_path / "run")
     trainer.progress.best_loss = 0.0
-    trainer.run(resume=False)
+    model_folder = trainer.run(resume=False)
     assert trainer.progress.update == 2
+    assert load_model(model_folder).provenance.updates == 2
 
 
 def test_the_result_is_the_mean_of_the_newest_checkpoints(tmp_path: Path) -> None:

@@ -44,6 +44,16 @@ class Completion:
 Outcome = Completion | ServerError
 
 
+@dataclass(frozen=True)
+class Progress:
+    """What a running request has decoded so far."""
+
+    final_ids: Sequence[int]
+    """Target ids that every live hypothesis, and every ended one that may still be the answer, begins with."""
+    provisional_ids: Sequence[int]
+    """What the best hypothesis adds to them; may be taken back."""
+
+
 @dataclass(eq=False)
 class Request:
     """A tokenised request.
@@ -59,6 +69,10 @@ class Request:
     """Called exactly once, from whichever thread ends the request; must not block."""
     deadline: float | None = None
     """On ``time.monotonic()``'s clock."""
+    priority: int = 0
+    """0 to 9: the higher goes first."""
+    progress: Callable[[Progress], None] | None = None
+    """Called by the lane after each step that the request lives through and that gave it a token; must not block."""
     number: int = field(default_factory=lambda: next(_numbers))
     arrived: float = field(default_factory=time.monotonic)
 

@@ -30,6 +30,8 @@ class StepOutput(NamedTuple):
     top_ids: npt.NDArray[np.int64]  # (rows, top_k)
     logits: npt.NDArray[np.float32] | None = None  # (rows, vocabulary)
     """Where the step was asked for them."""
+    attention: npt.NDArray[np.float32] | None = None  # (rows, source)
+    """Cross-attention's weights over the source, as wide as the longest; where the step was asked for them."""
 
 
 class Runtime(Protocol):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+import numpy as np
+import numpy.typing as npt
+
 UNPLACED = -1
 """The row of a hypothesis that has none yet."""
 
@@ -33,6 +36,8 @@ class Answer:
     """Sum of ``log_probs`` after the length penalty."""
     text: str | None = None
     """Given where a stop sequence has cut the text that the ids stand for."""
+    attention: npt.NDArray[np.float32] | None = None
+    """(tokens, source): how much each of ``log_probs``' tokens attended to each source id; where asked for."""
 
 
 @dataclass(eq=False, slots=True)

@@ -48,6 +48,12 @@ class DecodingOptions:
     """The only ids that may come, besides end-of-sentence."""
     prefix: tuple[int, ...] = ()
     """The ids that come first, whatever the model thinks of them."""
+    forced: bool = False
+    """Score ``prefix``, which ends with end-of-sentence: decoding ends when it has been fed."""
+    coverage_penalty: float = 0.0
+    """Weight of how much of the source the hypothesis has attended to; 0: off."""
+    with_attention: bool = False
+    """Keep the cross-attention of every target token."""
     alternatives: int = 0
     """0: off. Excludes ``beam_size`` and ``num_hypotheses`` above 1."""
     stop: StopSequences | None = None

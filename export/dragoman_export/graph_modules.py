@@ -20,6 +20,9 @@ from dragoman_model.transformer import Transformer
 EMBEDDING = "embedding"
 """Name of the embedding's table, in both graphs."""
 
+_AFTER_SOFTMAX = 2
+_Attribute = int | float | str | bool | Sequence[int] | Sequence[float] | Sequence[str] | Sequence[bool]
+
 Layer = TypeVar("Layer", bound=nn.Module)
 
 
@@ -55,7 +58,7 @@ class FeedForwardGraph(nn.Module):
 
 
 class EncoderLayerGraph(nn.Module):
-    """One encoder layer; self-attention sees the tokens that the mask leaves."""
+    """One encoder layer over packed tokens; self-attention alone sees them as a padded batch."""
 
     def __init__(self, layer: EncoderLayer) -> None:
         super().__init__()
@@ -66,17 +69,19 @@ class EncoderLayerGraph(nn.Module):
         self.self_residual = layer.self_residual
         self.feed_forward_residual = layer.feed_forward_residual
 
-    def forward(self, x: Tensor, attention_mask: Tensor) -> Tensor:
-        """x (batch, source, d_model) and mask (batch, source) -> (batch, source, d_model)."""
-        queries, keys, values = self.query_key_value(self.self_residual.enter(x)).chunk(3, dim=-1)
+    def forward(self, x: Tensor, padded_index: Tensor, attention_mask: Tensor, packed_index: Tensor) -> Tensor:
+        """x (tokens, d_model), index and mask (batch, source), and places (tokens,) -> (tokens, d_model)."""
+        packed = self.query_key_value(self.self_residual.enter(x))  # (tokens, 3 * d_model)
+        queries, keys, values = F.embedding(padded_index, packed).chunk(3, dim=-1)  # (batch, source, d_model)
         context = torch.onnx.ops.symbolic(
             "com.microsoft::MultiHeadAttention",
             [queries, keys, values, None, attention_mask],
             attrs={"num_heads": self.num_heads},
             dtype=x.dtype,
-            shape=list(x.shape),
+            shape=list(queries.shape),
             version=1,
         )
+        context = F.embedding(packed_index, context.flatten(0, 1))  # (tokens, d_model)
         x = self.self_residual.leave(x, self.output(context))
         return self.feed_forward_residual.leave(x, self.feed_forward(self.feed_forward_residual.enter(x)))
 
@@ -85,45 +90,49 @@ class EncoderGraph(nn.Module):
     """Source ids -> every decoder layer's cross keys and values, and those of each source's last token."""
 
     embedding: Tensor
-    positions: Tensor
+    position_table: Tensor
 
     def __init__(self, model: Transformer) -> None:
         super().__init__()
-        self.num_heads = model.config.num_heads
+        config = model.config
+        self.num_heads, self.head_dim, self.d_model = config.num_heads, config.head_dim, config.d_model
+        self.caches = 2 * config.decoder_layers
         self.register_buffer(EMBEDDING, _scaled_embedding(model))
-        self.register_buffer("positions", model.encoder_positions.table.detach().clone())
+        self.register_buffer("position_table", model.encoder_positions.table.detach().clone())
         self.layers = nn.ModuleList(EncoderLayerGraph(_as(EncoderLayer, layer)) for layer in model.encoder)
         self.norm = model.encoder_norm
-        self.key_value = nn.ModuleList(
-            Projection(_as(DecoderLayer, layer).cross_attention.key_value) for layer in model.decoder
-        )
+        self.cross_key_value = Projection(_side_by_side(model))
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Ids and mask (batch, source), padded on the right.
+    def forward(  # noqa: PLR0917  (the graph's inputs)
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        padded_index: Tensor,
+        attention_mask: Tensor,
+        packed_index: Tensor,
+        last_index: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs as ``dragoman_server.packing`` lays them out.
 
-        Returns keys and values by turns, layer by layer: of all tokens (batch, heads, source, head_dim), and of the
-        last real one (batch, 1, d_model).
+        Returns keys and values by turns, layer by layer: of all tokens (2 * layers, heads, tokens, head_dim), and of
+        each source's last one (2 * layers, batch, 1, d_model).
         """
-        time = torch.arange(input_ids.shape[1], device=input_ids.device)
-        x = F.embedding(input_ids, self.embedding) + F.embedding(time, self.positions)
+        x = F.embedding(input_ids, self.embedding) + F.embedding(positions, self.position_table)  # (tokens, d_model)
         for layer in self.layers:
-            x = layer(x, attention_mask)
-        x = self.norm(x)
-        last = attention_mask.sum(dim=1, dtype=torch.int64)[:, None, None] - 1  # (batch, 1, 1)
-        last = last.expand(-1, 1, x.shape[2])
-        caches, lasts = [], []
-        for projection in self.key_value:
-            for projected in projection(x).chunk(2, dim=-1):  # (batch, source, d_model)
-                caches.append(projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2))
-                lasts.append(projected.gather(1, last))
-        return caches, lasts
+            x = layer(x, padded_index, attention_mask, packed_index)
+        projected = self.cross_key_value(self.norm(x))  # (tokens, 2 * layers * d_model)
+        last = F.embedding(last_index, projected).reshape(-1, self.caches, 1, self.d_model).transpose(0, 1)
+        return projected.reshape(-1, self.caches, self.num_heads, self.d_model // self.num_heads).permute(
+            1, 2, 0, 3
+        ), last
 
 
 class DecoderLayerGraph(nn.Module):
     """One decoder layer over one token for each row."""
 
-    def __init__(self, layer: DecoderLayer) -> None:
+    def __init__(self, layer: DecoderLayer, *, with_weights: bool) -> None:
         super().__init__()
+        self.with_weights = with_weights
         self.num_heads = layer.self_attention.num_heads
         self.query_key_value = Projection(layer.self_attention.query_key_value)
         self.self_output = Projection(layer.self_attention.output)
@@ -142,31 +151,41 @@ class DecoderLayerGraph(nn.Module):
         cross: Sequence[Tensor],
         cross_last: Sequence[Tensor],
         cross_lengths: tuple[Tensor, Tensor],
-    ) -> tuple[Tensor, list[Tensor]]:
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """x (rows, 1, d_model) -> the same, and the four caches: self key, self value, cross key, cross value.
+
+        Last, where asked for, the cross-attention's weights (rows, heads, 1, cross_total).
 
         The source's last key and value are written over themselves: the operator wants something new to add, and so
         attends to exactly the real tokens of each row.
         """
         packed = self.query_key_value(self.self_residual.enter(x))
-        context, *present = self._attend([packed, None, None, *past, *lengths], x)
+        context, *present = self._attend([packed, None, None, *past, *lengths], x)[:3]
         x = self.self_residual.leave(x, self.self_output(context))
         queries = self.query(self.cross_residual.enter(x))
-        context, *present_cross = self._attend([queries, *cross_last, *cross, *cross_lengths], x)
+        context, *present_cross = self._attend(
+            [queries, *cross_last, *cross, *cross_lengths], x, with_weights=self.with_weights
+        )
         x = self.cross_residual.leave(x, self.cross_output(context))
         x = self.feed_forward_residual.leave(x, self.feed_forward(self.feed_forward_residual.enter(x)))
-        return x, [*present, *present_cross]
+        return x, [*present, *present_cross[:2]], present_cross[2:]
 
-    def _attend(self, inputs: list[Tensor | None], x: Tensor) -> Sequence[Tensor]:
+    def _attend(self, inputs: list[Tensor | None], x: Tensor, *, with_weights: bool = False) -> Sequence[Tensor]:
         key, value = inputs[3], inputs[4]
         assert key is not None
         assert value is not None
+        attributes: dict[str, _Attribute] = {"num_heads": self.num_heads, "kv_num_heads": self.num_heads}
+        dtypes, shapes = [x.dtype, key.dtype, value.dtype], [x.shape, key.shape, value.shape]
+        if with_weights:
+            attributes["qk_output"] = _AFTER_SOFTMAX
+            dtypes.append(x.dtype)
+            shapes.append(torch.Size([x.shape[0], self.num_heads, 1, key.shape[2]]))
         outputs: Sequence[Tensor] = torch.onnx.ops.symbolic_multi_out(
             "com.microsoft::GroupQueryAttention",
             inputs,
-            attrs={"num_heads": self.num_heads, "kv_num_heads": self.num_heads},
-            dtypes=[x.dtype, key.dtype, value.dtype],
-            shapes=[list(x.shape), list(key.shape), list(value.shape)],
+            attrs=attributes,
+            dtypes=dtypes,
+            shapes=[list(shape) for shape in shapes],
             version=1,
         )
         return outputs
@@ -176,22 +195,22 @@ class DecoderGraph(nn.Module):
     """One step: the token decoded last of every row -> scores of the next, caches written in place."""
 
     embedding: Tensor
-    positions: Tensor
+    position_table: Tensor
     output: Tensor
 
     def __init__(self, model: Transformer, top_k: int) -> None:
         super().__init__()
         self.top_k = top_k
         self.register_buffer(EMBEDDING, _scaled_embedding(model))
-        self.register_buffer("positions", model.decoder_positions.table.detach().clone())
+        self.register_buffer("position_table", model.decoder_positions.table.detach().clone())
         self.register_buffer("output", model.embedding.weight.detach().T.contiguous())
-        self.layers = nn.ModuleList(DecoderLayerGraph(_as(DecoderLayer, layer)) for layer in model.decoder)
+        layers = [_as(DecoderLayer, layer) for layer in model.decoder]
+        self.layers = nn.ModuleList(DecoderLayerGraph(layer, with_weights=layer is layers[-1]) for layer in layers)
         self.norm = model.decoder_norm
 
     def forward(  # noqa: PLR0917  (the graph's inputs)
         self,
         input_ids: Tensor,
-        positions: Tensor,
         lengths: Tensor,
         total_length: Tensor,
         cross_lengths: Tensor,
@@ -199,22 +218,35 @@ class DecoderGraph(nn.Module):
         past: list[Tensor],
         cross: list[Tensor],
         cross_last: list[Tensor],
-    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Tensor]]:
         """Shapes as in the bundle's description; lists hold key and value by turns, layer by layer.
 
-        Returns top log-probabilities and ids (rows, top_k), logits (rows, vocabulary) and all present caches.
+        Returns top log-probabilities and ids (rows, top_k), logits (rows, vocabulary), the last layer's cross-attention
+        as the mean over its heads (rows, cross_total), which means nothing beyond a row's source, and all present
+        caches.
         """
-        x = F.embedding(input_ids, self.embedding) + F.embedding(positions, self.positions)  # (rows, 1, d_model)
+        positions = lengths.to(torch.int64)[:, None]  # a row's next position is the number of those that it has
+        x = F.embedding(input_ids, self.embedding) + F.embedding(positions, self.position_table)  # (rows, 1, d_model)
         present: list[Tensor] = []
+        weights: list[Tensor] = []
         for number, layer in enumerate(self.layers):
             own = slice(2 * number, 2 * number + 2)
-            x, caches = layer(
+            x, caches, weights = layer(
                 x, past[own], (lengths, total_length), cross[own], cross_last[own], (cross_lengths, cross_total)
             )
             present += caches
         logits = self.norm(x)[:, 0] @ self.output  # (rows, vocabulary)
         top_log_probs, top_ids = logits.log_softmax(dim=-1).topk(self.top_k, dim=-1)
-        return top_log_probs, top_ids, logits, present
+        return top_log_probs, top_ids, logits, weights[0].mean(dim=(1, 2)), present
+
+
+def _side_by_side(model: Transformer) -> nn.Linear:
+    """All decoder layers' projections of the encoder's output as one: d_model -> 2 * layers * d_model."""
+    maps = [_as(DecoderLayer, layer).cross_attention.key_value for layer in model.decoder]
+    joined = nn.Linear(maps[0].in_features, sum(each.out_features for each in maps), device="meta")
+    joined.weight = nn.Parameter(torch.cat([each.weight.detach() for each in maps]))
+    joined.bias = nn.Parameter(torch.cat([each.bias.detach() for each in maps]))
+    return joined
 
 
 def _scaled_embedding(model: Transformer) -> Tensor:

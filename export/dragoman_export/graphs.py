@@ -15,6 +15,7 @@ from torch import nn
 
 from dragoman_export.graph_modules import DecoderGraph, EncoderGraph
 from dragoman_model.transformer import Transformer
+from dragoman_server.packing import pack
 
 TOP_K = 16
 ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
@@ -42,18 +43,16 @@ def export_graphs(model: Transformer, folder: Path, *, top_k: int = TOP_K) -> Gr
 
 
 def _export_encoder(model: Transformer, path: Path) -> None:
-    axes = {0: "batch", 1: "source"}
-    names = list(_cache_names(model))
+    packed = pack([[1, 1, 1], [1, 1]])
+    axes = {1: {0: "tokens"}, 2: {0: "batch", 1: "source"}}
+    shapes = {name: axes[value.ndim] for name, value in packed.feeds.items()} | {"last_index": {0: "batch"}}
     _export(
         EncoderGraph(model).eval(),
         path,
-        inputs={
-            "input_ids": torch.ones(2, 3, dtype=torch.int64),
-            "attention_mask": torch.ones(2, 3, dtype=torch.int32),
-        },
-        dynamic_shapes={"input_ids": axes, "attention_mask": axes},
-        input_names=["input_ids", "attention_mask"],
-        output_names=[*(f"cross_{name}" for name in names), *(f"cross_last_{name}" for name in names)],
+        inputs={name: torch.from_numpy(value) for name, value in packed.feeds.items()},
+        dynamic_shapes=shapes,
+        input_names=list(packed.feeds),
+        output_names=["cross", "cross_last"],
     )
 
 
@@ -65,7 +64,6 @@ def _export_decoder(model: Transformer, path: Path, top_k: int) -> None:
     cross = torch.zeros(rows, config.num_heads, source, config.head_dim)
     plain = {
         "input_ids": torch.ones(rows, 1, dtype=torch.int64),
-        "positions": torch.zeros(rows, 1, dtype=torch.int64),
         "lengths": torch.zeros(rows, dtype=torch.int32),
         "total_length": torch.tensor(1, dtype=torch.int32),
         "cross_lengths": torch.zeros(rows, dtype=torch.int32),
@@ -93,7 +91,7 @@ def _export_decoder(model: Transformer, path: Path, top_k: int) -> None:
             "cross_last": [{0: "rows"} for _ in names],
         },
         input_names=[*plain, *(f"{kind}_{name}" for kind in ("past", "cross", "cross_last") for name in names)],
-        output_names=["top_log_probs", "top_ids", "logits", *present],
+        output_names=["top_log_probs", "top_ids", "logits", "cross_attention", *present],
     )
 
 

@@ -10,6 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from dragoman_export.cache_quantization import (
+    cache_scales,
+    quantize_decoder_caches,
+    quantize_encoder_caches,
+    watched,
+)
 from dragoman_export.calibration import Calibration, Method, Range
 from dragoman_export.graphs import DECODER, ENCODER, GraphPaths
 from dragoman_export.linears import Linear, find_linears, read_weights
@@ -65,20 +71,22 @@ def observe(
 ) -> tuple[ObservedGraph, ObservedGraph]:
     """Run encoder and decoder over the sentences, fed with ``targets``, and gather the linear maps' inputs."""
     encoder, decoder = (_unobserved(path) for path in graphs)
-    inputs = [sorted({linear.input for linear in graph.linears}) for graph in (encoder, decoder)]
+    seen_of = [
+        sorted({linear.input for linear in graph.linears} | set(watched(graph.linears))) for graph in (encoder, decoder)
+    ]
     stepped = SteppedGraphs(
         *graphs,
         pad=manifest.special_ids.pad,
         bos=manifest.special_ids.bos,
         threads=threads,
-        encoder_extra=inputs[0],
-        decoder_extra=inputs[1],
+        encoder_extra=seen_of[0],
+        decoder_extra=seen_of[1],
     )
     for chosen in batches(sources, targets):
         encoded = stepped.encode([sources[i] for i in chosen])
-        encoder.calibration.add({name: encoded.outputs[name][encoded.mask] for name in inputs[0]})
+        encoder.calibration.add({name: encoded.outputs[name] for name in seen_of[0]})
         for step in stepped.force(encoded, [targets[i] for i in chosen]):
-            seen = {name: step.outputs[name][step.active] for name in inputs[1]}
+            seen = {name: step.outputs[name][step.active] for name in seen_of[1]}
             decoder.calibration.add({name: _tokens(values) for name, values in seen.items()})
     return encoder, decoder
 
@@ -89,6 +97,7 @@ def quantized_variants(
     """Write int8 graphs into ``folder``, one attempt after the other; each overwrites the one before."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = GraphPaths(folder / ENCODER, folder / DECODER)
+    scales = cache_scales(*((graph.linears, graph.calibration) for graph in observed))
     for attempt in attempts:
         kept: list[str] = []
         for role, graph, path in zip(("encoder", "decoder"), observed, paths, strict=True):
@@ -97,7 +106,12 @@ def quantized_variants(
                 model, ranges = smooth(model, graph.calibration, ranges)
             keep = _noisiest(graph, ranges, attempt.kept)
             kept += [f"{role} {name}" for name in keep]
-            path.write_bytes(quantize(model, ranges, keep=keep).SerializeToString())
+            quantized = quantize(model, ranges, keep=keep)
+            if role == "decoder":
+                quantize_decoder_caches(quantized, scales)
+            else:
+                quantize_encoder_caches(quantized, watched(graph.linears)[0], scales)
+            path.write_bytes(quantized.SerializeToString())
         yield QuantizedGraphs(paths, _describe(attempt, kept))
 
 

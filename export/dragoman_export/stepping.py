@@ -12,16 +12,20 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
+from dragoman_server.graphs import CACHE_TYPES
+from dragoman_server.packing import pack
+
 Tensors = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A batch of sources: what the encoder gave, which tokens are real (batch, source), and their number (batch,)."""
+    """A batch of sources: what the encoder gave, the decoder's inputs made of it, and the lengths (batch,)."""
 
     outputs: Tensors
-    mask: npt.NDArray[np.bool_]
-    lengths: npt.NDArray[np.int32]
+    """Of all sources' tokens side by side."""
+    feeds: Tensors
+    lengths: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -54,18 +58,23 @@ class SteppedGraphs:
         self._encoder_extra, self._decoder_extra = list(encoder_extra), list(decoder_extra)
         inputs = {port.name: port for port in self._decoder.get_inputs()}
         self._past = {name: port for name, port in inputs.items() if name.startswith("past_")}
-        self._cross = [name for name in inputs if name.startswith("cross_") and name.rpartition("_")[2].isdigit()]
+        kinds = [name.removeprefix("past_") for name in self._past]
+        self._cross, self._cross_last = [[f"{part}_{kind}" for kind in kinds] for part in ("cross", "cross_last")]
 
     def encode(self, sources: Sequence[Sequence[int]]) -> Encoded:
-        """Encode the sources in one batch, padded on the right."""
-        lengths = np.array([len(source) for source in sources], np.int32)
-        ids = np.full((len(sources), int(lengths.max())), self._pad, np.int64)
-        for row, source in enumerate(sources):
-            ids[row, : len(source)] = source
-        mask = np.arange(ids.shape[1]) < lengths[:, None]
-        names = [*self._cross, *self._encoder_extra]
-        values = self._encoder.run(names, {"input_ids": ids, "attention_mask": mask.astype(np.int32)})
-        return Encoded(dict(zip(names, values, strict=True)), mask, lengths)
+        """Encode the sources in one batch."""
+        packed = pack(sources)
+        names = ["cross", "cross_last", *self._encoder_extra]
+        outputs: Tensors = dict(zip(names, self._encoder.run(names, packed.feeds), strict=True))
+        tokens = outputs["cross"]  # (caches, num_heads, tokens, head_dim)
+        caches = np.zeros(
+            (len(tokens), len(sources), tokens.shape[1], packed.lengths.max(), tokens.shape[3]), tokens.dtype
+        )
+        for row, (begin, length) in enumerate(zip(packed.begins, packed.lengths, strict=True)):
+            caches[:, row, :, :length] = tokens[:, :, begin : begin + length]
+        feeds: Tensors = dict(zip(self._cross, caches, strict=True))
+        feeds |= zip(self._cross_last, outputs["cross_last"], strict=True)
+        return Encoded(outputs, feeds, packed.lengths)
 
     def force(self, encoded: Encoded, targets: Sequence[Sequence[int]], outputs: Sequence[str] = ()) -> Iterator[Step]:
         """Feed bos and then each target's tokens; yields ``len(target) + 1`` steps for the longest target."""
@@ -76,20 +85,19 @@ class SteppedGraphs:
         fed[:, 0] = self._bos
         for row, target in enumerate(targets):
             fed[row, 1 : len(target) + 1] = target
-        feeds: Tensors = {name: encoded.outputs[name] for name in self._cross}
-        feeds |= {
-            "cross_lengths": encoded.lengths - 1,
+        feeds = encoded.feeds | {
+            "cross_lengths": (encoded.lengths - 1).astype(np.int32),
             "cross_total": np.array(encoded.lengths.max(), np.int32),
         }
         caches: Tensors = {
-            name: np.zeros((rows, port.shape[1], steps, port.shape[3]), np.float32) for name, port in self._past.items()
+            name: np.zeros((rows, port.shape[1], steps, port.shape[3]), CACHE_TYPES[port.type])
+            for name, port in self._past.items()
         }
         present = [name.replace("past", "present") for name in caches]
         asked = [*outputs, *self._decoder_extra]
         for number in range(steps):
             feeds |= {
                 "input_ids": fed[:, number : number + 1],
-                "positions": np.full((rows, 1), number, np.int64),
                 "lengths": np.full(rows, number, np.int32),
                 "total_length": np.array(number + 1, np.int32),
             }

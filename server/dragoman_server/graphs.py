@@ -32,13 +32,20 @@ class Signature(NamedTuple):
 
 
 def encoder_signature(dimensions: Dimensions) -> Signature:
-    """Inputs and outputs of ``encoder.onnx``."""
-    inputs = {"input_ids": Port(_INT64, (None, None)), "attention_mask": Port(_INT32, (None, None))}
-    outputs: dict[str, Port] = {}
-    for layer in range(dimensions.decoder_layers):
-        for kind in ("key", "value"):
-            outputs[f"cross_{kind}_{layer}"] = Port(_CACHE, (None, dimensions.num_heads, None, dimensions.head_dim))
-            outputs[f"cross_last_{kind}_{layer}"] = Port(_FLOAT, (None, 1, dimensions.d_model))
+    """Inputs and outputs of ``encoder.onnx``; ``dragoman_server.packing`` says what the inputs mean."""
+    caches = 2 * dimensions.decoder_layers
+    inputs = {
+        "input_ids": Port(_INT64, (None,)),
+        "positions": Port(_INT64, (None,)),
+        "padded_index": Port(_INT64, (None, None)),
+        "attention_mask": Port(_INT32, (None, None)),
+        "packed_index": Port(_INT64, (None,)),
+        "last_index": Port(_INT64, (None,)),
+    }
+    outputs = {
+        "cross": Port(_CACHE, (caches, dimensions.num_heads, None, dimensions.head_dim)),
+        "cross_last": Port(_FLOAT, (caches, None, 1, dimensions.d_model)),
+    }
     return Signature(inputs, outputs)
 
 
@@ -46,7 +53,6 @@ def decoder_signature(dimensions: Dimensions) -> Signature:
     """Inputs and outputs of ``decoder.onnx``."""
     inputs = {
         "input_ids": Port(_INT64, (None, 1)),
-        "positions": Port(_INT64, (None, 1)),
         "lengths": Port(_INT32, (None,)),
         "total_length": Port(_INT32, ()),
         "cross_lengths": Port(_INT32, (None,)),
@@ -56,6 +62,7 @@ def decoder_signature(dimensions: Dimensions) -> Signature:
         "top_log_probs": Port(_FLOAT, (None, dimensions.top_k)),
         "top_ids": Port(_INT64, (None, dimensions.top_k)),
         "logits": Port(_FLOAT, (None, dimensions.vocabulary)),
+        "cross_attention": Port(_FLOAT, (None, None)),
     }
     cache = Port(_CACHE, (None, dimensions.num_heads, None, dimensions.head_dim))
     for layer in range(dimensions.decoder_layers):
@@ -78,7 +85,8 @@ def check_pair(encoder: Path, decoder: Path, dimensions: Dimensions) -> list[str
         for kind in ("key", "value"):
             past, cross = f"past_{kind}_{layer}", f"cross_{kind}_{layer}"
             pairs = [(past, types, f"present_{kind}_{layer}", types)]
-            pairs += [(cross, types, f"present_{cross}", types), (cross, types, cross, encoder_types)]
+            pairs += [("past_key_0", types, past, types), ("cross_key_0", types, cross, types)]
+            pairs += [(cross, types, f"present_{cross}", types), (cross, types, "cross", encoder_types)]
             for left, left_types, right, right_types in pairs:
                 a, b = left_types.get(left), right_types.get(right)
                 if a and b and a != b:

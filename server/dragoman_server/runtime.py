@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-from collections import defaultdict
 from collections.abc import Sequence
-from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -17,10 +15,13 @@ import onnxruntime as ort
 
 from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
 from dragoman_server.graphs import CACHE_TYPES
+from dragoman_server.packing import pack
 from dragoman_server.rows import Move
 
 _HUGE_PAGE = 2 << 20
 _NOTHING = -1
+_PLAIN = False, False
+"""Neither logits nor attention."""
 
 
 class StepOutput(NamedTuple):
@@ -31,7 +32,7 @@ class StepOutput(NamedTuple):
     logits: npt.NDArray[np.float32] | None = None  # (rows, vocabulary)
     """Where the step was asked for them."""
     attention: npt.NDArray[np.float32] | None = None  # (rows, source)
-    """Cross-attention's weights over the source, as wide as the longest; where the step was asked for them."""
+    """The last layer's cross-attention, mean of its heads, zero beyond a row's source; where it was asked for."""
 
 
 class Runtime(Protocol):
@@ -62,7 +63,13 @@ class Runtime(Protocol):
     def copy(self, moves: Sequence[Move]) -> None:
         """Copy all state of the sources to the targets; no row is both. Positions that are kept may be left out."""
 
-    def step(self, tokens: Sequence[int], *, with_logits: bool = False) -> StepOutput:
+    def step(
+        self,
+        tokens: Sequence[int] | npt.NDArray[np.int64],
+        *,
+        with_logits: bool = False,
+        with_attention: bool = False,
+    ) -> StepOutput:
         """Feed ``tokens[i]`` to row ``i`` of the rows ``0 .. len(tokens) - 1`` and score what comes next."""
 
 
@@ -94,19 +101,17 @@ class OnnxRuntime:
         self._encoder, self._decoder = _session(encoder), _session(decoder)
         self._max_rows, self._limits = max_rows, limits
         types = {port.name: CACHE_TYPES.get(port.type) for port in self._decoder.get_inputs()}
+        self._kinds = [f"{kind}_{layer}" for layer in range(dimensions.decoder_layers) for kind in ("key", "value")]
 
-        def cache(name: str, time: int) -> npt.NDArray[Any]:
-            shape = (max_rows, dimensions.num_heads, time, dimensions.head_dim)
+        def caches(name: str, time: int) -> npt.NDArray[Any]:
+            shape = (len(self._kinds), max_rows, dimensions.num_heads, time, dimensions.head_dim)
             return _zeros(shape, np.dtype(types[name]), huge_pages)
 
-        names = [f"{kind}_{layer}" for layer in range(dimensions.decoder_layers) for kind in ("key", "value")]
-        self._self = {f"past_{name}": cache(f"past_{name}", limits.target_tokens) for name in names}
-        self._cross = {f"cross_{name}": cache(f"cross_{name}", limits.source_tokens) for name in names}
-        self._last = {
-            f"cross_last_{name}": np.zeros((max_rows, 1, dimensions.d_model), np.float32) for name in names
-        }  # (rows, 1, d_model)
+        # One array for the caches of all layers, keys and values by turns: a row is copied by one assignment.
+        self._self = caches("past_key_0", limits.target_tokens)
+        self._cross = caches("cross_key_0", limits.source_tokens)
+        self._last = np.zeros((len(self._kinds), max_rows, 1, dimensions.d_model), np.float32)
         self._ids = np.zeros((max_rows, 1), np.int64)
-        self._positions = np.zeros((max_rows, 1), np.int64)
         self._lengths = np.zeros(max_rows, np.int32)
         self._cross_lengths = np.zeros(max_rows, np.int32)
         self._encoded = np.full(max_rows, _NOTHING, np.int64)
@@ -117,10 +122,9 @@ class OnnxRuntime:
         self._top_ids = np.zeros((max_rows, dimensions.top_k), np.int64)
         # Memory is taken when it is first written, so by servers that are asked for what needs logits.
         self._logits = np.zeros((max_rows, dimensions.vocabulary), np.float32)
-        self._encoder_outputs = [*self._cross, *self._last]
         self._buckets = row_buckets(max_rows)
-        self._bindings = {(rows, False): self._bind(rows, with_logits=False) for rows in self._buckets}
-        self._select(1, with_logits=False)
+        self._bindings = {(rows, *_PLAIN): self._bind(rows, *_PLAIN) for rows in self._buckets}
+        self._select(1, *_PLAIN)
 
     @property
     def max_rows(self) -> int:
@@ -153,29 +157,25 @@ class OnnxRuntime:
         self.encode([0], [[0] * min(8, self.source_capacity)])
         for rows in self._buckets:
             self.step([0] * rows)
-            self._lengths[:], self._positions[:], self._cross_lengths[:] = 0, 0, 0
+            self._lengths[:], self._cross_lengths[:] = 0, 0
         self._stale = True
 
     def encode(self, rows: Sequence[int], sources: Sequence[Sequence[int]]) -> None:
-        """Encode sources of equal length together: no padding is computed, nor can it change a result."""
-        self._stale = True
-        by_length: dict[int, list[int]] = defaultdict(list)
+        """Encode all sources together, as packed tokens: the neighbours cannot change a result."""
         for index, source in enumerate(sources):
             if not 1 <= len(source) <= self.source_capacity:
                 raise ValueError(f"source {index} has {len(source)} tokens: 1 to {self.source_capacity}")
-            by_length[len(source)].append(index)
-        for length, indices in by_length.items():
-            ids = np.array([sources[index] for index in indices], np.int64)  # (batch, source)
-            mask = np.ones(ids.shape, np.int32)
-            outputs = self._encoder.run(self._encoder_outputs, {"input_ids": ids, "attention_mask": mask})
-            where = np.array([rows[index] for index in indices])
-            for cache, keys in zip(self._cross.values(), outputs, strict=False):
-                cache[where, :, :length] = keys  # (batch, num_heads, source, head_dim)
-            for last, value in zip(self._last.values(), islice(outputs, len(self._cross), None), strict=True):
-                last[where] = value  # (batch, 1, d_model)
-            self._lengths[where], self._positions[where], self._cross_lengths[where] = 0, 0, length - 1
-            self._encoded[where] = self._encodings + np.arange(len(where))
-            self._encodings += len(where)
+        self._stale = True
+        packed = pack(sources)
+        # (caches, num_heads, tokens, head_dim) and (caches, batch, 1, d_model)
+        cross, last = self._encoder.run(["cross", "cross_last"], packed.feeds)
+        for row, begin, length in zip(rows, packed.begins.tolist(), packed.lengths.tolist(), strict=True):
+            self._cross[:, row, :, :length] = cross[:, :, begin : begin + length]
+        where = np.array(rows)
+        self._last[:, where] = last
+        self._lengths[where], self._cross_lengths[where] = 0, packed.lengths - 1
+        self._encoded[where] = self._encodings + np.arange(len(where))
+        self._encodings += len(where)
 
     def copy(self, moves: Sequence[Move]) -> None:
         """Copy the used part of the caches, and the counters; what a row holds already of its source stays."""
@@ -183,22 +183,25 @@ class OnnxRuntime:
         for source, target, kept in moves:
             same_source = self._encoded[source] == self._encoded[target]
             begin, length = kept if same_source else 0, int(self._lengths[source])
-            for cache in self._self.values():
-                cache[target, :, begin:length] = cache[source, :, begin:length]
-            self._lengths[target], self._positions[target] = length, self._positions[source]
+            self._self[:, target, :, begin:length] = self._self[:, source, :, begin:length]
+            self._lengths[target] = length
             if same_source:
                 continue
             length = int(self._cross_lengths[source]) + 1
-            for cache in self._cross.values():
-                cache[target, :, :length] = cache[source, :, :length]
-            for last in self._last.values():
-                last[target] = last[source]
+            self._cross[:, target, :, :length] = self._cross[:, source, :, :length]
+            self._last[:, target] = self._last[:, source]
             self._cross_lengths[target], self._encoded[target] = length - 1, self._encoded[source]
 
-    def step(self, tokens: Sequence[int], *, with_logits: bool = False) -> StepOutput:
+    def step(
+        self,
+        tokens: Sequence[int] | npt.NDArray[np.int64],
+        *,
+        with_logits: bool = False,
+        with_attention: bool = False,
+    ) -> StepOutput:
         """Run one step in place; ValueError where a row's cache is full."""
-        if self._stale or len(tokens) != self._live or with_logits != self._with_logits:
-            self._select(len(tokens), with_logits)
+        if self._stale or (len(tokens), with_logits, with_attention) != self._selected:
+            self._select(len(tokens), with_logits, with_attention)
         self._live_ids[:] = tokens
         total = int(self._live_lengths.max()) + 1
         if total > self.target_capacity:
@@ -206,53 +209,62 @@ class OnnxRuntime:
         self._total[...] = total
         self._decoder.run_with_iobinding(self._binding)
         self._live_lengths += 1
-        self._live_positions += 1
-        return self._output
+        return self._output._replace(attention=self._attention()) if with_attention else self._output
 
-    def _select(self, rows: int, with_logits: bool) -> None:
+    def _attention(self) -> npt.NDArray[np.float32]:
+        """The last layer's cross-attention of the live rows (rows, source), zero beyond each row's source."""
+        (weights,) = (output.numpy() for output in self._binding.get_outputs()[-1:])
+        rows = len(self._live_ids)
+        real = np.arange(weights.shape[1]) <= self._cross_lengths[:rows, None]
+        return np.where(real, weights[:rows], np.float32(0))
+
+    def _select(self, rows: int, with_logits: bool, with_attention: bool) -> None:
         """Take the views for ``rows`` live rows, and make the rest of their bucket harmless."""
         if not 1 <= rows <= self._max_rows:
             raise ValueError(f"{rows} rows: 1 to {self._max_rows}")
         bucket = next(size for size in self._buckets if size >= rows)
-        for counter in (self._ids, self._positions, self._lengths, self._cross_lengths):
+        for counter in (self._ids, self._lengths, self._cross_lengths):
             counter[rows:bucket] = 0
         # A step writes the last source token's key and value of these rows to the wrong place.
         self._encoded[rows:bucket] = _NOTHING
         self._cross_total[...] = int(self._cross_lengths[:rows].max()) + 1
-        self._live_ids, self._live_positions = self._ids[:rows, 0], self._positions[:rows]
-        self._live_lengths = self._lengths[:rows]
+        self._live_ids, self._live_lengths = self._ids[:rows, 0], self._lengths[:rows]
         logits = self._logits[:rows] if with_logits else None
         self._output = StepOutput(self._top_log_probs[:rows], self._top_ids[:rows], logits)
-        if (bucket, with_logits) not in self._bindings:
-            self._bindings[bucket, with_logits] = self._bind(bucket, with_logits)
-        self._binding = self._bindings[bucket, with_logits]
-        self._live, self._with_logits, self._stale = rows, with_logits, False
+        key = bucket, with_logits, with_attention
+        if key not in self._bindings:
+            self._bindings[key] = self._bind(*key)
+        self._binding = self._bindings[key]
+        self._selected, self._stale = (rows, with_logits, with_attention), False
 
-    def _bind(self, rows: int, with_logits: bool) -> Any:
+    def _bind(self, rows: int, with_logits: bool, with_attention: bool) -> Any:
         """Bind the first ``rows`` rows of every array; caches are bound as input and output, so written in place."""
         binding = self._decoder.io_binding()
         plain = {
             "input_ids": self._ids[:rows],
-            "positions": self._positions[:rows],
             "lengths": self._lengths[:rows],
             "total_length": self._total,
             "cross_lengths": self._cross_lengths[:rows],
             "cross_total": self._cross_total,
-            **{name: array[:rows] for name, array in self._last.items()},
+            **{f"cross_last_{kind}": last[:rows] for kind, last in zip(self._kinds, self._last, strict=True)},
         }
         for name, array in plain.items():
             binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
-        present = {name: name.replace("past", "present") for name in self._self}
-        present |= {name: f"present_{name}" for name in self._cross}
-        for name, cache in (self._self | self._cross).items():
-            value = ort.OrtValue.ortvalue_from_numpy(cache[:rows])
-            binding.bind_ortvalue_input(name, value)
-            binding.bind_ortvalue_output(present[name], value)
+        for kind, own, cross in zip(self._kinds, self._self, self._cross, strict=True):
+            for name, present, cache in (
+                (f"past_{kind}", f"present_{kind}", own),
+                (f"cross_{kind}", f"present_cross_{kind}", cross),
+            ):
+                value = ort.OrtValue.ortvalue_from_numpy(cache[:rows])
+                binding.bind_ortvalue_input(name, value)
+                binding.bind_ortvalue_output(present, value)
         outputs: dict[str, npt.NDArray[Any]] = {"top_log_probs": self._top_log_probs, "top_ids": self._top_ids}
         if with_logits:
             outputs["logits"] = self._logits
         for name, array in outputs.items():
             binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array[:rows]))
+        if with_attention:  # as wide as the longest source, so allocated anew at every step; bound last
+            binding.bind_output("cross_attention", "cpu")
         return binding
 
 

@@ -75,24 +75,23 @@ def test_the_server_finds_the_ports_that_it_wants(exported: Exported) -> None:
     assert check_pair(paths.encoder, paths.decoder, dimensions) == []
 
 
-def test_padding_changes_nothing_for_the_encoder(exported: Exported) -> None:
+def test_neighbours_change_nothing_for_the_encoder(exported: Exported) -> None:
     _, paths = exported
     graphs = stepped(paths)
     together = graphs.encode(SOURCES)
     for row, source in enumerate(SOURCES):
-        alone = graphs.encode([source])
-        for name, value in alone.outputs.items():
-            batched = together.outputs[name][row]
+        for name, value in graphs.encode([source]).feeds.items():
+            batched = together.feeds[name][row]
             batched = batched if "last" in name else batched[:, : len(source)]
-            np.testing.assert_allclose(batched, value[0], atol=1e-5)
+            np.testing.assert_array_equal(batched, value[0])
 
 
 def test_the_last_token_is_the_end_of_the_cache(exported: Exported) -> None:
     _, paths = exported
-    encoded = stepped(paths).encode(SOURCES)
+    feeds = stepped(paths).encode(SOURCES).feeds
     for row, source in enumerate(SOURCES):
-        cached = encoded.outputs["cross_key_0"][row, :, len(source) - 1].reshape(-1)  # (heads, head_dim) -> (d_model,)
-        assert (cached == encoded.outputs["cross_last_key_0"][row, 0]).all()
+        cached = feeds["cross_key_0"][row, :, len(source) - 1].reshape(-1)  # (heads, head_dim) -> (d_model,)
+        assert (cached == feeds["cross_last_key_0"][row, 0]).all()
 
 
 def test_candidates_are_capped_by_the_vocabulary_and_nothing_is_printed(

@@ -216,14 +216,24 @@ def test_int8_gives_the_same_bits_alone_and_in_any_company(int8_runtime: tuple[G
         assert decode(*int8_runtime, [row]) == [together[row]]
 
 
-def test_the_int8_encoder_gives_the_same_bits_for_sources_of_equal_length(
-    int8_runtime: tuple[GraphPaths, Bundle], tmp_path: Path
+def test_the_int8_encoder_gives_the_same_bits_alone_and_in_any_company(
+    int8_runtime: tuple[GraphPaths, Bundle],
 ) -> None:
-    session = ort.InferenceSession(int8_runtime[0].encoder, providers=["CPUExecutionProvider"])
-    same = np.array([SOURCES[1], SOURCES[3], SOURCES[1]], np.int64)
-    names = [port.name for port in session.get_outputs()]
-    together = session.run(names, {"input_ids": same, "attention_mask": np.ones(same.shape, np.int32)})
-    for row in range(3):
-        feeds = {"input_ids": same[row : row + 1], "attention_mask": np.ones((1, same.shape[1]), np.int32)}
-        for batched, alone in zip(together, session.run(names, feeds), strict=True):
-            np.testing.assert_array_equal(batched[row], alone[0])
+    graphs = SteppedGraphs(*int8_runtime[0], pad=0, bos=2, threads=1)
+    together = graphs.encode(SOURCES)
+    for row, source in enumerate(SOURCES):
+        for name, alone in graphs.encode([source]).feeds.items():
+            batched = together.feeds[name][row]
+            np.testing.assert_array_equal(batched if "last" in name else batched[:, : len(source)], alone[0])
+
+
+def test_caches_are_int8_and_near_the_float_ones(
+    calibrated: Calibrated, int8_runtime: tuple[GraphPaths, Bundle]
+) -> None:
+    exact, rough = (
+        SteppedGraphs(*paths, pad=0, bos=2, threads=1).encode(SOURCES).feeds["cross_key_0"]
+        for paths in (calibrated.fp32, int8_runtime[0])
+    )
+    assert rough.dtype == np.int8
+    scale = np.abs(exact).max(axis=(0, 2), keepdims=True) / 127  # calibrated on these sentences
+    np.testing.assert_allclose(rough * scale, exact, atol=0.1 * float(np.abs(exact).max()))

@@ -15,6 +15,7 @@ from dragoman_server.bundle import LoadedBundle
 from dragoman_server.decoding.hypothesis import FinishReason
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.decoding.sampling import distribution, draw, uniforms
+from dragoman_server.packing import pack
 from dragoman_server.rows import Move
 from dragoman_server.runtime import StepOutput
 from tests.unit.server import tiny
@@ -100,10 +101,10 @@ class OnnxReference:
             ort.InferenceSession(path, disabled_optimizers=["SkipLayerNormFusion"])
             for path in (bundle.encoder, bundle.decoder)
         )
-        ids = np.array([source], np.int64)
-        names = [output.name for output in encoder.get_outputs()]
-        encoded = encoder.run(names, {"input_ids": ids, "attention_mask": np.ones_like(ids, np.int32)})
-        self._encoded = dict(zip(names, encoded, strict=True))
+        cross, last = encoder.run(["cross", "cross_last"], pack([source]).feeds)
+        kinds = [f"{kind}_{layer}" for layer in range(tiny.LAYERS) for kind in ("key", "value")]
+        self._encoded = {f"cross_{kind}": cache[None] for kind, cache in zip(kinds, cross, strict=True)}
+        self._encoded |= {f"cross_last_{kind}": one for kind, one in zip(kinds, last, strict=True)}
         self._source_length = len(source)
         empty = np.zeros((1, tiny.HEADS, tiny.TARGET_TOKENS, tiny.HEAD_DIM), np.float32)
         inputs = [port.name for port in self._decoder.get_inputs() if port.name.startswith("past_")]
@@ -119,7 +120,6 @@ class OnnxReference:
     def _step(self, token: int, position: int, caches: dict[str, Floats]) -> tuple[Floats, dict[str, Floats]]:
         feed = {
             "input_ids": np.array([[token]]),
-            "positions": np.array([[position]]),
             "lengths": np.array([position], np.int32),
             "total_length": np.array(position + 1, np.int32),
             "cross_lengths": np.array([self._source_length - 1], np.int32),

@@ -11,6 +11,7 @@ import onnxruntime as ort
 import pytest
 
 from dragoman_server.bundle import LoadedBundle, load_bundle
+from dragoman_server.packing import pack
 from dragoman_server.rows import Move
 from dragoman_server.runtime import OnnxRuntime, row_buckets
 from tests.unit.server import tiny
@@ -42,11 +43,10 @@ def plain(bundle: LoadedBundle, source: Sequence[int], tokens: Sequence[int]) ->
         ort.InferenceSession(path, disabled_optimizers=["SkipLayerNormFusion"])
         for path in (bundle.encoder, bundle.decoder)
     )
-    ids = np.array([source], np.int64)
-    names = [output.name for output in encoder.get_outputs()]
-    encoded = dict(
-        zip(names, encoder.run(names, {"input_ids": ids, "attention_mask": np.ones_like(ids, np.int32)}), strict=True)
-    )
+    cross, last = encoder.run(["cross", "cross_last"], pack([source]).feeds)
+    kinds = [f"{kind}_{layer}" for layer in range(tiny.LAYERS) for kind in ("key", "value")]
+    encoded = {f"cross_{kind}": cache[None] for kind, cache in zip(kinds, cross, strict=True)}
+    encoded |= {f"cross_last_{kind}": one for kind, one in zip(kinds, last, strict=True)}
     caches = {
         port.name: np.zeros((1, tiny.HEADS, tiny.TARGET_TOKENS, tiny.HEAD_DIM), np.float32)
         for port in decoder.get_inputs()
@@ -56,7 +56,6 @@ def plain(bundle: LoadedBundle, source: Sequence[int], tokens: Sequence[int]) ->
     for step, token in enumerate(tokens):
         feed = {
             "input_ids": np.array([[token]]),
-            "positions": np.array([[step]]),
             "lengths": np.array([step], np.int32),
             "total_length": np.array(step + 1, np.int32),
             "cross_lengths": np.array([len(source) - 1], np.int32),

@@ -85,32 +85,34 @@ def _info(name: str, element: int, *shape: int | str) -> Any:
 def build_encoder(vocabulary: int, seed: int = 1) -> onnx.ModelProto:
     """One layer of self-attention, then the cross keys and values of every decoder layer."""
     g = _Graph(seed)
-    one = g.constant(np.array(1, np.int64))
-    mask = g.op("Cast", ["attention_mask"], to=TensorProto.INT64)
-    positions = g.op("Sub", [g.op("CumSum", [mask, one]), one])  # (batch, source)
     embedded = g.op("Gather", [g.weight(vocabulary, D_MODEL, scale=1.0), "input_ids"])
-    x = g.op("Add", [embedded, g.op("Gather", [g.weight(SOURCE_TOKENS, D_MODEL), positions])])
+    x = g.op("Add", [embedded, g.op("Gather", [g.weight(SOURCE_TOKENS, D_MODEL), "positions"])])  # (tokens, d_model)
+    padded = g.op("Gather", [x, "padded_index"])  # (batch, source, d_model)
     real = g.op("Cast", ["attention_mask"], to=TensorProto.FLOAT)
     bias = g.op("Mul", [g.op("Sub", [real, g.constant(np.float32(1))]), g.constant(np.float32(1e9))])
     bias = g.op("Unsqueeze", [bias, g.constant(np.array([1], np.int64))])  # (batch, 1, source)
-    keys = g.op("Transpose", [g.linear(x, D_MODEL)], perm=[0, 2, 1])
-    weights = g.op("Softmax", [g.op("Add", [g.op("MatMul", [g.linear(x, D_MODEL), keys]), bias])], axis=-1)
-    x = g.norm(g.op("Add", [x, g.op("MatMul", [weights, g.linear(x, D_MODEL)])]))
-    axis = g.constant(np.array([1], np.int64))
-    count = g.op("ReduceSum", [mask, axis], keepdims=1)
-    last = g.op("Unsqueeze", [g.op("Sub", [count, one]), axis])  # (batch, 1, 1)
-    split = g.constant(np.array([0, 0, HEADS, HEAD_DIM], np.int64))
-    outputs = []
-    for layer in range(LAYERS):
-        for kind in ("key", "value"):
-            projected = g.linear(x, D_MODEL, scale=1.0)
-            g.op("GatherND", [projected, last], [f"cross_last_{kind}_{layer}"], batch_dims=1)
-            g.op("Transpose", [g.op("Reshape", [projected, split])], [f"cross_{kind}_{layer}"], perm=[0, 2, 1, 3])
-            outputs.append(_info(f"cross_{kind}_{layer}", TensorProto.FLOAT, "batch", HEADS, "source", HEAD_DIM))
-            outputs.append(_info(f"cross_last_{kind}_{layer}", TensorProto.FLOAT, "batch", 1, D_MODEL))
+    keys = g.op("Transpose", [g.linear(padded, D_MODEL)], perm=[0, 2, 1])
+    weights = g.op("Softmax", [g.op("Add", [g.op("MatMul", [g.linear(padded, D_MODEL), keys]), bias])], axis=-1)
+    context = g.op("MatMul", [weights, g.linear(padded, D_MODEL)])
+    flat = g.op("Reshape", [context, g.constant(np.array([-1, D_MODEL], np.int64))])
+    x = g.norm(g.op("Add", [x, g.op("Gather", [flat, "packed_index"])]))
+    projected = g.linear(x, 2 * LAYERS * D_MODEL, scale=1.0)
+    split = g.constant(np.array([-1, 2 * LAYERS, HEADS, HEAD_DIM], np.int64))
+    g.op("Transpose", [g.op("Reshape", [projected, split])], ["cross"], perm=[1, 2, 0, 3])
+    split = g.constant(np.array([-1, 2 * LAYERS, 1, D_MODEL], np.int64))
+    last = g.op("Gather", [projected, "last_index"])
+    g.op("Transpose", [g.op("Reshape", [last, split])], ["cross_last"], perm=[1, 0, 2, 3])
     inputs = [
-        _info("input_ids", TensorProto.INT64, "batch", "source"),
+        _info("input_ids", TensorProto.INT64, "tokens"),
+        _info("positions", TensorProto.INT64, "tokens"),
+        _info("padded_index", TensorProto.INT64, "batch", "source"),
         _info("attention_mask", TensorProto.INT32, "batch", "source"),
+        _info("packed_index", TensorProto.INT64, "tokens"),
+        _info("last_index", TensorProto.INT64, "batch"),
+    ]
+    outputs = [
+        _info("cross", TensorProto.FLOAT, 2 * LAYERS, HEADS, "tokens", HEAD_DIM),
+        _info("cross_last", TensorProto.FLOAT, 2 * LAYERS, "batch", 1, D_MODEL),
     ]
     return g.model(inputs, outputs)
 
@@ -119,10 +121,10 @@ def build_decoder(vocabulary: int, seed: int = 2) -> onnx.ModelProto:
     """One step; self- and cross-attention are GroupQueryAttention, whose caches are written in place."""
     g = _Graph(seed)
     token = g.op("Gather", [g.weight(vocabulary, D_MODEL, scale=1.0), "input_ids"])
-    x = g.op("Add", [token, g.op("Gather", [g.weight(TARGET_TOKENS, D_MODEL), "positions"])])
+    positions = g.op("Unsqueeze", ["lengths", g.constant(np.array([1], np.int64))])  # (rows, 1)
+    x = g.op("Add", [token, g.op("Gather", [g.weight(TARGET_TOKENS, D_MODEL), positions])])
     inputs = [
         _info("input_ids", TensorProto.INT64, "rows", 1),
-        _info("positions", TensorProto.INT64, "rows", 1),
         _info("lengths", TensorProto.INT32, "rows"),
         _info("total_length", TensorProto.INT32),
         _info("cross_lengths", TensorProto.INT32, "rows"),
@@ -152,12 +154,15 @@ def build_decoder(vocabulary: int, seed: int = 2) -> onnx.ModelProto:
         attended = g.op(
             "GroupQueryAttention",
             [g.linear(x, D_MODEL), *cross],
-            [f"source_{layer}", f"present_cross_{k}", f"present_cross_{v}"],
+            [f"source_{layer}", f"present_cross_{k}", f"present_cross_{v}", f"weights_{layer}"],
             domain="com.microsoft",
             num_heads=HEADS,
             kv_num_heads=HEADS,
+            qk_output=2,  # after the softmax
         )
         x = g.norm(g.op("Add", [x, g.linear(attended, D_MODEL, scale=1.0)]))
+    heads = g.constant(np.array([1, 2], np.int64))
+    g.op("ReduceMean", [f"weights_{LAYERS - 1}", heads], ["cross_attention"], keepdims=0)
     scores = np.zeros(vocabulary, np.float32)
     scores[:EOS], scores[EOS] = -1e4, 2.0  # never pad, unk or bos; often enough the end
     logits = g.op("Squeeze", [g.linear(x, vocabulary), g.constant(np.array([1], np.int64))])
@@ -168,6 +173,7 @@ def build_decoder(vocabulary: int, seed: int = 2) -> onnx.ModelProto:
         _info("top_log_probs", TensorProto.FLOAT, "rows", TOP_K),
         _info("top_ids", TensorProto.INT64, "rows", TOP_K),
         _info("logits", TensorProto.FLOAT, "rows", vocabulary),
+        _info("cross_attention", TensorProto.FLOAT, "rows", "attended"),
     ]
     return g.model(inputs, outputs)
 

@@ -85,8 +85,9 @@ class Admission:
             seconds += [0.0] * (capacity - held)
             for request in scheduler.running[lane]:
                 taken = self._paces[lane].steps - request.steps_before if request.lane >= 0 else 0
-                # Whoever is still there has one step to go at the least.
-                seconds += [max(1.0, request.expected_steps - taken) * step] * request.width
+                # Whoever is still there has one step to go at the least, unless it ended since the plan.
+                left = 0.0 if request.finished else max(1.0, request.expected_steps - taken)
+                seconds += [left * step] * request.width
         return seconds
 
     def _worst_wait(self, row: int) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import NamedTuple
 
 from dragoman_server.pace import Pace
 from dragoman_server.request import Request
@@ -17,6 +18,21 @@ class Prediction:
 
     start: float
     end: float
+
+
+class _Outlook(NamedTuple):
+    """What a prediction is made of, all but when a running request gives its row back."""
+
+    row: int | None
+    """How many rows must become free before the one that it waits for; None: there is one already."""
+    before: float
+    """Seconds between that row's first being free and the start."""
+    own: float
+    """Seconds of encoding and steps."""
+
+    def start(self, seconds_left: float) -> float:
+        """Seconds until the start, where the row becomes free in so many."""
+        return self.before if self.row is None else self.before + seconds_left
 
 
 class Admission:
@@ -47,10 +63,10 @@ class Admission:
         """Whether the request, with its steps set, would end before its deadline were it submitted now."""
         if request.deadline is None:
             return True
+        outlook = self._outlook(request, now)
         # Mostly there is far more than enough time: then the running requests need not be looked at one by one.
-        if now + self._predict(request, now, self._worst_wait).end <= request.deadline:
-            return True
-        return now + self.predict(request, now).end <= request.deadline
+        time = request.deadline - now - outlook.own
+        return outlook.start(self._most_seconds_left()) <= time or self._start(outlook) <= time
 
     def predict(self, request: Request, now: float) -> Prediction:
         """When the request, with its steps set, would start and end were it submitted now.
@@ -58,23 +74,27 @@ class Admission:
         A row becomes free when what runs in it ends, and again after each of those that are ahead in the queue. For
         requests of one length that is what will happen; else it is so on average.
         """
-        return self._predict(request, now, lambda row: sorted(self._seconds_left())[row])
+        outlook = self._outlook(request, now)
+        start = self._start(outlook)
+        return Prediction(start, start + outlook.own)
 
-    def _predict(self, request: Request, now: float, free_at: Callable[[int], float]) -> Prediction:
-        """``free_at(n)``: in how many seconds n + 1 rows are free, or have been."""
+    def _outlook(self, request: Request, now: float) -> _Outlook:
         ahead = self._scheduler.ahead_of(request, now)
         held = sum(self._scheduler.held)
         rows = ahead.rows + request.width
         # The lanes are kept level; where a row must be waited for, all are full.
         step = self._step_seconds(ceil(min(self._rows, held + rows) / len(self._paces)))
-        start = self._encode_seconds(ahead.tokens / len(self._paces)) if ahead.tokens else 0.0
-        if held + rows > self._rows:
-            turns, row = divmod(rows - 1, self._rows)
-            start += free_at(row)
-            if turns:
-                start += turns * ahead.row_steps / ahead.rows * step
+        before = self._encode_seconds(ahead.tokens / len(self._paces)) if ahead.tokens else 0.0
         own = self._encode_seconds(len(request.source_ids)) + request.expected_steps * step
-        return Prediction(start, start + own)
+        if held + rows <= self._rows:
+            return _Outlook(None, before, own)
+        turns, row = divmod(rows - 1, self._rows)
+        if turns:
+            before += turns * ahead.row_steps / ahead.rows * step
+        return _Outlook(row, before, own)
+
+    def _start(self, outlook: _Outlook) -> float:
+        return outlook.start(0.0 if outlook.row is None else sorted(self._seconds_left())[outlook.row])
 
     def _seconds_left(self) -> list[float]:
         """Of every row, until it is free."""
@@ -90,7 +110,7 @@ class Admission:
                 seconds += [left * step] * request.width
         return seconds
 
-    def _worst_wait(self, row: int) -> float:
+    def _most_seconds_left(self) -> float:
         """No less than any of ``_seconds_left``."""
         return self._most_steps * max(self._full_step_seconds(lane) for lane in range(len(self._paces)))
 

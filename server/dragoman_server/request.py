@@ -91,7 +91,7 @@ class Request:
     """Sum of the batch sizes of its steps."""
     hypotheses: list[Hypothesis] = field(default_factory=list)
     """The live ones, each with a row."""
-    search: Search = field(init=False)
+    search: Search = field(init=False, repr=False)
     """Unless the request is plain greedy."""
 
     width: int = field(init=False)

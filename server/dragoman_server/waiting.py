@@ -6,15 +6,18 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
+from operator import attrgetter
 
 from dragoman_server.request import Request
 
 PRIORITIES = 10
+_rank = attrgetter("rank")
+_LAST = (inf, inf)
 _SPENT = 64
 """Places at a line's front that may lie there empty before they are cleared away."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would make it three times as slow to build; but never changed
 class Work:
     """What some requests need, all together."""
 
@@ -59,37 +62,45 @@ class Place:
 
 
 class _Line:
-    """The requests of one priority, in order of arrival."""
+    """The requests of one priority, in order of arrival; ``lead`` is how much earlier they count as arrived."""
 
-    def __init__(self) -> None:
+    def __init__(self, lead: float) -> None:
+        self.rank = _LAST
+        """When the first counts as arrived, and when it arrived."""
+        self._lead = lead
         self._places: list[Place] = []
         self._head = 0
 
-    @property
-    def first(self) -> Place | None:
-        return self._places[self._head] if self._head < len(self._places) else None
-
-    @property
-    def places(self) -> list[Place]:
-        return self._places[self._head :]
-
     def append(self, request: Request, since: float) -> Work:
         work = work_of(request)
-        through = self._places[-1].through + work if self._places else work
+        if self._places:
+            through = self._places[-1].through + work
+        else:
+            through, self.rank = work, (since - self._lead, since)
         self._places.append(Place(request, since, work, through))
         return work
+
+    @property
+    def first(self) -> Place:
+        """There must be one."""
+        return self._places[self._head]
 
     def pop(self) -> Place:
         place = self._places[self._head]
         self._head += 1
-        if (self._head >= _SPENT and 2 * self._head >= len(self._places)) or self._head == len(self._places):
+        if self._head == len(self._places):
+            self._places, self._head, self.rank = [], 0, _LAST
+            return place
+        if self._head >= _SPENT and 2 * self._head >= len(self._places):
             del self._places[: self._head]
             self._head = 0
+        since = self._places[self._head].since
+        self.rank = since - self._lead, since
         return place
 
     def push_front(self, place: Place) -> None:
-        first = self.first
-        place.through = first.through - first.work if first else place.work
+        place.through = self.first.through - self.first.work if self._places else place.work
+        self.rank = place.since - self._lead, place.since
         if self._head:
             self._head -= 1
             self._places[self._head] = place
@@ -98,19 +109,20 @@ class _Line:
 
     def until(self, since: float) -> Work:
         """The work of those that have waited since then or longer."""
-        first = self.first
         end = bisect_right(self._places, since, lo=self._head, key=lambda place: place.since)
-        if first is None or end == self._head:
+        if end == self._head:
             return Work()
-        return self._places[end - 1].through - first.through + first.work
+        return self._places[end - 1].through - self.first.through + self.first.work
 
     def remove(self, gone: Callable[[Request], bool]) -> list[Place]:
         kept: list[Place] = []
         removed: list[Place] = []
-        for place in self.places:  # asked once: a request may be cancelled at any moment, also between two questions
+        for place in self._places[
+            self._head :
+        ]:  # asked once: a request may be cancelled at any moment, also between two questions
             (removed if gone(place.request) else kept).append(place)
         if removed:
-            self._places, self._head = [], 0
+            self._places, self._head, self.rank = [], 0, _LAST
             for place in kept:
                 self.append(place.request, place.since)
         return removed
@@ -126,7 +138,7 @@ class WaitingQueue:
 
     def __init__(self, ageing_seconds: float) -> None:
         self._ageing_seconds = ageing_seconds
-        self._lines = [_Line() for _ in range(PRIORITIES)]
+        self._lines = [_Line(priority * ageing_seconds) for priority in range(PRIORITIES)]
         self.work = Work()
         """Of all that wait."""
 
@@ -140,9 +152,7 @@ class WaitingQueue:
     @property
     def first(self) -> Request:
         """The one that is next; there must be one."""
-        place = self._first_line().first
-        assert place is not None
-        return place.request
+        return self._first_line().first.request
 
     def pop(self) -> Place:
         """Take the first."""
@@ -160,7 +170,7 @@ class WaitingQueue:
         """The work that a request of this priority would have to wait for, were it queued now."""
         ahead = Work()
         for other, line in enumerate(self._lines):
-            if line.first:
+            if line.rank is not _LAST:
                 ahead += line.until(now - (priority - other) * self._ageing_seconds)
         return ahead
 
@@ -176,10 +186,4 @@ class WaitingQueue:
         return [self.pop().request for _ in range(len(self))]
 
     def _first_line(self) -> _Line:
-        return min(self._lines, key=self._rank)
-
-    def _rank(self, line: _Line) -> tuple[float, float]:
-        place = line.first
-        if place is None:
-            return inf, inf
-        return place.since - place.request.priority * self._ageing_seconds, place.since
+        return min(self._lines, key=_rank)

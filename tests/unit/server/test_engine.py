@@ -148,6 +148,9 @@ def test_a_request_without_room_is_refused(start: Start) -> None:
     for max_length in (0, 201):
         with pytest.raises(ValueError, match=f"max_length = {max_length}: 1 to 200"):
             submit(engine, counting(1, max_length=max_length))
+    for priority in (-1, 10):
+        with pytest.raises(ValueError, match=f"priority = {priority}: 0 to 9"):
+            submit(engine, counting(1, priority=priority))
     with pytest.raises(ValueError, match="2 hypotheses at one time: 1 to 1"):
         submit(engine, Caller([1, 100, EOS], DecodingOptions(max_length=5, beam_size=2)))
 

@@ -18,11 +18,9 @@ def test_one_row_and_many_do_not_mix() -> None:
 
 def test_nothing_measured_takes_no_time_and_one_point_says_the_same_of_all() -> None:
     fit = LinearFit()
-    assert not fit.measured
-    assert fit.at(5) == 0
+    assert (fit.measured, fit.at(5)) == (False, 0)
     fit.add(4, 2.0)
-    assert fit.measured
-    assert fit.at(1) == fit.at(64) == 2.0
+    assert (fit.measured, fit.at(1), fit.at(64)) == (True, 2.0, 2.0)
 
 
 @given(st.lists(st.tuples(st.integers(1, 64), st.floats(0.001, 1)), min_size=3, max_size=150))

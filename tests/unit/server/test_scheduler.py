@@ -169,7 +169,8 @@ def test_a_lane_is_kept_for_the_wide_request_that_is_first_and_higher_priorities
 
 
 def test_no_stream_of_high_priorities_starves_a_low_one() -> None:
-    queue, low, running, now = scheduler(2, max_waiting=10), request(), [], 0.0
+    queue, low, now = scheduler(2, max_waiting=10), request(), 0.0
+    running: list[Request] = []
     for step in range(200):
         while queue.waiting < 9:
             assert queue.offer(request(priority=9), now)

@@ -84,14 +84,21 @@ class Admission:
         rows = ahead.rows + request.width
         # The lanes are kept level; where a row must be waited for, all are full.
         step = self._step_seconds(ceil(min(self._rows, held + rows) / len(self._paces)))
-        before = self._encode_seconds(ahead.tokens / len(self._paces)) if ahead.tokens else 0.0
-        own = self._encode_seconds(len(request.source_ids)) + request.expected_steps * step
+        # Who is ahead is encoded in small groups, as lately; so their mean cost counts, not that of one large group.
+        before = (
+            _mean([pace.encoding.rate for pace in self._paces if pace.encoding.measured])
+            * ahead.tokens
+            / len(self._paces)
+        )
+        own = self._encode_seconds(len(request.source_ids))
         if held + rows <= self._rows:
-            return _Outlook(None, before, own)
+            return _Outlook(None, before, own + request.expected_steps * step)
         turns, row = divmod(rows - 1, self._rows)
         if turns:
             before += turns * ahead.row_steps / ahead.rows * step
-        return _Outlook(row, before, own)
+        # Whenever one of the rows beside it becomes free, the next that waits is encoded.
+        between = _mean([pace.encoding_between for pace in self._paces])
+        return _Outlook(row, before, own + request.expected_steps * (step + between))
 
     def _start(self, outlook: _Outlook) -> float:
         return outlook.start(0.0 if outlook.row is None else sorted(self._seconds_left())[outlook.row])

@@ -54,6 +54,8 @@ class Lane:
         self._eos = eos
         self._next_plan = next_plan
         self._clock = clock
+        self._turned = 0.0
+        """When the last step ended, or the lane was woken; put off by what encoding took since."""
         self._steps = 0
         self._row_steps = 0
 
@@ -65,6 +67,8 @@ class Lane:
     def run(self) -> None:
         """The life of the lane."""
         while (plan := self._next_plan(self)) is not None:
+            if not self.live:
+                self._turned = self._clock()
             involved = [*self.running, *plan.joiners, *plan.dropped]
             try:
                 self._leave(plan)
@@ -106,17 +110,19 @@ class Lane:
             self._fail(joiners, error)
             return
         seconds = self._clock() - began
+        self._turned += seconds
         self.pace.encoded(sum(len(request.source_ids) for request in joiners), seconds)
         for request in joiners:
             request.encode_ms = seconds * 1e3
 
     def _step(self) -> StepOutput:
-        began = self._clock()
         with_logits = any(request.search.needs_logits(request.hypotheses) for request in self._searching)
         output = self.runtime.step([hypothesis.last for hypothesis in self.live], with_logits=with_logits)
         self._steps += 1
         self._row_steps += len(self.live)
-        self.pace.stepped(len(self.live), self._clock() - began)
+        # From the end of one step to that of the next, so that all which is done between them counts too.
+        began, self._turned = self._turned, self._clock()
+        self.pace.stepped(len(self.live), self._turned - began)
         return output
 
     def _advance(self, output: StepOutput) -> None:

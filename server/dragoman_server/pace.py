@@ -7,6 +7,7 @@ _KEPT = 0.99
 _SPREAD = 0.1
 """The slope is kept while the standard deviation of x is less than this share of its mean: it would be noise."""
 _FINISHED_KEPT = 0.98
+_BETWEEN_KEPT = 0.95
 
 
 class LinearFit:
@@ -40,6 +41,12 @@ class LinearFit:
         """Whether there is a point."""
         return self._weight > 0
 
+    @property
+    def rate(self) -> float:
+        """y for each x, on average over the points; 0 before the first."""
+        mean_x, mean_y, _ = self._line
+        return mean_y / mean_x if mean_x else 0.0
+
     def at(self, x: float) -> float:
         """The line's y, 0 before the first point."""
         mean_x, mean_y, slope = self._line
@@ -56,16 +63,22 @@ class Pace:
         """Seconds of an encoding, by its source tokens."""
         self.steps = 0
         """Taken so far."""
+        self.encoding_between = 0.0
+        """Seconds that go to encoding between two steps, of late."""
+        self._encoding = 0.0
         self._lengths = (0.0, 0.0)
         """Fading sums over the requests that finished: source tokens, steps."""
 
     def stepped(self, rows: int, seconds: float) -> None:
-        """A step over ``rows`` live rows, at least one, took so long."""
+        """A step over ``rows`` live rows, at least one, took so long, with all that goes with it but encoding."""
         self.steps += 1
+        self.encoding_between += (1 - _BETWEEN_KEPT) * (self._encoding - self.encoding_between)
+        self._encoding = 0.0
         self.step.add(rows, seconds)
 
     def encoded(self, tokens: int, seconds: float) -> None:
         """Encoding ``tokens`` source tokens, at least one, took so long."""
+        self._encoding += seconds
         self.encoding.add(tokens, seconds)
 
     def finished(self, source_tokens: int, steps: int) -> None:

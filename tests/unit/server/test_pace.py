@@ -33,6 +33,7 @@ def test_is_the_weighted_least_squares_line(points: list[tuple[int, float]]) -> 
     mean_x, mean_y = np.average(xs, weights=weights), np.average(ys, weights=weights)
     variance = np.average((xs - mean_x) ** 2, weights=weights)
     assert fit.at(mean_x) == pytest.approx(mean_y)
+    assert fit.rate == pytest.approx(mean_y / mean_x)
     if variance > (0.11 * mean_x) ** 2:
         slope = np.average((xs - mean_x) * (ys - mean_y), weights=weights) / variance
         expected = mean_y + np.clip(slope, 0, mean_y / mean_x) * (np.array([1, 32, 64]) - mean_x)

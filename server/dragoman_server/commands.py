@@ -36,6 +36,9 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
     config: Annotated[
         Path | None, typer.Option(help="TOML file with settings, named like these options: max_rows = 32.")
     ] = None,
+    ageing: Annotated[
+        float | None, typer.Option(help="Seconds of waiting that are worth one level of priority. Default: 1.")
+    ] = None,
     grace: Annotated[
         float | None, typer.Option(help="Seconds for work in flight when the server stops. Default: 30.")
     ] = None,
@@ -62,6 +65,7 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
         "precision": precision,
         "lanes": lanes,
         "max_rows": max_rows,
+        "ageing": ageing,
         "grace": grace,
         "log_level": log_level,
         "log_format": log_format,

@@ -14,6 +14,7 @@ from dragoman_server.decoding.hypothesis import Answer, Hypothesis
 from dragoman_server.decoding.scores import StepScores
 from dragoman_server.decoding.search import Search
 from dragoman_server.errors import Cancelled, DeadlineExceeded, Internal, Unavailable
+from dragoman_server.pace import Pace
 from dragoman_server.request import Completion, Outcome, Request
 from dragoman_server.row_changes import RowChanges
 from dragoman_server.rows import RowTable
@@ -22,17 +23,22 @@ from dragoman_server.scheduler import Plan
 
 _log = structlog.get_logger(__name__)
 
-_SMOOTHING = 0.1
-
 
 class Lane:
     """``live[i]`` is the hypothesis of row i; a request has rows of its own for all its hypotheses.
 
-    ``next_plan`` waits for work and returns None when the lane has to end.
+    ``next_plan`` waits for work and returns None when the lane has to end; ``clock`` tells the seconds.
     """
 
     def __init__(
-        self, number: int, runtime: Runtime, *, bos: int, eos: int, next_plan: Callable[[Lane], Plan | None]
+        self,
+        number: int,
+        runtime: Runtime,
+        *,
+        bos: int,
+        eos: int,
+        next_plan: Callable[[Lane], Plan | None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.number = number
         self.runtime = runtime
@@ -41,13 +47,15 @@ class Lane:
         """Running requests that are plain greedy, and so have one hypothesis; the others search."""
         self._searching: list[Request] = []
         self.live: list[Hypothesis] = []
-        self.step_seconds = 0.0
-        self.steps_per_request = 0.0
+        self.pace = Pace()
         self.busy = False
         """Between two plans; guarded by the engine's lock."""
         self._bos = bos
         self._eos = eos
         self._next_plan = next_plan
+        self._clock = clock
+        self._turned = 0.0
+        """When the last step ended, or the lane was woken; put off by what encoding took since."""
         self._steps = 0
         self._row_steps = 0
 
@@ -59,6 +67,8 @@ class Lane:
     def run(self) -> None:
         """The life of the lane."""
         while (plan := self._next_plan(self)) is not None:
+            if not self.live:
+                self._turned = self._clock()
             involved = [*self.running, *plan.joiners, *plan.dropped]
             try:
                 self._leave(plan)
@@ -80,7 +90,7 @@ class Lane:
     def _join(self, joiners: list[Request]) -> None:
         if not joiners:
             return
-        began = time.monotonic()
+        began = self._clock()
         for request in joiners:
             first = Hypothesis(self.rows.allocate(), self._bos, request.options.max_length)
             request.lane, request.hypotheses, request.joined = self.number, [first], began
@@ -99,17 +109,20 @@ class Lane:
             self._release(joiners)
             self._fail(joiners, error)
             return
-        encode_ms = (time.monotonic() - began) * 1e3
+        seconds = self._clock() - began
+        self._turned += seconds
+        self.pace.encoded(sum(len(request.source_ids) for request in joiners), seconds)
         for request in joiners:
-            request.encode_ms = encode_ms
+            request.encode_ms = seconds * 1e3
 
     def _step(self) -> StepOutput:
-        began = time.perf_counter()
         with_logits = any(request.search.needs_logits(request.hypotheses) for request in self._searching)
         output = self.runtime.step([hypothesis.last for hypothesis in self.live], with_logits=with_logits)
         self._steps += 1
         self._row_steps += len(self.live)
-        self.step_seconds = _smooth(self.step_seconds, time.perf_counter() - began)
+        # From the end of one step to that of the next, so that all which is done between them counts too.
+        began, self._turned = self._turned, self._clock()
+        self.pace.stepped(len(self.live), self._turned - began)
         return output
 
     def _advance(self, output: StepOutput) -> None:
@@ -124,7 +137,8 @@ class Lane:
         for request, answers in finished:
             request.steps = self._steps - request.steps_before
             request.row_steps = self._row_steps - request.row_steps_before
-            self.steps_per_request = _smooth(self.steps_per_request, request.steps)
+            if not request.options.forced:
+                self.pace.finished(len(request.source_ids), request.steps)
             end([request], Completion(answers, request.receipt()))
         for request, error in failed:
             self._fail([request], error)
@@ -191,7 +205,3 @@ def end(requests: Iterable[Request], outcome: Outcome) -> None:
         except Exception as error:
             kind = type(outcome).__name__
             _log.error("a reply could not be delivered", request=request.number, outcome=kind, exc_info=error)
-
-
-def _smooth(average: float, value: float) -> float:
-    return value if average == 0.0 else average + _SMOOTHING * (value - average)

@@ -142,6 +142,7 @@ def _host(entry: ModelVersion, bundle: LoadedBundle, settings: Settings) -> Mode
         eos=manifest.special_ids.eos,
         max_waiting=settings.max_waiting,
         max_waiting_tokens=settings.max_waiting_tokens,
+        ageing_seconds=settings.ageing,
     )
     codec = TextCodec(
         bundle.tokenizer,

@@ -76,6 +76,9 @@ class Request:
     number: int = field(default_factory=lambda: next(_numbers))
     arrived: float = field(default_factory=time.monotonic)
 
+    expected_steps: float = 0.0
+    """By what was measured when the request was submitted; written by the engine."""
+
     # Written by the lane that decodes the request, and by nobody else.
     lane: int = -1
     joined: float = 0.0
@@ -88,7 +91,7 @@ class Request:
     """Sum of the batch sizes of its steps."""
     hypotheses: list[Hypothesis] = field(default_factory=list)
     """The live ones, each with a row."""
-    search: Search = field(init=False)
+    search: Search = field(init=False, repr=False)
     """Unless the request is plain greedy."""
 
     width: int = field(init=False)

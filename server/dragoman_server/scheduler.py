@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from dragoman_server.request import Request
+from dragoman_server.waiting import Place, WaitingQueue, Work
 
 _SWEEP_SECONDS = 0.05
 """A long queue is searched for cancelled and expired requests no more often than this."""
@@ -19,7 +20,7 @@ class Plan:
     """What a lane has to do before its next step."""
 
     joiners: list[Request]
-    """First come first; they were taken off the queue and need a row and encoding."""
+    """In the queue's order; they were taken off it and need a row and encoding."""
     leavers: list[Request]
     """Running in the lane, cancelled or expired."""
     dropped: list[Request]
@@ -30,32 +31,39 @@ class Plan:
 
 
 class Scheduler:
-    """One waiting queue, first come first served, for all lanes. Not thread-safe: the engine holds a lock.
+    """One waiting queue, by priority and age, for all lanes. Not thread-safe: the engine holds a lock.
 
     ``capacities`` are the rows of each lane; ``max_waiting`` and ``max_waiting_tokens`` bound the queue in requests and
     source tokens; ``encode_tokens`` bounds the source tokens that join a lane at one time, so that encoding never holds
-    up the running rows for long.
+    up the running rows for long; waiting for ``ageing_seconds`` is worth one level of priority.
     """
 
     def __init__(
-        self, capacities: Sequence[int], *, max_waiting: int, max_waiting_tokens: int, encode_tokens: int
+        self,
+        capacities: Sequence[int],
+        *,
+        max_waiting: int,
+        max_waiting_tokens: int,
+        encode_tokens: int,
+        ageing_seconds: float = 1.0,
     ) -> None:
         limits = {"max_waiting": max_waiting, "max_waiting_tokens": max_waiting_tokens, "encode_tokens": encode_tokens}
         faults = [f"{name} = {value}: at least 1" for name, value in limits.items() if value < 1]
         faults += [f"capacities[{lane}] = {rows}: at least 1" for lane, rows in enumerate(capacities) if rows < 1]
         if not capacities:
             faults.append("capacities = []: at least one lane")
+        if not 0 < ageing_seconds < inf:
+            faults.append(f"ageing_seconds = {ageing_seconds}: more than 0, finite")
         if faults:
             raise ValueError("; ".join(faults))
         self._capacities = tuple(capacities)
         self._max_waiting = max_waiting
         self._max_waiting_tokens = max_waiting_tokens
         self._encode_tokens = encode_tokens
-        self._waiting: deque[Request] = deque()
-        self._waiting_tokens = 0
-        self._waiting_rows = 0
+        self._waiting = WaitingQueue(ageing_seconds)
         # As of each lane's last plan: enough to level the lanes, and refreshed by the lane itself at every step.
         self._held = [0] * len(capacities)
+        self._running: list[Sequence[Request]] = [()] * len(capacities)
         self._keeping: tuple[int, int] | None = None
         """A request's number, and the lane that is kept for it."""
         self._swept = 0.0
@@ -69,12 +77,32 @@ class Scheduler:
     @property
     def waiting_rows(self) -> int:
         """Rows that all waiting requests need."""
-        return self._waiting_rows
+        return self._waiting.work.rows
 
     @property
     def waiting_tokens(self) -> int:
         """Source tokens in the queue."""
-        return self._waiting_tokens
+        return self._waiting.work.tokens
+
+    @property
+    def capacities(self) -> Sequence[int]:
+        """Rows of each lane."""
+        return self._capacities
+
+    @property
+    def held(self) -> Sequence[int]:
+        """Rows that each lane has given away, by its last plan."""
+        return self._held
+
+    @property
+    def running(self) -> Sequence[Sequence[Request]]:
+        """The requests that hold each lane's rows, by its last plan."""
+        return self._running
+
+    def ahead_of(self, request: Request, now: float) -> Work:
+        """What would be decoded before the request, were it queued now; those that have gone count for 0.05 s more."""
+        self._sweep_now_and_then(now)
+        return self._waiting.ahead_of(request.priority, now)
 
     def offer(self, request: Request, now: float) -> bool:
         """Queue the request, or return False where the queue is full.
@@ -85,37 +113,32 @@ class Scheduler:
             self._sweep(now)
             if not self._fits(request):
                 return False
-        self._waiting.append(request)
-        self._waiting_tokens += len(request.source_ids)
-        self._waiting_rows += request.width
+        self._waiting.append(request, now)
         return True
 
     def schedule(self, lane: int, running: Sequence[Request], now: float) -> Plan:
         """Plan the lane's next step; ``running`` is what it holds now, leavers included."""
         # Written out: this looks at every running request at every step.
         leavers = [r for r in running if r.cancelled or (r.deadline is not None and r.deadline <= now)]
-        held = sum([r.width for r in running]) - sum([r.width for r in leavers])
-        self._held[lane] = held
+        staying = [r for r in running if r not in leavers] if leavers else running
+        self._held[lane] = sum([r.width for r in staying])
         joiners: list[Request] = []
         if self._waiting:
-            if now - self._swept >= _SWEEP_SECONDS:
-                self._sweep(now)
+            self._sweep_now_and_then(now)
             joiners = self._join(lane, now)
+        self._running[lane] = [*staying, *joiners] if joiners else staying
         dropped, self._gone = self._gone, []
         return Plan(joiners, leavers, dropped)
 
     def clear(self) -> list[Request]:
         """Empty the queue and return everything that waited."""
-        waited = [*self._gone, *self._waiting]
-        self._gone = []
-        self._waiting.clear()
-        self._waiting_tokens = self._waiting_rows = 0
+        waited, self._gone = [*self._gone, *self._waiting.clear()], []
         return waited
 
     def _fits(self, request: Request) -> bool:
         if not self._waiting:
             return True
-        tokens = self._waiting_tokens + len(request.source_ids)
+        tokens = self.waiting_tokens + len(request.source_ids)
         return len(self._waiting) < self._max_waiting and tokens <= self._max_waiting_tokens
 
     def _allowance(self, lane: int) -> int:
@@ -125,7 +148,7 @@ class Scheduler:
         """
         capacity, level = self._capacities[lane], self._held[lane]
         start = level
-        while level < capacity and self._rows_to_reach(level) < self._waiting_rows:
+        while level < capacity and self._rows_to_reach(level) < self.waiting_rows:
             level += 1
         return level - start
 
@@ -136,60 +159,47 @@ class Scheduler:
         )
 
     def _join(self, lane: int, now: float) -> list[Request]:
-        """Take requests off the queue, the longest-waiting first, and their rows into account.
+        """Take requests off the queue, in its order, and their rows into account.
 
-        One that is wider than the lane's free rows is passed over; but while the longest-waiting of all does not fit
-        anywhere, one lane is kept for it and takes nobody else, so that its rows become free however many narrow
+        One that is wider than the lane's free rows is passed over; but while the first of all does not fit anywhere,
+        one lane is kept for it and takes nobody that comes after it, so that its rows become free however many narrow
         requests there are.
         """
         allowance = self._allowance(lane)
         joiners: list[Request] = []
-        passed: list[Request] = []
+        passed: list[Place] = []
         tokens = taken = 0
         while self._waiting and taken < allowance and len(passed) < _PASSED_OVER:
-            request = self._waiting[0]
+            request = self._waiting.first
             if request.cancelled or request.expired(now):
-                self._gone.append(self._pop())
+                self._gone.append(self._waiting.pop().request)
                 continue
             if self._held[lane] + request.width > self._capacities[lane]:
                 if not passed and self._kept_for(request) == lane:
                     break
-                passed.append(self._pop())
+                passed.append(self._waiting.pop())
                 continue
             tokens += len(request.source_ids)
-            # The first is taken whatever its length: the longest-waiting is never passed over for it.
+            # The first is taken whatever its length: it is never passed over for it.
             if joiners and tokens > self._encode_tokens:
                 break
-            joiners.append(self._pop())
+            joiners.append(self._waiting.pop().request)
             taken += request.width
             self._held[lane] += request.width
-        for request in reversed(passed):
-            self._push_front(request)
+        self._waiting.put_back(passed)
         return joiners
 
     def _kept_for(self, request: Request) -> int:
-        """The lane that takes nobody before this request, the longest-waiting: the one that had most rows free."""
+        """The lane that takes nobody after this request, the first: the one that had most rows free."""
         if self._keeping is None or self._keeping[0] != request.number:
             free = [capacity - held for capacity, held in zip(self._capacities, self._held, strict=True)]
             self._keeping = request.number, free.index(max(free))
         return self._keeping[1]
 
-    def _push_front(self, request: Request) -> None:
-        self._waiting.appendleft(request)
-        self._waiting_tokens += len(request.source_ids)
-        self._waiting_rows += request.width
-
-    def _pop(self) -> Request:
-        request = self._waiting.popleft()
-        self._waiting_tokens -= len(request.source_ids)
-        self._waiting_rows -= request.width
-        return request
+    def _sweep_now_and_then(self, now: float) -> None:
+        if now - self._swept >= _SWEEP_SECONDS:
+            self._sweep(now)
 
     def _sweep(self, now: float) -> None:
         self._swept = now
-        gone = [request for request in self._waiting if request.cancelled or request.expired(now)]
-        if gone:
-            self._gone += gone
-            self._waiting = deque(r for r in self._waiting if not (r.cancelled or r.expired(now)))
-            self._waiting_tokens = sum(len(request.source_ids) for request in self._waiting)
-            self._waiting_rows = sum(request.width for request in self._waiting)
+        self._gone += self._waiting.remove(lambda request: request.cancelled or request.expired(now))

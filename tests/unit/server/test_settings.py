@@ -26,6 +26,7 @@ def test_defaults() -> None:
     assert (settings.host, settings.port, settings.device, settings.precision) == ("127.0.0.1", 50051, "auto", "int8")
     assert settings.lanes == machine.usable_cores()
     assert settings.max_message_bytes == 4 << 20
+    assert settings.ageing == 1.0
     assert settings.models is None
     assert not settings.reflection
 
@@ -49,7 +50,7 @@ def test_an_empty_variable_counts_as_not_given(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_all_faults_come_at_once_with_where_they_stand(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config.write_text('prot = 1\nlanes = 0\ndefault_model = "../x"\n')
+    config.write_text('prot = 1\nlanes = 0\nageing = 0\ndefault_model = "../x"\n')
     monkeypatch.setenv("DRAGOMAN_GRACE", "soon")
     with pytest.raises(SettingsError) as raised:
         load_settings({"port": 70000, "host": "no host", "device": "tpu"}, config)
@@ -57,6 +58,7 @@ def test_all_faults_come_at_once_with_where_they_stand(config: Path, monkeypatch
     assert set(faults) == {
         f"prot in {config}",
         f"lanes in {config}",
+        f"ageing in {config}",
         f"default_model in {config}",
         "DRAGOMAN_GRACE",
         "--port",

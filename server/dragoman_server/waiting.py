@@ -1,0 +1,189 @@
+"""The waiting queue: by priority and age, and how much work stands ahead of a newcomer. Pure Python."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from operator import attrgetter
+
+from dragoman_server.request import Request
+
+PRIORITIES = 10
+_rank = attrgetter("rank")
+_LAST = (inf, inf)
+_SPENT = 64
+"""Places at a line's front that may lie there empty before they are cleared away."""
+
+
+@dataclass(slots=True)  # not frozen, which would make it three times as slow to build; but never changed
+class Work:
+    """What some requests need, all together."""
+
+    requests: int = 0
+    rows: int = 0
+    row_steps: float = 0.0
+    """Expected steps, each as often as its request is wide."""
+    tokens: int = 0
+    """Of the sources."""
+
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            self.requests + other.requests,
+            self.rows + other.rows,
+            self.row_steps + other.row_steps,
+            self.tokens + other.tokens,
+        )
+
+    def __sub__(self, other: Work) -> Work:
+        return Work(
+            self.requests - other.requests,
+            self.rows - other.rows,
+            self.row_steps - other.row_steps,
+            self.tokens - other.tokens,
+        )
+
+
+def work_of(request: Request) -> Work:
+    """What one request needs."""
+    return Work(1, request.width, request.width * request.expected_steps, len(request.source_ids))
+
+
+@dataclass(slots=True)
+class Place:
+    """A request's place in the queue."""
+
+    request: Request
+    since: float
+    work: Work
+    through: Work
+    """Of its line, up to and including this request, counted from somewhere: only differences mean anything."""
+
+
+class _Line:
+    """The requests of one priority, in order of arrival; ``lead`` is how much earlier they count as arrived."""
+
+    def __init__(self, lead: float) -> None:
+        self.rank = _LAST
+        """When the first counts as arrived, and when it arrived."""
+        self._lead = lead
+        self._places: list[Place] = []
+        self._head = 0
+
+    def append(self, request: Request, since: float) -> Work:
+        work = work_of(request)
+        if self._places:
+            through = self._places[-1].through + work
+        else:
+            through, self.rank = work, (since - self._lead, since)
+        self._places.append(Place(request, since, work, through))
+        return work
+
+    @property
+    def first(self) -> Place:
+        """There must be one."""
+        return self._places[self._head]
+
+    def pop(self) -> Place:
+        place = self._places[self._head]
+        self._head += 1
+        if self._head == len(self._places):
+            self._places, self._head, self.rank = [], 0, _LAST
+            return place
+        if self._head >= _SPENT and 2 * self._head >= len(self._places):
+            del self._places[: self._head]
+            self._head = 0
+        since = self._places[self._head].since
+        self.rank = since - self._lead, since
+        return place
+
+    def push_front(self, place: Place) -> None:
+        place.through = self.first.through - self.first.work if self._places else place.work
+        self.rank = place.since - self._lead, place.since
+        if self._head:
+            self._head -= 1
+            self._places[self._head] = place
+        else:
+            self._places.insert(0, place)
+
+    def until(self, since: float) -> Work:
+        """The work of those that have waited since then or longer."""
+        end = bisect_right(self._places, since, lo=self._head, key=lambda place: place.since)
+        if end == self._head:
+            return Work()
+        return self._places[end - 1].through - self.first.through + self.first.work
+
+    def remove(self, gone: Callable[[Request], bool]) -> list[Place]:
+        kept: list[Place] = []
+        removed: list[Place] = []
+        for place in self._places[
+            self._head :
+        ]:  # asked once: a request may be cancelled at any moment, also between two questions
+            (removed if gone(place.request) else kept).append(place)
+        if removed:
+            self._places, self._head, self.rank = [], 0, _LAST
+            for place in kept:
+                self.append(place.request, place.since)
+        return removed
+
+
+class WaitingQueue:
+    """The first is the one whose priority + seconds waited / ``ageing_seconds`` is highest; of equals, the older.
+
+    All age alike, so the order of two never changes while they wait: that of since - priority * ``ageing_seconds``.
+    A request of priority 0 therefore comes before any of priority 9 that arrives more than 9 ageing periods later.
+    There is one line for each priority, in order of arrival, and the first of all is the first of some line.
+    """
+
+    def __init__(self, ageing_seconds: float) -> None:
+        self._ageing_seconds = ageing_seconds
+        self._lines = [_Line(priority * ageing_seconds) for priority in range(PRIORITIES)]
+        self.work = Work()
+        """Of all that wait."""
+
+    def __len__(self) -> int:
+        return self.work.requests
+
+    def append(self, request: Request, now: float) -> None:
+        """Queue the request; ``now`` never goes back."""
+        self.work += self._lines[request.priority].append(request, now)
+
+    @property
+    def first(self) -> Request:
+        """The one that is next; there must be one."""
+        return self._first_line().first.request
+
+    def pop(self) -> Place:
+        """Take the first."""
+        place = self._first_line().pop()
+        self.work -= place.work
+        return place
+
+    def put_back(self, places: list[Place]) -> None:
+        """Give back what was popped, in that order and with nothing queued since."""
+        for place in reversed(places):
+            self._lines[place.request.priority].push_front(place)
+            self.work += place.work
+
+    def ahead_of(self, priority: int, now: float) -> Work:
+        """The work that a request of this priority would have to wait for, were it queued now."""
+        ahead = Work()
+        for other, line in enumerate(self._lines):
+            if line.rank is not _LAST:
+                ahead += line.until(now - (priority - other) * self._ageing_seconds)
+        return ahead
+
+    def remove(self, gone: Callable[[Request], bool]) -> list[Request]:
+        """Take out all of which ``gone`` is true, wherever they stand."""
+        removed = [place for line in self._lines for place in line.remove(gone)]
+        for place in removed:
+            self.work -= place.work
+        return [place.request for place in removed]
+
+    def clear(self) -> list[Request]:
+        """Take out all, the first first."""
+        return [self.pop().request for _ in range(len(self))]
+
+    def _first_line(self) -> _Line:
+        return min(self._lines, key=_rank)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from dragoman_server.engine import Engine
+from dragoman_server.runtime import Runtime
+from tests.unit.server.fake_runtime import BOS, EOS, FakeRuntime, Start
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    engines: list[Engine] = []
+    gates: list[threading.Semaphore] = []
+
+    def build(
+        *runtimes: Runtime,
+        max_waiting: int = 100,
+        max_waiting_tokens: int = 10_000,
+        ageing_seconds: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Engine:
+        gates.extend(r.gate for r in runtimes if isinstance(r, FakeRuntime) and r.gate)
+        engine = Engine(
+            runtimes,
+            bos=BOS,
+            eos=EOS,
+            max_waiting=max_waiting,
+            max_waiting_tokens=max_waiting_tokens,
+            ageing_seconds=ageing_seconds,
+            clock=clock,
+        )
+        engines.append(engine)
+        engine.start()
+        return engine
+
+    yield build
+    for gate in gates:
+        gate.release(10_000)
+    for engine in engines:
+        engine.stop(0)

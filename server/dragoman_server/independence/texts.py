@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import zlib
 from pathlib import Path
 
 from dragoman_protos.v1.bundle_pb2 import Bundle
@@ -24,7 +25,7 @@ def read_sentences(path: Path, column: int, count: int, *, seed: int) -> list[Se
     try:
         content = path.read_bytes()
         text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InvalidArgument([Violation("data", str(path), f"a file of UTF-8 lines: {error}")]) from None
     lines = text.splitlines()
     if path.name.removesuffix(".gz").endswith(".tsv"):

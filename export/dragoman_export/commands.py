@@ -49,13 +49,13 @@ def export(  # noqa: PLR0917  (the arguments are the command line's options)
     from dragoman_export.bundle_writer import BundleExistsError  # noqa: PLC0415
     from dragoman_export.certificate import CertificateError  # noqa: PLC0415
     from dragoman_export.exporting import ExportError, ExportOptions, export_bundle  # noqa: PLC0415
-    from dragoman_export.progress import Stages  # noqa: PLC0415
     from dragoman_export.report import result_tables  # noqa: PLC0415
     from dragoman_export.sentences import parse_columns  # noqa: PLC0415
     from dragoman_export.serving import ServingError  # noqa: PLC0415
     from dragoman_model.checkpoint import CheckpointError  # noqa: PLC0415  (--help needs none of these)
     from dragoman_model.data import DataError  # noqa: PLC0415
     from dragoman_server.bundle import BundleError  # noqa: PLC0415
+    from dragoman_server.progress import Stages  # noqa: PLC0415
 
     try:
         options = ExportOptions(
@@ -93,12 +93,12 @@ def verify(
     only if all agrees; all faults of the files are listed.
     """
     from dragoman_export.probes import ProbesError  # noqa: PLC0415
-    from dragoman_export.progress import Stages  # noqa: PLC0415
     from dragoman_export.report import verification_table  # noqa: PLC0415
     from dragoman_export.serving import ServingError  # noqa: PLC0415
     from dragoman_export.verification import verify as verify_bundle  # noqa: PLC0415
     from dragoman_model.checkpoint import CheckpointError  # noqa: PLC0415  (--help needs none of these)
     from dragoman_model.data import DataError  # noqa: PLC0415
+    from dragoman_server.progress import Stages  # noqa: PLC0415
 
     try:
         verification = verify_bundle(bundle, data or (), checkpoint, stages=Stages())
@@ -143,13 +143,13 @@ def evaluate(  # noqa: PLR0917  (the arguments are the command line's options)
     """
     from dragoman_export import evaluation  # noqa: PLC0415
     from dragoman_export.probes import ProbesError  # noqa: PLC0415
-    from dragoman_export.progress import Stages  # noqa: PLC0415
     from dragoman_export.report import evaluation_table  # noqa: PLC0415
     from dragoman_export.sentences import parse_columns, parse_direction, read_parallel  # noqa: PLC0415
     from dragoman_export.serving import ServingError  # noqa: PLC0415
     from dragoman_model.checkpoint import CheckpointError  # noqa: PLC0415  (--help needs none of these)
     from dragoman_model.data import DataError  # noqa: PLC0415
     from dragoman_server.bundle import BundleError  # noqa: PLC0415
+    from dragoman_server.progress import Stages  # noqa: PLC0415
 
     try:
         stages = Stages()

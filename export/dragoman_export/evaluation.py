@@ -14,7 +14,6 @@ from typing import Self
 from dragoman_export import reference
 from dragoman_export.bundle_writer import describe
 from dragoman_export.probes import PARITY_FILE, read_record
-from dragoman_export.progress import Stages
 from dragoman_export.sentences import Direction, ParallelText, recipe_facts
 from dragoman_export.serving import ServedGraphs, SourceReader
 from dragoman_model.checkpoint import TrainedModel, load_model
@@ -22,6 +21,7 @@ from dragoman_model.data import DataError
 from dragoman_model.metrics import Scores, translation_scores
 from dragoman_protos.v1.bundle_pb2 import Bundle, Limits
 from dragoman_server.bundle import MANIFEST, load_bundle
+from dragoman_server.progress import Stages
 
 
 class EvaluationError(Exception):

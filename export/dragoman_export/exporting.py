@@ -23,7 +23,6 @@ from dragoman_export.measuring import (
 )
 from dragoman_export.parity import compare_logits
 from dragoman_export.probes import ParityRecord, ProbeResult, measure_probes, output_hash, record_probes
-from dragoman_export.progress import Stages
 from dragoman_export.quantization_plan import QuantizedGraphs, observe, quantized_variants
 from dragoman_export.sentences import Direction, ParallelText, read_parallel, recipe_facts, spread
 from dragoman_export.serving import ServedGraphs, SourceReader
@@ -32,6 +31,7 @@ from dragoman_model.data import DataError
 from dragoman_model.transformer import Transformer
 from dragoman_protos.v1.bundle_pb2 import Bundle, Limits, Measurement, TestSet
 from dragoman_server.machine import usable_cores
+from dragoman_server.progress import Stages
 
 _CALIBRATION_SENTENCES = 600
 PRECISIONS = ("fp32", "int8")

@@ -9,13 +9,13 @@ from pathlib import Path
 from dragoman_export import reference
 from dragoman_export.certificate import GREEDY, PYTORCH
 from dragoman_export.parity import LogitComparison, ParitySentence, choose_sentences, find_ties
-from dragoman_export.progress import Stages
 from dragoman_export.sentences import Direction, ParallelText
 from dragoman_export.serving import ServedGraphs, SourceReader
 from dragoman_export.stepping import SteppedGraphs
 from dragoman_model.metrics import Scores, translation_scores
 from dragoman_model.transformer import Transformer
 from dragoman_protos.v1.bundle_pb2 import Bundle, Measurement, Quality
+from dragoman_server.progress import Stages
 
 Outputs = dict[Direction, list[list[int]]]
 """Target ids of every sentence of the test set."""

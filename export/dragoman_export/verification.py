@@ -13,7 +13,6 @@ from dragoman_export.graphs import GraphPaths
 from dragoman_export.measuring import Outputs, TestBench, stepped_graphs
 from dragoman_export.parity import ParitySentence, compare_logits
 from dragoman_export.probes import ParityRecord, Probe, measure_probes, output_hash, read_record, record_probes
-from dragoman_export.progress import Stages
 from dragoman_export.sentences import Direction, parse_direction, read_parallel
 from dragoman_export.serving import ServedGraphs, SourceReader
 from dragoman_model.checkpoint import TrainedModel, load_model
@@ -22,6 +21,7 @@ from dragoman_protos.v1.bundle_pb2 import Bundle, Measurement
 from dragoman_server.bundle import BundleError, LoadedBundle, load_bundle
 from dragoman_server.inspection import checked_manifest
 from dragoman_server.machine import usable_cores
+from dragoman_server.progress import Stages
 
 # Another processor or version rounds the float32 parts differently, and a near tie may fall the other way.
 _SCORE_TOLERANCE = 0.1

@@ -51,6 +51,17 @@ def int8_instructions() -> list[str] | None:
     return None
 
 
+def processor() -> str | None:
+    """The processor's name; None where the system does not say."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return None
+
+
 def transparent_huge_pages() -> str | None:
     """The kernel's mode for huge pages: always, madvise or never; None where there is no such setting."""
     try:

@@ -177,6 +177,12 @@ class OnnxRuntime:
         self._encoded[where] = self._encodings + np.arange(len(where))
         self._encodings += len(where)
 
+    def encoded(self, row: int) -> list[npt.NDArray[Any]]:
+        """Copies of what the row holds of its source, for comparing: keys and values of every layer."""
+        length = int(self._cross_lengths[row]) + 1
+        # (caches, num_heads, source, head_dim) and (caches, 1, d_model)
+        return [self._cross[:, row, :, :length].copy(), self._last[:, row].copy()]
+
     def copy(self, moves: Sequence[Move]) -> None:
         """Copy the used part of the caches, and the counters; what a row holds already of its source stays."""
         self._stale = True

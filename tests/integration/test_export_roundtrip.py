@@ -19,10 +19,10 @@ from dragoman_export.certificate import CertificateError
 from dragoman_export.exporting import ExportOptions, export_bundle
 from dragoman_export.graphs import GraphPaths, export_graphs
 from dragoman_export.probes import read_record
-from dragoman_export.progress import Stages
 from dragoman_export.verification import Verification, verify
 from dragoman_model.transformer import Transformer
 from dragoman_server.inspection import checked_manifest
+from dragoman_server.progress import Stages
 from tests.unit.export import tiny_model
 
 

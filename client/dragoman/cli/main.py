@@ -1,12 +1,14 @@
 """The command ``dragoman``. Its subcommands are the entry points of the group ``dragoman.commands``.
 
-A subcommand's module is imported only when it is called: ``dragoman --help`` lists them all, with the first line of
-each function's docstring read from its source, also where the packages that they need are missing.
+An entry point names a function, or a ``typer.Typer`` that groups several. A subcommand's module is imported only when
+it is called: ``dragoman --help`` lists them all, with the first line of each function's docstring (of a group: its
+``help``) read from the source, also where the packages that they need are missing.
 """
 
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import importlib.util
 import os
@@ -24,7 +26,7 @@ from dragoman.errors import DragomanError
 
 GROUP = "dragoman.commands"
 
-_ORDER = ("serve", "translate", "models", "train", "evaluate", "export", "verify", "inspect", "doctor")
+_ORDER = ("serve", "translate", "models", "train", "evaluate", "export", "verify", "inspect", "bench", "doctor")
 _EXTRAS = {"dragoman_server": "server", "dragoman_model": "train", "dragoman_export": "export"}
 
 
@@ -69,7 +71,7 @@ def dragoman(
 
 
 def summary(point: EntryPoint) -> str:
-    """The first line of the docstring of the function that an entry point names, without importing it."""
+    """The first line of what an entry point's function or group says of itself, without importing it."""
     try:
         spec = importlib.util.find_spec(point.module)
     except ModuleNotFoundError:
@@ -83,20 +85,39 @@ def summary(point: EntryPoint) -> str:
 
 @functools.cache
 def _docstrings(path: str) -> dict[str, str]:
+    """By name: the docstrings of a module's functions, and of its groups ``typer.Typer(help="...", ...)`` the help."""
     tree = ast.parse(Path(path).read_text(encoding="utf-8"))
-    return {node.name: ast.get_docstring(node) or "" for node in tree.body if isinstance(node, ast.FunctionDef)}
+    found = {node.name: ast.get_docstring(node) or "" for node in tree.body if isinstance(node, ast.FunctionDef)}
+    for node in tree.body:
+        match node:
+            case ast.Assign(
+                targets=[ast.Name(id=name)],
+                value=ast.Call(keywords=[ast.keyword(arg="help", value=ast.Constant(value=str(text))), *_]),
+            ):
+                found[name] = text
+    return found
 
 
 def load(point: EntryPoint) -> Any:
-    """The entry point's function as a command that ends in an exit code, whatever happens."""
+    """The entry point's function or group as a command that ends in an exit code, whatever happens."""
     try:
-        function = point.load()
+        offered = point.load()
     except ModuleNotFoundError as error:
         _explain_missing(point, error)
         raise typer.Exit(2) from None
-    single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    single.command(point.name)(guarded(point, function))
-    return typer.main.get_command(single)
+    made = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    if isinstance(offered, typer.Typer):
+        made.info = copy.copy(offered.info)
+        made.info.no_args_is_help = True
+        made.callback()(lambda: None)  # or a single command would take the group's place
+        for command in offered.registered_commands:
+            assert command.callback
+            name = command.name or command.callback.__name__
+            member = EntryPoint(f"{point.name} {name}", point.value, point.group)
+            made.command(name)(guarded(member, command.callback))
+    else:
+        made.command(point.name)(guarded(point, offered))
+    return typer.main.get_command(made)
 
 
 def guarded(point: EntryPoint, function: Callable[..., object]) -> Callable[..., None]:

@@ -194,6 +194,56 @@ def test_a_summary_is_read_from_the_source() -> None:
     assert summary(EntryPoint("x", "absent.absent:absent", GROUP)) == ""
 
 
+group = typer.Typer(help="Several commands under one name.")
+BENCH = EntryPoint("bench", "dragoman_server.bench_commands:bench", GROUP)
+GROUPED = EntryPoint("several", f"{__name__}:group", GROUP)
+
+
+@group.command()
+def count(most: int) -> None:
+    """Count from one."""
+    typer.echo(" ".join(map(str, range(1, most + 1))))
+
+
+@group.command("fail")
+def fail_at_once() -> None:
+    """Fail."""
+    raise dragoman.Unavailable("no server")
+
+
+@pytest.fixture
+def run_point(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str, str]]:
+    """Exit code, stdout and stderr of what an entry point offers."""
+
+    def runs(point: EntryPoint, *args: str) -> tuple[Any, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            load(point)(args, prog_name=f"dragoman {point.name}")
+        return caught.value.code, *capsys.readouterr()
+
+    return runs
+
+
+def test_an_entry_point_may_be_a_group_of_commands(run_point: Callable[..., tuple[Any, str, str]]) -> None:
+    assert summary(GROUPED) == "Several commands under one name."
+    assert run_point(GROUPED, "count", "3") == (0, "1 2 3\n", "")
+    code, shown, _ = run_point(GROUPED, "--help")
+    assert code == 0
+    for text in ("dragoman several [OPTIONS] COMMAND", "Several commands under one name.", "Count from one."):
+        assert text in shown
+    assert run_point(GROUPED, "absent")[0] == 2
+
+
+def test_a_command_of_a_group_ends_as_any_other(run_point: Callable[..., tuple[Any, str, str]]) -> None:
+    assert run_point(GROUPED, "fail") == (1, "", "dragoman several fail: no server\n")
+
+
+def test_a_group_of_one_is_still_a_group(run_point: Callable[..., tuple[Any, str, str]]) -> None:
+    assert summary(BENCH) == "Prove and measure on this machine what is promised."
+    code, shown, _ = run_point(BENCH, "independence", "--help")
+    assert code == 0
+    assert shown.startswith("Usage: dragoman bench independence [OPTIONS] [BUNDLE]")
+
+
 @pytest.mark.parametrize(
     ("module", "extra"), [("dragoman_server", "server"), ("dragoman_model", "train"), ("dragoman_export", "export")]
 )

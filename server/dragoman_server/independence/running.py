@@ -1,0 +1,154 @@
+"""``dragoman bench independence``: from a bundle's folder to the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dragoman_protos.v1.bundle_pb2 import Bundle
+from dragoman_server.bundle import LoadedBundle, load_bundle
+from dragoman_server.catalogue import choose_default
+from dragoman_server.errors import InvalidArgument, Violation
+from dragoman_server.independence.cases import WIDEST, draw_cases
+from dragoman_server.independence.checking import ENCODER, Company, Result, Subject, check
+from dragoman_server.independence.encoding import compare_encodings, sources_of_every_length
+from dragoman_server.independence.report import Report
+from dragoman_server.independence.sentences import own_sentences
+from dragoman_server.independence.texts import Sources, encode, read_sentences
+from dragoman_server.inspection import checked_manifest
+from dragoman_server.loading import newest_versions
+from dragoman_server.progress import Stages
+from dragoman_server.runtime import OnnxRuntime
+from dragoman_server.tokenization import TextCodec
+
+ALL = "all"
+_PRECISIONS = ("int8", "fp32")
+_ENCODER_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command was asked for."""
+
+    bundle: Path | None = None
+    """None: the default model."""
+    data: Path | None = None
+    """None: sentences of our own."""
+    column: int = 1
+    target: str | None = None
+    sentences: int = 1000
+    precision: str = ALL
+    lanes: list[int] = field(default_factory=lambda: [1, 2])
+    max_rows: int = 64
+    seed: int = 1
+
+
+def parse_lanes(text: str) -> list[int]:
+    """ "1,2" -> [1, 2]. Raises InvalidArgument."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InvalidArgument([Violation("lanes", text, "numbers with commas between them, such as 1,2")]) from None
+
+
+def run(options: Options, stages: Stages) -> Report:
+    """Check the options, then every precision asked for.
+
+    Raises InvalidArgument, SettingsError where there is no default model, BundleError, and TrafficError.
+    """
+    _refuse_bad(options)
+    path = options.bundle or _default_bundle()
+    bundles = [load_bundle(path, precision) for precision in _precisions(path, options.precision)]
+    manifest = bundles[0].manifest
+    sources = _sources(bundles[0], options)
+    cases = draw_cases(sources, target_tokens=manifest.limits.target_tokens, seed=options.seed)
+    results: list[Result] = []
+    company: list[Company] = []
+    for bundle in bundles:
+        results.append(_check_encoder(bundle, sources, options.seed, stages))
+        found = check(
+            _subject(bundle), cases, lanes=options.lanes, max_rows=options.max_rows, seed=options.seed, stages=stages
+        )
+        results += found[0]
+        company += found[1]
+    return Report(
+        model=f"{manifest.name}, {path}",
+        graphs={bundle.precision: _hashes(manifest, bundle.precision) for bundle in bundles},
+        sentences=len(sources),
+        source=f"of {options.data}" if options.data else "of our own",
+        seed=options.seed,
+        results=results,
+        company=company,
+    )
+
+
+def _refuse_bad(options: Options) -> None:
+    known = (*_PRECISIONS, ALL)
+    least = {"sentences": (options.sentences, 1), "column": (options.column, 1), "max_rows": (options.max_rows, WIDEST)}
+    faults = [Violation(name, str(value), f"at least {low}") for name, (value, low) in least.items() if value < low]
+    if options.precision not in known:
+        faults.append(Violation("precision", options.precision, f"one of {', '.join(known)}"))
+    if not options.lanes or min(options.lanes) < 1 or len(set(options.lanes)) < len(options.lanes):
+        faults.append(Violation("lanes", ",".join(map(str, options.lanes)), "different numbers, each at least 1"))
+    if faults:
+        raise InvalidArgument(faults)
+
+
+def _default_bundle() -> Path:
+    entries = {entry.name: entry for entry in newest_versions(None)}
+    return entries[choose_default(list(entries), None)].path
+
+
+def _precisions(path: Path, wanted: str) -> list[str]:
+    """Those to check. Raises InvalidArgument where there is none, BundleError with the faults of a bundle."""
+    if wanted != ALL:
+        return [wanted]
+    offered = checked_manifest(path).precisions
+    found = [precision for precision in _PRECISIONS if precision in offered]
+    if not found:
+        limit = f"the bundle offers {', '.join(sorted(offered))}: one of {', '.join(_PRECISIONS)}"
+        raise InvalidArgument([Violation("precision", wanted, limit)])
+    return found
+
+
+def _subject(bundle: LoadedBundle) -> Subject:
+    special = bundle.manifest.special_ids
+    return Subject(bundle.precision, special.bos, special.eos, lambda rows: _runtime(bundle, rows))
+
+
+def _runtime(bundle: LoadedBundle, rows: int) -> OnnxRuntime:
+    manifest = bundle.manifest
+    return OnnxRuntime(
+        bundle.encoder, bundle.decoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=rows
+    )
+
+
+def _sources(bundle: LoadedBundle, options: Options) -> Sources:
+    manifest = bundle.manifest
+    tags = {language.code: language.tag_id for language in manifest.languages}
+    codec = TextCodec(bundle.tokenizer, tags=tags, eos=manifest.special_ids.eos)
+    if options.data:
+        sentences = read_sentences(options.data, options.column, options.sentences, seed=options.seed)
+    else:
+        sentences = own_sentences(options.sentences, seed=options.seed)
+    return encode(sentences, codec, manifest, target=options.target, seed=options.seed)
+
+
+def _check_encoder(bundle: LoadedBundle, sources: Sources, seed: int, stages: Stages) -> Result:
+    words = sorted({token for source in sources for token in source[1:-1]} or {bundle.manifest.special_ids.unk})
+    asked = sources_of_every_length(
+        words,
+        first=sources[0][0],
+        last=bundle.manifest.special_ids.eos,
+        longest=bundle.manifest.limits.source_tokens,
+        seed=seed,
+    )
+    with stages.stage(f"{bundle.precision}, encoder, every length to {len(asked) // 2}", 4 * len(asked)) as advance:
+        found = compare_encodings(_runtime(bundle, _ENCODER_ROWS), asked, seed=seed, advance=advance)
+    return Result(bundle.precision, ENCODER, 1, found)
+
+
+def _hashes(manifest: Bundle, precision: str) -> dict[str, str]:
+    sha256 = {file.path: file.sha256 for file in manifest.files}
+    graphs = manifest.precisions[precision]
+    return {"encoder": sha256[graphs.encoder], "decoder": sha256[graphs.decoder]}

@@ -134,10 +134,13 @@ def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def test_log_softmax_is_of_each_row_for_itself() -> None:
     logits = np.random.default_rng(0).normal(size=(5, 20_000)).astype(np.float32) * 20
-    expected = [[x - math.log(sum(math.exp(y) for y in row)) for x in row] for row in logits.astype(float).tolist()]
+    expected = []
+    for row in logits.astype(float).tolist():
+        total = math.log(sum(math.exp(value) for value in row))
+        expected.append([value - total for value in row])
     np.testing.assert_allclose(log_softmax(logits), expected, atol=1e-5)
-    for row in range(5):
-        np.testing.assert_array_equal(log_sums(logits[row : row + 1])[0], log_sums(logits)[row])
+    for at in range(5):
+        np.testing.assert_array_equal(log_sums(logits[at : at + 1])[0], log_sums(logits)[at])
 
 
 def candidates(logits: npt.NDArray[np.float32], histories: list[list[int]], *given: DecodingOptions) -> Candidates:

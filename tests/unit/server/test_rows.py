@@ -116,7 +116,6 @@ def test_attention_moves_and_forks_with_its_row_and_a_newcomer_has_none() -> Non
     rows, table = RowTable(4), HypothesisTable(4, 20, 5)
     asking = request(DecodingOptions(max_length=9, with_attention=True, coverage_penalty=0.5))
     other = request()
-    assert table.covered is None
     for owner in (other, asking):
         table.start(rows.allocate(), owner, 2, 16)
     table.attend(2, np.array([[9, 9, 9, 0], [0.25, 0.5, 0.25, 0]], np.float32))

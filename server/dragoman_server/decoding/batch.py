@@ -74,11 +74,11 @@ class Batch:
 
     def join(self, task: Task) -> int:
         """Take the task in; returns its row, which holds nothing yet."""
-        row = self.rows.allocate()
-        self.table.start(row, task, self._bos, self._top_k)
+        row, until = self.rows.allocate(), steps_with_logits(task.options, self._top_k)
+        self.table.start(row, task, self._bos, until)
         if task.options.attends:
             self._attending.add(task)
-        if steps_with_logits(task.options, self._top_k):
+        if until:
             self._reading.add(task)
         if task.options.plain:
             self._plain.add(task)

@@ -59,10 +59,10 @@ class HypothesisTable:
         self._begins = np.arange(max_rows) * capacity
         self._source_capacity = source_capacity
 
-    def start(self, row: int, task: Task, token: int, top_k: int) -> None:
-        """The row holds an empty hypothesis of the task; ``token`` is fed first."""
+    def start(self, row: int, task: Task, token: int, until: int) -> None:
+        """The row holds an empty hypothesis of the task; ``token`` is fed first, ``until`` as above."""
         options = task.options
-        self._numbers[row] = token, 0, options.max_length, steps_with_logits(options, top_k)
+        self._numbers[row] = token, 0, options.max_length, until
         self.plain[row], self.owners[row] = options.plain, task
         if options.coverage_penalty and self.covered is None:
             self.covered = np.zeros((len(self.owners), self._source_capacity), np.float32)

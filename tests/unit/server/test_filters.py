@@ -15,7 +15,7 @@ from dragoman_server.decoding.candidates import Candidates, likeliest_of, log_su
 from dragoman_server.decoding.filters import completing, penalise, repeating, restrict
 from dragoman_server.decoding.hypothesis import NonFiniteScoreError
 from dragoman_server.decoding.options import DecodingOptions
-from dragoman_server.decoding.table import HypothesisTable
+from dragoman_server.decoding.table import ALWAYS, HypothesisTable
 from dragoman_server.request import Request
 from dragoman_server.runtime import StepOutput
 
@@ -147,7 +147,7 @@ def candidates(logits: npt.NDArray[np.float32], histories: list[list[int]], *giv
     """Of rows with these histories, all of which read the logits."""
     table = HypothesisTable(len(logits), 20, 4)
     for row, (history, given_options) in enumerate(zip(histories, given, strict=True)):
-        table.start(row, Request([4, 3], given_options, lambda outcome: None), 2, VOCABULARY)
+        table.start(row, Request([4, 3], given_options, lambda outcome: None), 2, ALWAYS)
         table.history[row, : len(history)], table.steps[row] = history, len(history)
     log_probs = log_softmax(logits)
     ids = np.argsort(-log_probs, axis=1, kind="stable")

@@ -1,4 +1,4 @@
-"""One runtime, its rows and its thread: schedule -> encode -> step -> advance -> rearrange rows, without end."""
+"""One runtime, its rows and its thread: schedule -> encode -> step -> advance -> rows, without end."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
-from dragoman_server.decoding.ending import answered
-from dragoman_server.decoding.greedy import advance
-from dragoman_server.decoding.hypothesis import Answer, Hypothesis
-from dragoman_server.decoding.scores import StepScores
-from dragoman_server.decoding.search import Search
+from dragoman_server.decoding.batch import Batch, Copies
+from dragoman_server.decoding.ranking import n_best
+from dragoman_server.decoding.table import Task
 from dragoman_server.errors import Cancelled, DeadlineExceeded, Internal, Unavailable
 from dragoman_server.pace import Pace
 from dragoman_server.request import Completion, Outcome, Request
-from dragoman_server.row_changes import RowChanges
 from dragoman_server.rows import RowTable
 from dragoman_server.runtime import Runtime, StepOutput
 from dragoman_server.scheduler import Plan
@@ -25,9 +22,9 @@ _log = structlog.get_logger(__name__)
 
 
 class Lane:
-    """``live[i]`` is the hypothesis of row i; a request has rows of its own for all its hypotheses.
+    """Requests that run have rows; ``next_plan`` waits for work and returns None when the lane has to end.
 
-    ``next_plan`` waits for work and returns None when the lane has to end; ``clock`` tells the seconds.
+    ``clock`` tells the seconds.
     """
 
     def __init__(
@@ -42,16 +39,14 @@ class Lane:
     ) -> None:
         self.number = number
         self.runtime = runtime
-        self.rows = RowTable(runtime.max_rows)
-        self._greedy: list[Request] = []
-        """Running requests that are plain greedy, and so have one hypothesis; the others search."""
-        self._searching: list[Request] = []
-        self.live: list[Hypothesis] = []
+        self.running: list[Request] = []
+        """Everything that has rows."""
         self.pace = Pace()
         self.busy = False
         """Between two plans; guarded by the engine's lock."""
-        self._bos = bos
-        self._eos = eos
+        self._batch = Batch(runtime, bos=bos, eos=eos)
+        self._watched: list[Request] = []
+        """Those of the running that want to hear of their progress."""
         self._next_plan = next_plan
         self._clock = clock
         self._turned = 0.0
@@ -60,20 +55,20 @@ class Lane:
         self._row_steps = 0
 
     @property
-    def running(self) -> list[Request]:
-        """Everything that has rows."""
-        return self._greedy + self._searching
+    def rows(self) -> RowTable:
+        """How many rows are in use."""
+        return self._batch.rows
 
     def run(self) -> None:
         """The life of the lane."""
         while (plan := self._next_plan(self)) is not None:
-            if not self.live:
+            if not self.running:
                 self._turned = self._clock()
             involved = [*self.running, *plan.joiners, *plan.dropped]
             try:
                 self._leave(plan)
                 self._join(plan.joiners)
-                if self.live:
+                if self.running:
                     self._advance(self._step())
             except Exception as error:
                 self._clear()
@@ -83,7 +78,7 @@ class Lane:
 
     def _leave(self, plan: Plan) -> None:
         if plan.leavers:
-            self._release(plan.leavers)
+            self._release(plan.leavers, self._batch.leave(plan.leavers))
         for request in (*plan.leavers, *plan.dropped):
             end([request], Cancelled("cancelled") if request.cancelled else DeadlineExceeded("the deadline passed"))
 
@@ -92,21 +87,16 @@ class Lane:
             return
         began = self._clock()
         for request in joiners:
-            first = Hypothesis(self.rows.allocate(), self._bos, request.options.max_length)
-            request.lane, request.hypotheses, request.joined = self.number, [first], began
+            request.lane, request.joined = self.number, began
             request.steps_before, request.row_steps_before = self._steps, self._row_steps
-            if request.options.plain:
-                self._greedy.append(request)
-            else:
-                request.search = Search(request.options, eos=self._eos, top_k=self.runtime.top_k)
-                self._searching.append(request)
-            self.live.append(first)
+        self.running += joiners
+        self._watched += [request for request in joiners if request.progress]
+        rows = [self._batch.join(request) for request in joiners]
         try:
-            rows = [request.hypotheses[0].row for request in joiners]
             self.runtime.encode(rows, [request.source_ids for request in joiners])
         except Exception as error:
             # The rows that run already were not touched.
-            self._release(joiners)
+            self._release(joiners, self._batch.leave(joiners))
             self._fail(joiners, error)
             return
         seconds = self._clock() - began
@@ -116,78 +106,54 @@ class Lane:
             request.encode_ms = seconds * 1e3
 
     def _step(self) -> StepOutput:
-        with_logits = any(request.search.needs_logits(request.hypotheses) for request in self._searching)
-        output = self.runtime.step([hypothesis.last for hypothesis in self.live], with_logits=with_logits)
+        batch = self._batch
+        output = self.runtime.step(batch.tokens, with_logits=batch.needs_logits, with_attention=batch.needs_attention)
+        rows = batch.rows.used
         self._steps += 1
-        self._row_steps += len(self.live)
+        self._row_steps += rows
         # From the end of one step to that of the next, so that all which is done between them counts too.
         began, self._turned = self._turned, self._clock()
-        self.pace.stepped(len(self.live), self._turned - began)
+        self.pace.stepped(rows, self._turned - began)
         return output
 
     def _advance(self, output: StepOutput) -> None:
-        finished: list[tuple[Request, list[Answer]]] = []
-        failed: list[tuple[Request, Exception]] = []
-        if self._greedy:
-            self._advance_greedy(output, finished, failed)
-        changes = self._advance_searches(output, finished, failed) if self._searching else None
-        if finished or failed or changes:
-            # Rows first: whoever hears of the end finds them free.
-            self._release([request for request, _ in (*finished, *failed)], changes)
-        for request, answers in finished:
+        advance = self._batch.advance(output)
+        # Rows first: whoever hears of the end finds them free.
+        self._release((*advance.finished, *advance.failed), advance.copies)
+        if self._watched:
+            self._tell()
+        for request in map(_request, advance.finished):
             request.steps = self._steps - request.steps_before
             request.row_steps = self._row_steps - request.row_steps_before
             if not request.options.forced:
                 self.pace.finished(len(request.source_ids), request.steps)
-            end([request], Completion(answers, request.receipt()))
-        for request, error in failed:
-            self._fail([request], error)
+            wanted = max(request.options.num_hypotheses, request.options.alternatives)
+            end([request], Completion(n_best(request.answers, wanted), request.receipt()))
+        for task, error in advance.failed.items():
+            self._fail([_request(task)], error)
 
-    def _advance_greedy(
-        self, output: StepOutput, finished: list[tuple[Request, list[Answer]]], failed: list[tuple[Request, Exception]]
-    ) -> None:
-        ids, log_probs = output.top_ids[:, 0].tolist(), output.top_log_probs[:, 0].tolist()
-        for index, reason in advance([request.hypotheses[0] for request in self._greedy], ids, log_probs, self._eos):
-            request = self._greedy[index]
-            if isinstance(reason, Exception):
-                failed.append((request, reason))
-            else:
-                finished.append((request, [answered(request.hypotheses[0], reason, request.options)]))
-
-    def _advance_searches(
-        self, output: StepOutput, finished: list[tuple[Request, list[Answer]]], failed: list[tuple[Request, Exception]]
-    ) -> RowChanges:
-        changes, scored = RowChanges(), StepScores(output)
-        for request in self._searching:
-            before = request.hypotheses
+    def _tell(self) -> None:
+        """Let those that want to hear know how far they are; a caller that raises hurts nobody, but hears no more."""
+        for request in list(self._watched):
             try:
-                survivors = request.search.advance(before, scored)
-            except Exception as fault:  # most likely a score that is no number; none of it concerns other requests
-                failed.append((request, fault))
-                continue
-            if survivors:
-                request.hypotheses = survivors
-                changes.note(before, survivors)
-            else:
-                finished.append((request, request.search.answers()))
-        return changes
+                assert request.progress
+                request.progress(self._batch.progress(request))
+            except Exception as error:
+                self._watched.remove(request)
+                _log.error("progress could not be delivered", request=request.number, exc_info=error)
 
-    def _release(self, requests: Sequence[Request], changes: RowChanges | None = None) -> None:
-        """Take the requests off the lane and carry out all changes of rows."""
-        changes = changes or RowChanges()
+    def _release(self, requests: Sequence[Task], copies: Copies) -> None:
+        """The requests are not decoded any more, and what stands in other rows has moved."""
         if requests:
             gone = set(requests)
-            self._greedy = [request for request in self._greedy if request not in gone]
-            if self._searching:
-                self._searching = [request for request in self._searching if request not in gone]
-            changes.freed += [hypothesis.row for request in requests for hypothesis in request.hypotheses]
-        for moves in changes.apply(self.rows, self.live):
+            self.running = [request for request in self.running if request not in gone]
+            self._watched = [request for request in self._watched if request not in gone]
+        for moves in copies:
             self.runtime.copy(moves)
 
     def _clear(self) -> list[Request]:
-        requests = self.running
-        self._greedy, self._searching, self.live = [], [], []
-        self.rows.clear()
+        requests, self.running, self._watched = self.running, [], []
+        self._batch.clear()
         return requests
 
     def _fail(self, requests: Iterable[Request], error: Exception) -> None:
@@ -205,3 +171,8 @@ def end(requests: Iterable[Request], outcome: Outcome) -> None:
         except Exception as error:
             kind = type(outcome).__name__
             _log.error("a reply could not be delivered", request=request.number, outcome=kind, exc_info=error)
+
+
+def _request(task: Task) -> Request:
+    assert isinstance(task, Request)
+    return task

@@ -64,11 +64,7 @@ class Runtime(Protocol):
         """Copy all state of the sources to the targets; no row is both. Positions that are kept may be left out."""
 
     def step(
-        self,
-        tokens: Sequence[int] | npt.NDArray[np.int64],
-        *,
-        with_logits: bool = False,
-        with_attention: bool = False,
+        self, tokens: Sequence[int] | npt.NDArray[np.int64], *, with_logits: bool = False, with_attention: bool = False
     ) -> StepOutput:
         """Feed ``tokens[i]`` to row ``i`` of the rows ``0 .. len(tokens) - 1`` and score what comes next."""
 
@@ -199,11 +195,7 @@ class OnnxRuntime:
             self._cross_lengths[target], self._encoded[target] = length - 1, self._encoded[source]
 
     def step(
-        self,
-        tokens: Sequence[int] | npt.NDArray[np.int64],
-        *,
-        with_logits: bool = False,
-        with_attention: bool = False,
+        self, tokens: Sequence[int] | npt.NDArray[np.int64], *, with_logits: bool = False, with_attention: bool = False
     ) -> StepOutput:
         """Run one step in place; ValueError where a row's cache is full."""
         if self._stale or (len(tokens), with_logits, with_attention) != self._selected:

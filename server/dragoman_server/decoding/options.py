@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from dragoman_server.decoding.ranking import LengthPenalty
 from dragoman_server.decoding.stopping import StopSequences
@@ -27,7 +28,7 @@ class DecodingOptions:
     """The defaults decode greedily, without any filter."""
 
     max_length: int
-    """Most target tokens, end-of-sentence included; more than ``prefix`` has."""
+    """Most target tokens, end-of-sentence included; more than ``prefix`` has, unless it is ``forced``."""
     min_length: int = 0
     """Fewest target tokens before end-of-sentence; less than ``max_length``."""
     beam_size: int = 1
@@ -51,29 +52,45 @@ class DecodingOptions:
     forced: bool = False
     """Score ``prefix``, which ends with end-of-sentence: decoding ends when it has been fed."""
     coverage_penalty: float = 0.0
-    """Weight of how much of the source the hypothesis has attended to; 0: off."""
+    """Weight, at least 0, of how much of the source the hypothesis has attended to; 0: off."""
     with_attention: bool = False
     """Keep the cross-attention of every target token."""
     alternatives: int = 0
     """0: off. Excludes ``beam_size`` and ``num_hypotheses`` above 1."""
     stop: StopSequences | None = None
 
-    @property
+    @cached_property
     def width(self) -> int:
         """The most hypotheses that live at one time, so the cache rows to reserve."""
         return max(self.beam_size, self.num_hypotheses, self.alternatives)
 
-    @property
+    @cached_property
+    def candidates(self) -> int:
+        """How many of a row's likeliest tokens a step looks at; 0: the whole vocabulary."""
+        if self.sampling:
+            return self.sampling.top_k
+        return 2 * self.beam_size if self.beam_size > 1 else max(1, self.alternatives)
+
+    def columns(self, top_k: int) -> int:
+        """How many of a row's likeliest tokens, in order, a step looks at where the graph gives ``top_k``."""
+        return self.candidates if not self.sampling or 1 <= self.sampling.top_k <= top_k else 1
+
+    @cached_property
     def penalises(self) -> bool:
         """Whether logits are changed."""
         return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
 
-    @property
+    @cached_property
     def restricts(self) -> bool:
         """Whether any step may have tokens that must not come; end-of-sentence before ``min_length`` apart."""
         return bool(self.no_repeat_ngram_size or self.banned) or self.allowed is not None
 
-    @property
+    @cached_property
+    def attends(self) -> bool:
+        """Whether steps have to give the attention to the source."""
+        return self.with_attention or self.coverage_penalty != 0
+
+    @cached_property
     def plain(self) -> bool:
         """Whether this is greedy search and nothing else."""
         return not (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,12 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dragoman_server.bundle import LoadedBundle, load_bundle
-from dragoman_server.decoding.hypothesis import Answer, Hypothesis
+from dragoman_server.decoding.batch import Batch
+from dragoman_server.decoding.hypothesis import Answer, FinishReason
 from dragoman_server.decoding.options import DecodingOptions, SamplingOptions
-from dragoman_server.decoding.scores import StepScores
-from dragoman_server.decoding.search import Search
-from dragoman_server.row_changes import RowChanges
-from dragoman_server.rows import RowTable
+from dragoman_server.decoding.ranking import n_best
+from dragoman_server.request import Request
 from dragoman_server.runtime import OnnxRuntime, Runtime
 from tests.unit.server import reference, tiny
 from tests.unit.server.decoding_requests import decoding_options
@@ -26,20 +26,17 @@ SOURCE = (9, 5)
 
 def run(runtime: Runtime, source: Sequence[int], options: DecodingOptions) -> list[Answer]:
     """One request alone, as a lane decodes it."""
-    rows, live = RowTable(runtime.max_rows), [Hypothesis(0, BOS, options.max_length)]
-    rows.allocate()
-    runtime.encode([0], [source])
-    search, by_row = Search(options, eos=EOS, top_k=runtime.top_k), list(live)
-    while live:
-        output = runtime.step([h.last for h in by_row], with_logits=search.needs_logits(live))
-        before = live
-        live = search.advance(live, StepScores(output))
-        assert len(live) <= options.width
-        changes = RowChanges()
-        changes.note(before, live)
-        for moves in changes.apply(rows, by_row):
+    batch, request = Batch(runtime, bos=BOS, eos=EOS), Request(source, options, lambda outcome: None)
+    runtime.encode([batch.join(request)], [source])
+    while batch.rows.used:
+        assert batch.rows.used <= options.width
+        output = runtime.step(batch.tokens, with_logits=batch.needs_logits, with_attention=batch.needs_attention)
+        advance = batch.advance(output)
+        assert not advance.failed
+        assert advance.finished == ([] if batch.rows.used else [request])
+        for moves in advance.copies:
             runtime.copy(moves)
-    return search.answers()
+    return n_best(request.answers, max(options.num_hypotheses, options.alternatives))
 
 
 def assert_equal(answers: Sequence[Answer], expected: Sequence[Found], options: DecodingOptions, atol: float) -> None:
@@ -48,6 +45,11 @@ def assert_equal(answers: Sequence[Answer], expected: Sequence[Found], options: 
     for answer, found in zip(answers, expected, strict=True):
         np.testing.assert_allclose(answer.log_probs, found.log_probs, atol=atol)
         assert answer.rank_score == pytest.approx(found.rank(options), abs=atol)
+        if options.with_attention:
+            assert answer.attention is not None
+            np.testing.assert_allclose(answer.attention, found.attention(), atol=1e-7)
+        else:
+            assert answer.attention is None
 
 
 @settings(max_examples=300, deadline=None)
@@ -72,6 +74,47 @@ def test_beam_search_on_many_models(beam_size: int) -> None:
         options = DecodingOptions(max_length=8, beam_size=beam_size, num_hypotheses=beam_size, patience=1 + number % 2)
         answers = run(ToyRuntime(16), (*SOURCE, number), options)
         assert_equal(answers, reference.beam_search(reference.toy((*SOURCE, number)), options), options, atol=1e-5)
+
+
+def test_coverage_is_added_to_the_rank_and_changes_who_is_best() -> None:
+    plain = DecodingOptions(max_length=8, beam_size=4, num_hypotheses=4)
+    covering = dataclasses.replace(plain, coverage_penalty=0.5, with_attention=True)
+    changed = 0
+    for number in range(30):
+        before, after = (run(ToyRuntime(4), (*SOURCE, 4, number), options) for options in (plain, covering))
+        changed += before[0].token_ids != after[0].token_ids
+        ranks = {tuple(answer.token_ids): answer.rank_score for answer in before}
+        for answer in after:
+            if tuple(answer.token_ids) in ranks:
+                assert answer.attention is not None
+                covered = np.minimum(answer.attention.sum(axis=0), 1)
+                rank = ranks[tuple(answer.token_ids)] + 0.5 * float(np.log(covered).sum())
+                assert answer.rank_score == pytest.approx(rank, abs=1e-5)
+    assert 0 < changed < 30
+
+
+def test_a_forced_target_as_long_as_the_caches_is_scored() -> None:
+    runtime = ToyRuntime(1)
+    prefix = (*np.random.default_rng(3).integers(4, 24, runtime.target_capacity - 1).tolist(), EOS)
+    options = DecodingOptions(max_length=len(prefix), prefix=prefix, forced=True)
+    (answer,) = run(runtime, SOURCE, options)
+    model = reference.toy(SOURCE)
+    expected = [float(model(prefix[:step])[token]) for step, token in enumerate(prefix)]
+    assert answer.token_ids == list(prefix[:-1])
+    assert answer.finish_reason is FinishReason.STOP
+    assert answer.log_probs == pytest.approx(expected, abs=1e-5)
+    assert answer.rank_score == pytest.approx(sum(expected) / len(expected), abs=1e-5)
+
+
+def test_attention_is_asked_for_only_where_somebody_needs_it() -> None:
+    def with_attention(**options: object) -> int:
+        runtime = ToyRuntime(4)
+        run(runtime, SOURCE, DecodingOptions(max_length=8, **options))  # type: ignore[arg-type]
+        return runtime.steps_with_attention
+
+    assert with_attention(beam_size=3) == 0
+    assert with_attention(beam_size=3, coverage_penalty=0.1) > 0
+    assert with_attention(with_attention=True) > 0
 
 
 def test_a_step_reads_logits_only_where_it_must() -> None:

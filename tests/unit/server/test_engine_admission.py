@@ -40,7 +40,7 @@ def refusal(engine: Engine, deadline: float, priority: int = 0) -> float:
     after = engine.state()
     assert (before.waiting, before.waiting_tokens) == (after.waiting, after.waiting_tokens)
     assert not refused.outcomes
-    assert not refused.request.hypotheses
+    assert refused.request.lane == -1
     return caught.value.retry_after
 
 

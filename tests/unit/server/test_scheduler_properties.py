@@ -8,10 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from dragoman_server.decoding.hypothesis import Hypothesis
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.request import Request
-from dragoman_server.row_changes import RowChanges
 from dragoman_server.rows import RowTable
 from dragoman_server.scheduler import Scheduler
 
@@ -21,19 +19,24 @@ MAX_WAITING, MAX_TOKENS, ENCODE_TOKENS, AGEING = 8, 40, 12, 2.0
 @dataclass
 class Lane:
     rows: RowTable
-    live: list[Hypothesis] = field(default_factory=list)
+    owners: list[Request] = field(default_factory=list)
+    """By row."""
     running: list[Request] = field(default_factory=list)
 
     def release(self, requests: list[Request]) -> None:
-        changes = RowChanges([hypothesis.row for request in requests for hypothesis in request.hypotheses])
         for request in requests:
             self.running.remove(request)
-        changes.apply(self.rows, self.live)
+        freed = [row for row, owner in enumerate(self.owners) if owner in requests]
+        _, moves = self.rows.rearrange(freed, [])
+        for move in moves:
+            self.owners[move.target] = self.owners[move.source]
+        del self.owners[self.rows.used :]
 
     def admit(self, request: Request) -> None:
         # All that it reserves at once: rows must suffice even if every request gets as wide as it may.
-        request.hypotheses = [Hypothesis(self.rows.allocate(), 0, 9) for _ in range(request.width)]
-        self.live += request.hypotheses
+        for _ in range(request.width):
+            assert self.rows.allocate() == len(self.owners)
+            self.owners.append(request)
         self.running.append(request)
 
 
@@ -137,8 +140,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert in_queue <= MAX_WAITING
         assert self.queue.waiting_tokens <= MAX_TOKENS or in_queue == 1
         for lane in self.lanes:
-            assert lane.rows.used == len(lane.live) == sum(request.width for request in lane.running)
-            assert [hypothesis.row for hypothesis in lane.live] == list(range(lane.rows.used))
+            assert lane.rows.used == len(lane.owners) == sum(request.width for request in lane.running)
+            assert all(lane.owners.count(request) == request.width for request in lane.running)
         running = {request for lane in self.lanes for request in lane.running}
         for request in self.since:
             assert (request in self.waiting) + (request in running) + self.outcomes.get(request, 0) == 1

@@ -162,8 +162,6 @@ def test_limits_are_kept(bundle: LoadedBundle) -> None:
     with pytest.raises(ValueError, match="max_rows = 0"):
         make(bundle, 0)
     runtime.encode([0], [[4, 7, 3]])
-    with pytest.raises(ValueError, match="gives no attention"):
-        runtime.step([7], with_attention=True)
     for _ in range(24):
         runtime.step([7])
     with pytest.raises(ValueError, match="25 target tokens: at most 24"):
@@ -231,3 +229,17 @@ def test_logits_come_where_they_are_asked_for_and_change_nothing_else(bundle: Lo
         best = np.take_along_axis(log_probs, output.top_ids, axis=1)
         np.testing.assert_allclose(best, output.top_log_probs, atol=1e-5)
     assert asked.top_k == tiny.TOP_K
+
+
+def test_attention_is_a_distribution_over_each_rows_own_source(bundle: LoadedBundle) -> None:
+    runtime, texts = make(bundle, 4), sources(3)
+    runtime.encode([0, 1, 2], texts)
+    plain = runtime.step([tiny.BOS] * 3)
+    assert plain.attention is None
+    attention = runtime.step(plain.top_ids[:, 0], with_attention=True).attention
+    assert attention is not None
+    assert attention.shape == (3, max(map(len, texts)))
+    for weights, text in zip(attention, texts, strict=True):
+        assert (weights[: len(text)] > 0).all()
+        assert not weights[len(text) :].any()
+        np.testing.assert_allclose(weights.sum(), 1, rtol=1e-5)

@@ -63,5 +63,5 @@ class RowChanges:
             table.copy(sources, targets)
             places[sources[: len(moves)]] = targets[: len(moves)]
             copies.append([*moves, *forks])
-        table.owners[rows.used : used] = None
+        table.release(rows.used, used)
         return copies, places

@@ -101,8 +101,8 @@ class Batch:
 
     def clear(self) -> None:
         """Let all go."""
+        self.table.release(0, self.rows.used)
         self.rows.clear()
-        self.table.owners[:] = None
         self._groups.clear()
         for tasks in (self._plain, self._searching, self._reading, self._attending):
             tasks.clear()

@@ -118,7 +118,8 @@ def test_attention_moves_and_forks_with_its_row_and_a_newcomer_has_none() -> Non
     other = request()
     for owner in (other, asking):
         table.start(rows.allocate(), owner, 2, 0)
-    table.attend(2, np.array([[9, 9, 9, 0], [0.25, 0.5, 0.25, 0]], np.float32))
+    # Wider than any source can be, as a graph may give it.
+    table.attend(2, np.array([[9, 9, 9, 0, 0, 0, 0], [0.25, 0.5, 0.25, 0, 0, 0, 0]], np.float32))
     changes = RowChanges(table)
     assert changes.fork(1) == 4
     changes.free([0])

@@ -10,7 +10,7 @@ import matplotlib as mpl
 from tests.bench.rounds import Spread
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  (the backend first)
+from matplotlib import pyplot as plt
 
 # Okabe and Ito's palette.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")

@@ -109,7 +109,9 @@ def check(folder: Path, model: Transformer, sources: Sequence[Sequence[int]], *,
         expected = translate_ids(model, sources, beam_size=beam, max_length=max_length)
         differing = [i for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b]
         if differing:
-            raise ConversionError(f"beam {beam}: {len(differing)} of {len(sources)} outputs differ, first {differing[0]}")
+            raise ConversionError(
+                f"beam {beam}: {len(differing)} of {len(sources)} outputs differ, first {differing[0]}"
+            )
     results = translator.translate_batch(
         written, beam_size=1, max_decoding_length=max_length, return_scores=True, length_penalty=0.0
     )

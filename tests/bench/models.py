@@ -12,6 +12,7 @@ from dragoman_export.graphs import export_graphs
 from dragoman_export.probes import ParityRecord
 from dragoman_export.quantization_plan import observe, quantized_variants
 from dragoman_model.checkpoint import TrainedModel, load_model, save_model
+from dragoman_model.tokenizer import token_id
 from dragoman_protos.v1.bundle_pb2 import Limits
 from dragoman_server.bundle import MANIFEST
 from tests.bench import random_base
@@ -81,7 +82,7 @@ def own_sources(name: str, trained: TrainedModel, count: int) -> list[list[int]]
             words = [chance.randrange(FIRST_WORD, VOCABULARY) for _ in range(chance.randint(2, 50))]
             found.append(base_source(words, chance.randint(1, len(words) + 1)))
         return found
-    tag, eos = trained.tokenizer.token_to_id("<2de>"), trained.model.config.eos_id
+    tag, eos = token_id(trained.tokenizer, "<2de>"), trained.model.config.eos_id
     return [[tag, *trained.tokenizer.encode(text, add_special_tokens=False).ids, eos] for text in sentences(count)]
 
 

@@ -12,11 +12,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from dragoman_server.decoding.options import DecodingOptions
+from dragoman_server.engine import Engine
 from dragoman_server.errors import ServerError
 from dragoman_server.loading import load
 from dragoman_server.logs import configure
 from dragoman_server.model_host import ModelHost
 from dragoman_server.request import Outcome, Request
+from dragoman_server.runtime import Runtime
 from dragoman_server.settings import Settings
 
 _SECONDS = 600.0
@@ -74,6 +76,12 @@ class Ours:
         """For the JSON."""
         return {**asdict(self.settings), "precision": self.host.precision}
 
+    def runtimes(self) -> list[Runtime]:
+        """Those of the lanes: the one place that looks into the engine. Nobody else may use them meanwhile."""
+        engine = self.host.engine
+        assert isinstance(engine, Engine)
+        return [lane.runtime for lane in engine._lanes]
+
     def decode(self, sources: Sequence[Sequence[int]], *, beam: int, in_flight: int | None = None) -> Decoded:
         """Translate all; at most ``in_flight`` are with the engine at one time, None: all at once."""
         options = self._options(beam)
@@ -113,7 +121,9 @@ class Ours:
             answered = threading.Event()
             outcomes: list[Outcome] = []
 
-            def reply(outcome: Outcome, outcomes: list[Outcome] = outcomes, answered: threading.Event = answered) -> None:
+            def reply(
+                outcome: Outcome, outcomes: list[Outcome] = outcomes, answered: threading.Event = answered
+            ) -> None:
                 outcomes.append(outcome)
                 answered.set()
 

@@ -60,8 +60,9 @@ def random_base(seed: int = 1) -> Transformer:
     weight[[config.eos_id, END_ID], _MARK] = _MARK_SIZE / config.d_model**0.5
     for layer in model.encoder_layers:
         _keep_reserved(layer.self_attention.output, layer.feed_forward.outer)
-    for layer in model.decoder_layers:
-        _keep_reserved(layer.self_attention.output, layer.cross_attention.output, layer.feed_forward.outer)
+    for decoder_layer in model.decoder_layers:
+        attentions = decoder_layer.self_attention, decoder_layer.cross_attention
+        _keep_reserved(*(attention.output for attention in attentions), decoder_layer.feed_forward.outer)
     _align(model)
     return model
 

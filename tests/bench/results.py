@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: tables on stdout, and a JSON file with machine, versions, settings and every round."""
+"""What a benchmark leaves behind: tables on stdout, and JSON with machine, versions, settings and every round."""
 
 from __future__ import annotations
 

@@ -25,9 +25,7 @@ _SEARCHED = 192
 """Sentences that the best setting is searched with."""
 
 
-def main(
-    rounds: Rounds = ROUNDS, sentences: Sentences = None, model: Models = MODELS, output: Output = OUTPUT
-) -> None:
+def main(rounds: Rounds = ROUNDS, sentences: Sentences = None, model: Models = MODELS, output: Output = OUTPUT) -> None:
     """Measure and publish."""
     measured: dict[str, Any] = {}
     rows: list[list[str]] = []

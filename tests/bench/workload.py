@@ -1,4 +1,4 @@
-"""What is translated: Tatoeba's test set, or sentences of our own where it is missing; for the random model its lengths."""
+"""What is translated: Tatoeba's test set, or sentences of our own where it is missing."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ class Workload:
         if len(wrong) > _WRONG * len(outputs):
             first = wrong[0]
             found, wanted = len(outputs[first]), self.lengths[first]
-            raise ValueError(f"{len(wrong)} outputs are too short or too long: {first} has {found} tokens, not {wanted}")
+            raise ValueError(
+                f"{len(wrong)} outputs are too short or too long: {first} has {found} tokens, not {wanted}"
+            )
         return len(wrong)
 
     def facts(self) -> dict[str, object]:

@@ -28,9 +28,7 @@ def test_texts_and_ids_agree() -> None:
 
 def test_every_target_has_its_length() -> None:
     lengths = [1, 9, 14, 3]
-    sources = [
-        base_source(list(range(FIRST_WORD + 100 * i, FIRST_WORD + 100 * i + 13)), n) for i, n in enumerate(lengths)
-    ]
+    sources = [base_source(list(range(100 * length, 100 * length + 13)), length) for length in lengths]
     model = random_base()
     for beam in (1, 4):
         assert [len(ids) for ids in translate_ids(model, sources, beam_size=beam, max_length=40)] == lengths

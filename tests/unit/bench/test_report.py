@@ -6,9 +6,16 @@ from typing import Any
 
 from tests.bench.report import filled
 
-PAGE = (
-    "# Head\n<!-- results: speed -->\nold\n<!-- end -->\nbetween\n<!-- results: other -->\nkept\n<!-- end -->\ntail\n"
-)
+PAGE = """# Head
+<!-- results: speed -->
+old
+<!-- end -->
+between
+<!-- results: other -->
+kept
+<!-- end -->
+tail
+"""
 
 
 def result() -> dict[str, Any]:

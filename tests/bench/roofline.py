@@ -1,7 +1,7 @@
 """The roofline: what a decoder step must move and do, this machine's measured ceilings, and the share reached.
 
 Ceilings are measured with as many threads as there are lanes: 8-bit products through onnxruntime's own operator on
-large matrices, float32 products through numpy, bandwidth by copying far more than the caches hold.
+large matrices, float32 products likewise, bandwidth by copying far more than the caches hold, and less.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ ROWS = (1, 4, 16, 64, 128)
 _TARGET, _SOURCE = 24, 24
 """Steps that every row takes, and tokens of its source."""
 _EOS = 3
-_COPIED = 256 << 20
+_COPIED, _COPIED_IN_CACHE = 256 << 20, 8 << 20
+"""Bytes that are read and written, all threads together: far more than the last cache holds, and less."""
 _MATRIX = 1024
 
 
@@ -55,7 +56,7 @@ def main(rounds: Rounds = ROUNDS, model: Models = MODELS, output: Output = OUTPU
             for number in ROWS:
                 step = decoder_step(sizes, rows=number, target_length=_TARGET / 2, source_length=_SOURCE)
                 least, bound = least_seconds(step, ceilings[count])
-                found = Spread.of([_step_seconds(name, number, count) for _ in range(rounds)])
+                found = Spread.of(_step_seconds(name, number, count, rounds))
                 share = Spread(least / found.median, least / found.high, least / found.low)
                 shown.append(share)
                 data["steps"].append(
@@ -90,17 +91,13 @@ def main(rounds: Rounds = ROUNDS, model: Models = MODELS, output: Output = OUTPU
         [
             Table(
                 "Ceilings of one thread, while so many do the same",
-                ["threads", "int8, Gop/s", "float32, Gflop/s", "memory, GB/s"],
-                [
-                    [str(n), *(f"{v / 1e9:,.0f}" for v in (c.int8_operations, c.float_operations, c.bandwidth))]
-                    for n, c in ceilings.items()
-                ],
+                ["threads", "int8, Gop/s", "float32, Gflop/s", "memory, GB/s", "last cache, GB/s"],
+                [[str(n), *(f"{v / 1e9:,.0f}" for v in _ceilings(c))] for n, c in ceilings.items()],
             ),
             Table("A decoder step against its roofline", columns, rows),
         ],
         [
-            "Weights that fit into the processor's cache are not read from memory at every step: small models may"
-            " then need less than 'least' where bytes bound it.",
+            "Where all that a step touches fits into the lane's share of the last cache, its bandwidth counts.",
             "The step is onnxruntime's run alone, all rows live; what lies around it is in `profile`.",
         ],
     ).publish(output)
@@ -113,6 +110,10 @@ def main(rounds: Rounds = ROUNDS, model: Models = MODELS, output: Output = OUTPU
     )
 
 
+def _ceilings(found: Ceilings) -> tuple[float, ...]:
+    return found.int8_operations, found.float_operations, found.bandwidth, found.cache_bandwidth
+
+
 def _sizes(bundle: Path) -> Sizes:
     loaded = load_bundle(bundle, "int8")
     inputs = ort.InferenceSession(loaded.decoder, providers=["CPUExecutionProvider"]).get_inputs()
@@ -121,46 +122,59 @@ def _sizes(bundle: Path) -> Sizes:
     return Sizes(d.vocabulary, d.d_model, d.d_ff, d.decoder_layers, np.dtype(CACHE_TYPES[cache]).itemsize)
 
 
-def _step_seconds(name: str, rows: int, lanes: int) -> float:
-    """Median time of the decoder's run while ``rows`` rows live in every lane."""
+def _step_seconds(name: str, rows: int, lanes: int, rounds: int) -> list[float]:
+    """Of each round, the median time of the decoder's run while ``rows`` rows live in every lane."""
     clock = Clock()
     source = [TAG_ID, *range(FIRST_WORD, FIRST_WORD + _SOURCE - 2), _EOS]
     barrier = threading.Barrier(lanes)
+    found: list[list[float]] = [[] for _ in range(rounds + 1)]
     with Ours(bench_model(name).repository, name, OurSettings(lanes, max_rows=rows)) as ours, quiet():
 
         def drive(runtime: Runtime) -> None:
             watch(runtime, clock)
-            places = list(range(rows))
-            runtime.encode(places, [source] * rows)
-            barrier.wait()
-            clock.spans.pop(threading.get_ident())  # the encoder's
-            for _ in range(_TARGET):
-                runtime.step([TAG_ID] * rows)
+            for seconds in found:
+                runtime.encode(list(range(rows)), [source] * rows)
+                barrier.wait()
+                clock.spans.pop(threading.get_ident(), None)  # the encoder's
+                for _ in range(_TARGET):
+                    runtime.step([TAG_ID] * rows)
+                seconds += [span.ended - span.began for span in clock.spans.pop(threading.get_ident())]
 
         workers = [threading.Thread(target=drive, args=(runtime,)) for runtime in ours.runtimes()]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
-    return float(np.median([span.ended - span.began for runs in clock.spans.values() for span in runs]))
+    return [float(np.median(seconds)) for seconds in found[1:]]
 
 
 def measured_ceilings(threads: int) -> Ceilings:
     """What each of so many threads reaches, all at work."""
     matrix = _int8_product()
     square = np.ones((_MATRIX, _MATRIX), np.float32)
-    source = np.ones(_COPIED // 4 // threads, np.float32)
     operations = 2 * _MATRIX**3
+    large, small = _COPIED // 2 // threads, _COPIED_IN_CACHE // 2 // threads
 
-    def copying() -> Callable[[], object]:
-        target = np.empty_like(source)
-        return lambda: np.copyto(target, source)
+    def copying(size: int, times: int) -> Callable[[], Callable[[], object]]:
+        def make() -> Callable[[], object]:
+            source, target = np.ones(size, np.uint8), np.ones(size, np.uint8)
+            return lambda: [np.copyto(target, source) for _ in range(times)]
+
+        return make
 
     return Ceilings(
         int8_operations=operations / _together(threads, lambda: matrix),
         float_operations=operations / _together(threads, _float_product(square)),
-        bandwidth=2 * source.nbytes / _together(threads, copying),
+        bandwidth=2 * large / _together(threads, copying(large, 1)),
+        cache_bandwidth=2 * small * 50 / _together(threads, copying(small, 50)),
+        cache_bytes=_last_cache() / threads,
     )
+
+
+def _last_cache() -> int:
+    """Bytes of the processor's largest cache; 0 where the system does not say."""
+    sizes = [path.read_text().strip() for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
+    return max((int(size[:-1]) * {"K": 1 << 10, "M": 1 << 20}[size[-1]] for size in sizes), default=0)
 
 
 def _float_product(square: np.ndarray[Any, Any]) -> Callable[[], Callable[[], object]]:

@@ -28,7 +28,7 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.address = f"127.0.0.1:{port}"
-        options = ["--lanes", str(settings.lanes), "--max-rows", str(settings.max_rows), "--max-waiting", "100000"]
+        options = ["--lanes", str(settings.lanes), "--max-rows", str(settings.max_rows)]
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  (as long as the process)
         command = [*_SERVE, str(repository), "--port", str(port), *options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self._log)

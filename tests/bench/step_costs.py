@@ -43,7 +43,11 @@ class Ceilings:
     """A second, at this number of rows' matrix shapes being large."""
     float_operations: float
     bandwidth: float
-    """Bytes a second, read and written together."""
+    """Bytes a second from memory, read and written together."""
+    cache_bandwidth: float
+    """The same within the processor's last cache."""
+    cache_bytes: float
+    """What of that cache one thread may count on."""
 
 
 def linear_weights(sizes: Sizes) -> int:
@@ -79,9 +83,11 @@ def decoder_step(sizes: Sizes, *, rows: int, target_length: float, source_length
 def least_seconds(step: Step, ceilings: Ceilings) -> tuple[float, str]:
     """The least time that the ceilings allow, and which of them it is.
 
-    Operations in 8 bits and in float32 follow each other on the same core; memory works beside them.
+    Operations in 8 bits and in float32 follow each other on the same core; memory works beside them. Where all that a
+    step touches fits into the last cache, it is still there at the next step.
     """
     computing = step.linear_operations / ceilings.int8_operations
     computing += step.attention_operations / ceilings.float_operations
-    moving = step.bytes / ceilings.bandwidth
-    return (computing, "operations") if computing >= moving else (moving, "bytes")
+    cached = step.bytes <= ceilings.cache_bytes
+    moving = step.bytes / (ceilings.cache_bandwidth if cached else ceilings.bandwidth)
+    return (computing, "operations") if computing >= moving else (moving, "cache" if cached else "memory")

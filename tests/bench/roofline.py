@@ -158,7 +158,12 @@ def measured_ceilings(threads: int) -> Ceilings:
     def copying(size: int, times: int) -> Callable[[], Callable[[], object]]:
         def make() -> Callable[[], object]:
             source, target = np.ones(size, np.uint8), np.ones(size, np.uint8)
-            return lambda: [np.copyto(target, source) for _ in range(times)]
+
+            def call() -> None:
+                for _ in range(times):
+                    np.copyto(target, source)
+
+            return call
 
         return make
 

@@ -74,7 +74,7 @@ def main(rounds: Rounds = 3, sentences: int = 64, model: Models = MODELS, output
         measured,
         [Table("Hugging Face generate, the same weights (eager)", columns, rows)],
         [
-            "Batch 1: one sentence after the other on both sides. Batch 32: 32 at once, theirs padded and sorted by length.",
+            "Batch 1: one sentence after the other on both sides. Batch 32: theirs are sorted by length and padded.",
             "They have one thread or all, whichever is faster for float32.",
             "Greedy tokens in float32 were compared with PyTorch's before: all equal.",
         ],

@@ -65,6 +65,7 @@ def main(rounds: Rounds = ROUNDS, sentences: int = 200, model: Models = MODELS, 
         {"Dragoman int8": [ours for _, ours, _ in charted], "CTranslate2 int8": [theirs for _, _, theirs in charted]},
         title="One client: latency of the engine, p50 (less is better)",
         label="milliseconds",
+        logarithmic=True,
     )
 
 

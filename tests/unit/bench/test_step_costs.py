@@ -52,13 +52,14 @@ def test_int8_caches_are_a_quarter() -> None:
 def test_what_bounds_the_step() -> None:
     step = decoder_step(SMALL, rows=1, target_length=1, source_length=1)
     fast_memory = Ceilings(720.0, 64.0, bandwidth=1e9, cache_bandwidth=2e9, cache_bytes=0)
-    seconds, bound = least_seconds(step, fast_memory)
-    assert (seconds, bound) == (1.0 + 1.0, "operations")
-    slow_memory = replace(fast_memory, bandwidth=step.bytes / 7)
-    seconds, bound = least_seconds(step, slow_memory)
-    assert (seconds, bound) == (7.0, "memory")
-    seconds, bound = least_seconds(step, replace(slow_memory, cache_bytes=step.bytes, cache_bandwidth=step.bytes / 3))
-    assert (seconds, bound) == (3.0, "cache")
+    for ceilings, expected, name in (
+        (fast_memory, 1.0 + 1.0, "operations"),
+        (slow_memory := replace(fast_memory, bandwidth=step.bytes / 7), 7.0, "memory"),
+        (replace(slow_memory, cache_bytes=step.bytes, cache_bandwidth=step.bytes / 3), 3.0, "cache"),
+    ):
+        seconds, bound = least_seconds(step, ceilings)
+        assert seconds == pytest.approx(expected)
+        assert bound == name
 
 
 @pytest.mark.parametrize("field", ["rows", "target_length", "source_length"])

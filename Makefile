@@ -15,8 +15,11 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 
 SERVER_STAMP := $(VENV)/.installed-server
 DEV_STAMP := $(VENV)/.installed-dev
+BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: help serve test check proto clean
+BENCHMARKS := offline latency saturation grpc_efficiency profile hugging_face roofline report
+
+.PHONY: help serve test check proto bench clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -43,6 +46,9 @@ check: $(DEV_STAMP)  ## Style, formatting, strict types, and whether the stubs a
 proto: $(DEV_STAMP)  ## Generate the stubs anew.
 	$(PROTOC) --python_out=protos --grpc_python_out=protos --mypy_out=protos --mypy_grpc_out=protos $(PROTOS)
 
+bench: $(BENCH_STAMP)  ## Measure speed against CTranslate2 and Hugging Face: about an hour, on a quiet machine.
+	@for name in $(BENCHMARKS); do $(BIN)/python -m tests.bench.$$name || exit 1; done
+
 clean:  ## Remove what was installed, built and cached; runs/ stays.
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find $(PACKAGES) protos tests -name __pycache__ -prune -exec rm -rf {} +
@@ -66,3 +72,8 @@ $(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) "$$@" torch
 	$(INSTALL) --editable '.[dev]'
 	@touch $@ $(SERVER_STAMP)
+
+$(BENCH_STAMP): $(DEV_STAMP)
+	@echo "Installing what the benchmarks compare with into $(VENV) ..."
+	$(INSTALL) --editable '.[bench]'
+	@touch $@

@@ -33,6 +33,10 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
     max_rows: Annotated[
         int | None, typer.Option("--max-rows", help="Sentences that a lane decodes at once. Default: 64.")
     ] = None,
+    stream_window: Annotated[
+        int | None,
+        typer.Option("--stream-window", help="Segments of one bulk call under way at once. Default: 256."),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="TOML file with settings, named like these options: max_rows = 32.")
     ] = None,
@@ -62,6 +66,7 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
         "precision": precision,
         "lanes": lanes,
         "max_rows": max_rows,
+        "stream_window": stream_window,
         "grace": grace,
         "log_level": log_level,
         "log_format": log_format,

@@ -24,7 +24,7 @@ from dragoman.errors import DragomanError
 
 GROUP = "dragoman.commands"
 
-_ORDER = ("serve", "translate", "models", "train", "evaluate", "export", "verify", "inspect", "doctor")
+_ORDER = ("serve", "translate", "score", "models", "train", "evaluate", "export", "verify", "inspect", "doctor")
 _EXTRAS = {"dragoman_server": "server", "dragoman_model": "train", "dragoman_export": "export"}
 
 

@@ -1,4 +1,4 @@
-"""One runtime, its rows and its thread: schedule -> encode -> step -> advance -> rearrange rows, without end."""
+"""One runtime, its rows and its thread: schedule -> encode -> step -> advance -> rows, without end."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
-from dragoman_server.decoding.ending import answered
-from dragoman_server.decoding.greedy import advance
-from dragoman_server.decoding.hypothesis import Answer, Hypothesis
-from dragoman_server.decoding.scores import StepScores
-from dragoman_server.decoding.search import Search
+from dragoman_server.decoding.batch import Batch, Copies
+from dragoman_server.decoding.ranking import n_best
+from dragoman_server.decoding.table import Task
 from dragoman_server.errors import Cancelled, DeadlineExceeded, Internal, Unavailable
 from dragoman_server.request import Completion, Outcome, Request
-from dragoman_server.row_changes import RowChanges
 from dragoman_server.rows import RowTable
 from dragoman_server.runtime import Runtime, StepOutput
 from dragoman_server.scheduler import Plan
@@ -26,35 +23,30 @@ _SMOOTHING = 0.1
 
 
 class Lane:
-    """``live[i]`` is the hypothesis of row i; a request has rows of its own for all its hypotheses.
-
-    ``next_plan`` waits for work and returns None when the lane has to end.
-    """
+    """Requests that run have rows; ``next_plan`` waits for work and returns None when the lane has to end."""
 
     def __init__(
         self, number: int, runtime: Runtime, *, bos: int, eos: int, next_plan: Callable[[Lane], Plan | None]
     ) -> None:
         self.number = number
         self.runtime = runtime
-        self.rows = RowTable(runtime.max_rows)
-        self._greedy: list[Request] = []
-        """Running requests that are plain greedy, and so have one hypothesis; the others search."""
-        self._searching: list[Request] = []
-        self.live: list[Hypothesis] = []
+        self.running: list[Request] = []
+        """Everything that has rows."""
         self.step_seconds = 0.0
         self.steps_per_request = 0.0
         self.busy = False
         """Between two plans; guarded by the engine's lock."""
-        self._bos = bos
-        self._eos = eos
+        self._batch = Batch(runtime, bos=bos, eos=eos)
+        self._watched: list[Request] = []
+        """Those of the running that want to hear of their progress."""
         self._next_plan = next_plan
         self._steps = 0
         self._row_steps = 0
 
     @property
-    def running(self) -> list[Request]:
-        """Everything that has rows."""
-        return self._greedy + self._searching
+    def rows(self) -> RowTable:
+        """How many rows are in use."""
+        return self._batch.rows
 
     def run(self) -> None:
         """The life of the lane."""
@@ -63,7 +55,7 @@ class Lane:
             try:
                 self._leave(plan)
                 self._join(plan.joiners)
-                if self.live:
+                if self.running:
                     self._advance(self._step())
             except Exception as error:
                 self._clear()
@@ -73,7 +65,7 @@ class Lane:
 
     def _leave(self, plan: Plan) -> None:
         if plan.leavers:
-            self._release(plan.leavers)
+            self._release(plan.leavers, self._batch.leave(plan.leavers))
         for request in (*plan.leavers, *plan.dropped):
             end([request], Cancelled("cancelled") if request.cancelled else DeadlineExceeded("the deadline passed"))
 
@@ -82,21 +74,16 @@ class Lane:
             return
         began = time.monotonic()
         for request in joiners:
-            first = Hypothesis(self.rows.allocate(), self._bos, request.options.max_length)
-            request.lane, request.hypotheses, request.joined = self.number, [first], began
+            request.lane, request.joined = self.number, began
             request.steps_before, request.row_steps_before = self._steps, self._row_steps
-            if request.options.plain:
-                self._greedy.append(request)
-            else:
-                request.search = Search(request.options, eos=self._eos, top_k=self.runtime.top_k)
-                self._searching.append(request)
-            self.live.append(first)
+        self.running += joiners
+        self._watched += [request for request in joiners if request.progress]
+        rows = [self._batch.join(request) for request in joiners]
         try:
-            rows = [request.hypotheses[0].row for request in joiners]
             self.runtime.encode(rows, [request.source_ids for request in joiners])
         except Exception as error:
             # The rows that run already were not touched.
-            self._release(joiners)
+            self._release(joiners, self._batch.leave(joiners))
             self._fail(joiners, error)
             return
         encode_ms = (time.monotonic() - began) * 1e3
@@ -104,76 +91,50 @@ class Lane:
             request.encode_ms = encode_ms
 
     def _step(self) -> StepOutput:
-        began = time.perf_counter()
-        with_logits = any(request.search.needs_logits(request.hypotheses) for request in self._searching)
-        output = self.runtime.step([hypothesis.last for hypothesis in self.live], with_logits=with_logits)
+        batch, began = self._batch, time.perf_counter()
+        output = self.runtime.step(batch.tokens, with_logits=batch.needs_logits, with_attention=batch.needs_attention)
         self._steps += 1
-        self._row_steps += len(self.live)
+        self._row_steps += batch.rows.used
         self.step_seconds = _smooth(self.step_seconds, time.perf_counter() - began)
         return output
 
     def _advance(self, output: StepOutput) -> None:
-        finished: list[tuple[Request, list[Answer]]] = []
-        failed: list[tuple[Request, Exception]] = []
-        if self._greedy:
-            self._advance_greedy(output, finished, failed)
-        changes = self._advance_searches(output, finished, failed) if self._searching else None
-        if finished or failed or changes:
-            # Rows first: whoever hears of the end finds them free.
-            self._release([request for request, _ in (*finished, *failed)], changes)
-        for request, answers in finished:
+        advance = self._batch.advance(output)
+        # Rows first: whoever hears of the end finds them free.
+        self._release((*advance.finished, *advance.failed), advance.copies)
+        if self._watched:
+            self._tell()
+        for request in map(_request, advance.finished):
             request.steps = self._steps - request.steps_before
             request.row_steps = self._row_steps - request.row_steps_before
             self.steps_per_request = _smooth(self.steps_per_request, request.steps)
-            end([request], Completion(answers, request.receipt()))
-        for request, error in failed:
-            self._fail([request], error)
+            wanted = max(request.options.num_hypotheses, request.options.alternatives)
+            end([request], Completion(n_best(request.answers, wanted), request.receipt()))
+        for task, error in advance.failed.items():
+            self._fail([_request(task)], error)
 
-    def _advance_greedy(
-        self, output: StepOutput, finished: list[tuple[Request, list[Answer]]], failed: list[tuple[Request, Exception]]
-    ) -> None:
-        ids, log_probs = output.top_ids[:, 0].tolist(), output.top_log_probs[:, 0].tolist()
-        for index, reason in advance([request.hypotheses[0] for request in self._greedy], ids, log_probs, self._eos):
-            request = self._greedy[index]
-            if isinstance(reason, Exception):
-                failed.append((request, reason))
-            else:
-                finished.append((request, [answered(request.hypotheses[0], reason, request.options)]))
-
-    def _advance_searches(
-        self, output: StepOutput, finished: list[tuple[Request, list[Answer]]], failed: list[tuple[Request, Exception]]
-    ) -> RowChanges:
-        changes, scored = RowChanges(), StepScores(output)
-        for request in self._searching:
-            before = request.hypotheses
+    def _tell(self) -> None:
+        """Let those that want to hear know how far they are; a caller that raises hurts nobody, but hears no more."""
+        for request in list(self._watched):
             try:
-                survivors = request.search.advance(before, scored)
-            except Exception as fault:  # most likely a score that is no number; none of it concerns other requests
-                failed.append((request, fault))
-                continue
-            if survivors:
-                request.hypotheses = survivors
-                changes.note(before, survivors)
-            else:
-                finished.append((request, request.search.answers()))
-        return changes
+                assert request.progress
+                request.progress(self._batch.progress(request))
+            except Exception as error:
+                self._watched.remove(request)
+                _log.error("progress could not be delivered", request=request.number, exc_info=error)
 
-    def _release(self, requests: Sequence[Request], changes: RowChanges | None = None) -> None:
-        """Take the requests off the lane and carry out all changes of rows."""
-        changes = changes or RowChanges()
+    def _release(self, requests: Sequence[Task], copies: Copies) -> None:
+        """The requests are not decoded any more, and what stands in other rows has moved."""
         if requests:
             gone = set(requests)
-            self._greedy = [request for request in self._greedy if request not in gone]
-            if self._searching:
-                self._searching = [request for request in self._searching if request not in gone]
-            changes.freed += [hypothesis.row for request in requests for hypothesis in request.hypotheses]
-        for moves in changes.apply(self.rows, self.live):
+            self.running = [request for request in self.running if request not in gone]
+            self._watched = [request for request in self._watched if request not in gone]
+        for moves in copies:
             self.runtime.copy(moves)
 
     def _clear(self) -> list[Request]:
-        requests = self.running
-        self._greedy, self._searching, self.live = [], [], []
-        self.rows.clear()
+        requests, self.running, self._watched = self.running, [], []
+        self._batch.clear()
         return requests
 
     def _fail(self, requests: Iterable[Request], error: Exception) -> None:
@@ -195,3 +156,8 @@ def end(requests: Iterable[Request], outcome: Outcome) -> None:
 
 def _smooth(average: float, value: float) -> float:
     return value if average == 0.0 else average + _SMOOTHING * (value - average)
+
+
+def _request(task: Task) -> Request:
+    assert isinstance(task, Request)
+    return task

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from dragoman_server.decoding.hypothesis import Answer, Hypothesis
+from dragoman_server.decoding.hypothesis import Answer
 from dragoman_server.decoding.options import DecodingOptions
-from dragoman_server.decoding.search import Search
+from dragoman_server.decoding.progress import Progress
 from dragoman_server.errors import ServerError
+
+__all__ = ["Completion", "Outcome", "Progress", "Receipt", "Request"]
 
 _numbers = itertools.count(1)
 
@@ -42,16 +44,6 @@ class Completion:
 
 
 Outcome = Completion | ServerError
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a running request has decoded so far."""
-
-    final_ids: Sequence[int]
-    """Target ids that every live hypothesis, and every ended one that may still be the answer, begins with."""
-    provisional_ids: Sequence[int]
-    """What the best hypothesis adds to them; may be taken back."""
 
 
 @dataclass(eq=False)
@@ -86,10 +78,8 @@ class Request:
     steps: int = 0
     row_steps: int = 0
     """Sum of the batch sizes of its steps."""
-    hypotheses: list[Hypothesis] = field(default_factory=list)
-    """The live ones, each with a row."""
-    search: Search = field(init=False)
-    """Unless the request is plain greedy."""
+    answers: list[Answer] = field(default_factory=list)
+    """Hypotheses that have ended, in the order in which they did."""
 
     width: int = field(init=False)
     """Cache rows that are reserved for the request while it runs."""

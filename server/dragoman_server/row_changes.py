@@ -3,67 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from dragoman_server.decoding.hypothesis import UNPLACED, Hypothesis
+import numpy as np
+import numpy.typing as npt
+
+from dragoman_server.decoding.table import HypothesisTable
 from dragoman_server.rows import Move, RowTable
 
+Ints = npt.NDArray[np.int64]
 
-@dataclass
+
 class RowChanges:
-    """Rows that are given back, and hypotheses that need one."""
+    """Rows that are given back, and hypotheses that need one.
 
-    freed: list[int] = field(default_factory=list)
-    _forks: list[Hypothesis] = field(default_factory=list)
-    _placed: list[tuple[Hypothesis, int]] = field(default_factory=list)
-    """Forks that took a row which another hypothesis of their request has left, and the positions they share."""
+    A fork first takes a row that its own request has left; where there is none it gets a number from the table's
+    number of rows upwards, until ``apply`` gives it a row.
+    """
 
-    def note(self, before: Sequence[Hypothesis], survivors: Sequence[Hypothesis]) -> None:
-        """What became of one request: who lived, and who lives on. The request's own rows are used first."""
-        kept = {hypothesis.row for hypothesis in survivors}
-        left = {hypothesis.row: hypothesis for hypothesis in before if hypothesis.row not in kept}
-        for hypothesis in survivors:
-            if hypothesis.row != UNPLACED:
-                continue
-            if left:
-                # A parent that has ended leaves its row to its first fork, so that the others still find it there.
-                row = hypothesis.parent_row if hypothesis.parent_row in left else next(iter(left))
-                hypothesis.row = row
-                self._placed.append((hypothesis, _common_positions(hypothesis, left.pop(row))))
-            else:
-                self._forks.append(hypothesis)
-        self.freed += left
+    def __init__(self, table: HypothesisTable) -> None:
+        self._table = table
+        self._first_number = len(table.owners)
+        self._freed: list[int] = []
+        self._parents: list[int] = []
+        self._replaced: list[tuple[Ints, Ints]] = []
 
-    def apply(self, rows: RowTable, live: list[Hypothesis]) -> list[list[Move]]:
-        """Give every live hypothesis its row, and bring ``live`` (by row) up to date.
+    def free(self, rows: Sequence[int]) -> None:
+        """The rows are not needed any more."""
+        self._freed += rows
 
-        Returns the copies to carry out, list by list; within a list, no row is both read and written.
+    def fork(self, parent: int) -> int:
+        """A copy of the row is needed in a new one; returns its number for now."""
+        self._parents.append(parent)
+        return self._first_number + len(self._parents) - 1
+
+    def replace(self, parents: Ints, targets: Ints) -> None:
+        """Copy rows, all of them live on, to rows that other hypotheses of their own requests have left."""
+        self._replaced.append((parents, targets))
+
+    def apply(self, rows: RowTable) -> tuple[list[list[Move]], Ints | None]:
+        """Change the tables; returns the copies that the caches need, and each row's new place where any has one.
+
+        The copies are carried out list by list; within a list, no row is both read and written. Places are (2 x rows,):
+        rows first, then forks by their numbers.
         """
-        copies = []
-        for fork, _ in self._placed:
-            live[fork.row] = fork
-        if placed := [Move(h.parent_row, h.row, kept) for h, kept in self._placed if h.row != h.parent_row]:
-            copies.append(placed)
-        if not (self.freed or self._forks):
-            return copies
-        targets, moves = rows.rearrange(self.freed, [fork.parent_row for fork in self._forks])
-        moved = [*moves, *(Move(fork.parent_row, target) for fork, target in zip(self._forks, targets, strict=True))]
-        newcomers = [*(live[move.source] for move in moves), *self._forks]
-        live += newcomers[: max(0, rows.used - len(live))]  # the places are filled just below
-        for hypothesis, move in zip(newcomers, moved, strict=True):
-            hypothesis.row = move.target
-            live[move.target] = hypothesis
-        del live[rows.used :]
-        if moved:
-            copies.append(moved)
-        return copies
-
-
-def _common_positions(one: Hypothesis, other: Hypothesis) -> int:
-    """How many positions of the caches are the same: begin-of-sentence's, and those of the tokens both begin with."""
-    common = 1
-    for a, b in zip(one.token_ids, other.token_ids, strict=False):
-        if a != b:
-            break
-        common += 1
-    return common
+        table, copies = self._table, []
+        for parents, targets in self._replaced:
+            kept = table.common(parents, targets)
+            table.copy_past(parents, targets)
+            triples = zip(parents.tolist(), targets.tolist(), kept.tolist(), strict=True)
+            copies.append(list(map(Move._make, triples)))
+        if not (self._freed or self._parents):
+            return copies, None
+        used = rows.used
+        targets_of_forks, moves = rows.rearrange(self._freed, self._parents)
+        places = np.arange(2 * self._first_number)
+        places[self._first_number : self._first_number + len(self._parents)] = targets_of_forks
+        forks = [Move(parent, target) for parent, target in zip(self._parents, targets_of_forks, strict=True)]
+        if moves or forks:
+            sources, targets, _ = np.array([*moves, *forks]).T
+            table.copy(sources, targets)
+            places[sources[: len(moves)]] = targets[: len(moves)]
+            copies.append([*moves, *forks])
+        table.owners[rows.used : used] = None
+        return copies, places

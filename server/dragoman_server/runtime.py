@@ -31,7 +31,8 @@ class StepOutput(NamedTuple):
     logits: npt.NDArray[np.float32] | None = None  # (rows, vocabulary)
     """Where the step was asked for them."""
     attention: npt.NDArray[np.float32] | None = None  # (rows, source)
-    """Cross-attention's weights over the source, as wide as the longest; where the step was asked for them."""
+    """Cross-attention's weights over the source: of sum 1 over the row's own, 0 beyond it, and at least as wide as the
+    longest. Where the step was asked for them."""
 
 
 class Runtime(Protocol):
@@ -62,8 +63,13 @@ class Runtime(Protocol):
     def copy(self, moves: Sequence[Move]) -> None:
         """Copy all state of the sources to the targets; no row is both. Positions that are kept may be left out."""
 
-    def step(self, tokens: Sequence[int], *, with_logits: bool = False) -> StepOutput:
-        """Feed ``tokens[i]`` to row ``i`` of the rows ``0 .. len(tokens) - 1`` and score what comes next."""
+    def step(
+        self, tokens: Sequence[int] | npt.NDArray[np.int64], *, with_logits: bool = False, with_attention: bool = False
+    ) -> StepOutput:
+        """Feed ``tokens[i]`` to row ``i`` of the rows ``0 .. len(tokens) - 1`` and score what comes next.
+
+        Raises ValueError where the attention is asked for and the graph gives none.
+        """
 
 
 def row_buckets(max_rows: int) -> list[int]:
@@ -195,8 +201,12 @@ class OnnxRuntime:
                 last[target] = last[source]
             self._cross_lengths[target], self._encoded[target] = length - 1, self._encoded[source]
 
-    def step(self, tokens: Sequence[int], *, with_logits: bool = False) -> StepOutput:
+    def step(
+        self, tokens: Sequence[int] | npt.NDArray[np.int64], *, with_logits: bool = False, with_attention: bool = False
+    ) -> StepOutput:
         """Run one step in place; ValueError where a row's cache is full."""
+        if with_attention:
+            raise ValueError("this bundle's graph gives no attention")
         if self._stale or len(tokens) != self._live or with_logits != self._with_logits:
             self._select(len(tokens), with_logits)
         self._live_ids[:] = tokens

@@ -1,100 +1,134 @@
-"""Hypotheses that grow independently of each other: greedy, samples, and alternatives."""
+"""How hypotheses that grow independently of each other pick their next token: the likeliest, or a draw."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from dragoman_server.decoding.ending import ended
-from dragoman_server.decoding.hypothesis import Answer, Hypothesis
-from dragoman_server.decoding.options import DecodingOptions, SamplingOptions
+import numpy as np
+import numpy.typing as npt
+
+from dragoman_server.decoding.draws import Truncations, draw_columns
+from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.decoding.sampling import distribution, draw, uniforms
-from dragoman_server.decoding.scores import Scores
+from dragoman_server.decoding.step import Step
+from dragoman_server.decoding.table import Ints
 
-Choice = tuple[int, float]
-"""A token and its log-probability."""
+Choices = tuple[Ints, npt.NDArray[np.floating[Any]]]
+"""Each (hypotheses,): tokens and their log-probabilities; minus infinity: there is no such token."""
 
 
 class Chooser(Protocol):
-    """Picks what comes next."""
+    """Picks what comes next for some hypotheses, and keeps what it needs to know of each."""
 
-    candidates: int
-    """Candidates of each row that a choice may look at; 0: the whole vocabulary."""
+    def add(self, options: DecodingOptions) -> int:
+        """A request begins; returns as how many hypotheses, all of them in one row at first."""
 
-    def start(self, step: int, scores: Scores) -> list[Choice]:
-        """The first tokens after a prefix of ``step``, one for each hypothesis to be: there is one row so far."""
+    def keep(self, indices: list[int]) -> None:
+        """Only these hypotheses go on."""
 
-    def follow(self, index: int, hypothesis: Hypothesis, scores: Scores) -> Choice:
-        """The next token of a hypothesis."""
+    def choose(self, rows: Ints, step: Step) -> Choices:
+        """Of the hypotheses in these rows."""
 
 
 class Likeliest:
     """Greedy; with alternatives, each of the likeliest first tokens begins a hypothesis."""
 
-    def __init__(self, alternatives: int) -> None:
-        self.candidates = max(1, alternatives)
+    def __init__(self) -> None:
+        self._ranks: Ints = np.zeros(0, np.int64)
 
-    def start(self, step: int, scores: Scores) -> list[Choice]:
-        """The likeliest, as many as there are to be."""
-        return list(zip(*scores.best(0, self.candidates), strict=True))
+    def add(self, options: DecodingOptions) -> int:
+        """As ``Chooser`` says."""
+        count = max(1, options.alternatives)
+        self._ranks = np.append(self._ranks, np.arange(count))
+        return count
 
-    def follow(self, index: int, hypothesis: Hypothesis, scores: Scores) -> Choice:
-        """The likeliest."""
-        (token_id,), (log_prob,) = scores.best(index, 1)
-        return token_id, log_prob
+    def keep(self, indices: list[int]) -> None:
+        """As ``Chooser`` says."""
+        self._ranks = self._ranks[indices]
 
-
-class Sampler:
-    """Draws; each sample has random numbers of its own, one for each step."""
-
-    def __init__(self, options: SamplingOptions, samples: int, max_length: int) -> None:
-        self.candidates = options.top_k
-        self._options = options
-        self._uniforms = [uniforms(options.seed, sample, max_length) for sample in range(samples)]
-
-    def start(self, step: int, scores: Scores) -> list[Choice]:
-        """One draw for each sample."""
-        return [self._draw(sample, step, 0, scores) for sample in range(len(self._uniforms))]
-
-    def follow(self, index: int, hypothesis: Hypothesis, scores: Scores) -> Choice:
-        """One draw."""
-        return self._draw(hypothesis.number, len(hypothesis.token_ids), index, scores)
-
-    def _draw(self, sample: int, step: int, index: int, scores: Scores) -> Choice:
-        ids, log_probs = scores.row(index)
-        drawn = draw(distribution(log_probs, self._options), float(self._uniforms[sample][step]))
-        return drawn if ids is None else int(ids[drawn]), float(log_probs[drawn])
+    def choose(self, rows: Ints, step: Step) -> Choices:
+        """As ``Chooser`` says."""
+        choices = step.candidates.ids[rows, self._ranks], step.candidates.log_probs[rows, self._ranks]
+        self._ranks[:] = 0
+        return choices
 
 
-class IndependentSearch:
-    """Every hypothesis goes its own way until it ends."""
+class _Numbers:
+    """The random numbers of each sample, one for each step."""
 
-    def __init__(self, options: DecodingOptions, eos: int) -> None:
-        self._options, self._eos = options, eos
-        self._chooser: Chooser = (
-            Sampler(options.sampling, options.num_hypotheses, options.max_length)
-            if options.sampling
-            else Likeliest(options.alternatives)
-        )
-        self.candidates = self._chooser.candidates
-        self._started = False
+    def __init__(self) -> None:
+        self._series: list[npt.NDArray[np.float64]] = []
 
-    def grow(self, live: Sequence[Hypothesis], scores: Scores, answers: list[Answer]) -> list[Hypothesis]:
-        """One step: appends what has ended to ``answers`` and returns what lives on."""
-        if self._started:
-            choices = [self._chooser.follow(i, hypothesis, scores) for i, hypothesis in enumerate(live)]
-        else:
-            self._started = True
-            choices = self._chooser.start(len(live[0].token_ids), scores)
-            live = [live[0], *(live[0].fork() for _ in choices[1:])]
-            for number, hypothesis in enumerate(live):
-                hypothesis.number = number
-        survivors: list[Hypothesis] = []
-        for hypothesis, (token_id, log_prob) in zip(live, choices, strict=True):
-            answer = ended(hypothesis, token_id, log_prob, self._options, self._eos)
-            if answer is None:
-                hypothesis.append(token_id, log_prob)
-                survivors.append(hypothesis)
-            else:
-                answers.append(answer)
-        return survivors
+    def add(self, options: DecodingOptions) -> int:
+        assert options.sampling
+        seed, count = options.sampling.seed, options.num_hypotheses
+        self._series += [uniforms(seed, sample, options.max_length) for sample in range(count)]
+        return count
+
+    def keep(self, indices: list[int]) -> None:
+        self._series = [self._series[index] for index in indices]
+
+    def at(self, steps: Sequence[int]) -> list[float]:
+        return [series[step] for series, step in zip(self._series, steps, strict=True)]
+
+
+class CandidateSampler:
+    """Draws from no more than the ``top_k`` candidates that the graph gives, for all hypotheses at one time."""
+
+    def __init__(self, top_k: int) -> None:
+        self._top_k = top_k
+        self._numbers = _Numbers()
+        self._truncations = Truncations()
+
+    def add(self, options: DecodingOptions) -> int:
+        """As ``Chooser`` says."""
+        assert options.sampling
+        count = self._numbers.add(options)
+        self._truncations.add(options.sampling, count)
+        return count
+
+    def keep(self, indices: list[int]) -> None:
+        """As ``Chooser`` says."""
+        self._numbers.keep(indices)
+        self._truncations.keep(indices)
+
+    def choose(self, rows: Ints, step: Step) -> Choices:
+        """As ``Chooser`` says."""
+        # Always of the same width, whoever else is there: sums are rounded by it.
+        ids = step.candidates.ids[rows, : self._top_k]
+        log_probs = step.candidates.log_probs[rows, : self._top_k]
+        numbers = np.array(self._numbers.at(step.table.steps[rows].tolist()))
+        columns = draw_columns(ids, log_probs, self._truncations, numbers)
+        at = np.arange(len(rows))
+        return ids[at, columns], log_probs[at, columns]
+
+
+class VocabularySampler:
+    """Draws from the whole vocabulary, one hypothesis after the other."""
+
+    def __init__(self) -> None:
+        self._options: list[DecodingOptions] = []
+        self._numbers = _Numbers()
+
+    def add(self, options: DecodingOptions) -> int:
+        """As ``Chooser`` says."""
+        count = self._numbers.add(options)
+        self._options += [options] * count
+        return count
+
+    def keep(self, indices: list[int]) -> None:
+        """As ``Chooser`` says."""
+        self._numbers.keep(indices)
+        self._options = [self._options[index] for index in indices]
+
+    def choose(self, rows: Ints, step: Step) -> Choices:
+        """As ``Chooser`` says."""
+        ids, log_probs = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
+        numbers = self._numbers.at(step.table.steps[rows].tolist())
+        for index, (row, options, number) in enumerate(zip(rows.tolist(), self._options, numbers, strict=True)):
+            assert options.sampling
+            logits, offset = step.candidates.vocabulary(row)
+            ids[index] = drawn = draw(distribution(logits, options.sampling), number)
+            log_probs[index] = logits[drawn] + offset
+        return ids, log_probs

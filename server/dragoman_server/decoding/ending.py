@@ -1,29 +1,33 @@
-"""Whether a token ends a hypothesis, and the answer that it then is."""
+"""Makes a row and its last token the answer that they are, and tells whether a text has come to a stop sequence."""
 
 from __future__ import annotations
 
-from dragoman_server.decoding.hypothesis import Answer, FinishReason, Hypothesis
-from dragoman_server.decoding.options import DecodingOptions
+from dragoman_server.decoding.hypothesis import Answer, FinishReason
+from dragoman_server.decoding.ranking import coverage
+from dragoman_server.decoding.table import HypothesisTable, Task
 
 
-def ended(hypothesis: Hypothesis, token_id: int, log_prob: float, options: DecodingOptions, eos: int) -> Answer | None:
-    """The answer that the hypothesis with this token more is; None where it goes on. The hypothesis stays as it is."""
-    ids = hypothesis.token_ids
-    text = None
-    if token_id == eos:
-        reason, ids = FinishReason.STOP, list(ids)
-    elif options.stop and (text := options.stop.cut([*ids, token_id])) is not None:
-        reason, ids = FinishReason.STOP_SEQUENCE, [*ids, token_id]
-    elif len(ids) + 1 >= options.max_length:
-        reason, ids = FinishReason.LENGTH, [*ids, token_id]
-    else:
-        return None
-    log_probs = [*hypothesis.log_probs, log_prob]
-    return Answer(ids, log_probs, reason, options.length_penalty.rank(sum(log_probs), len(log_probs)), text)
-
-
-def answered(hypothesis: Hypothesis, reason: FinishReason, options: DecodingOptions) -> Answer:
-    """The answer that a hypothesis is which has ended, its last token included."""
-    log_probs = hypothesis.log_probs
+def answered(table: HypothesisTable, row: int, token_id: int, log_prob: float, *, eos: int) -> Answer:
+    """The answer that the row's hypothesis with this token more is; the row stays as it is."""
+    task: Task = table.owners[row]
+    options = task.options
+    token_ids, log_probs = table.token_ids(row), [*table.scores(row), log_prob]
+    reason, text = FinishReason.STOP, None
+    if token_id != eos:
+        token_ids.append(token_id)
+        reason = FinishReason.LENGTH
+        if options.stop and (text := options.stop.cut(token_ids)) is not None:
+            reason = FinishReason.STOP_SEQUENCE
     rank = options.length_penalty.rank(sum(log_probs), len(log_probs))
-    return Answer(hypothesis.token_ids, log_probs, reason, rank)
+    if options.coverage_penalty:
+        assert table.covered is not None
+        rank += options.coverage_penalty * coverage(table.covered[row, : len(task.source_ids)])
+    attention = table.attention(row) if options.with_attention else None
+    return Answer(token_ids, log_probs, reason, rank, text, attention)
+
+
+def stopped(table: HypothesisTable, row: int, token_id: int) -> bool:
+    """Whether the token completes one of the stop sequences of the row's owner."""
+    task: Task = table.owners[row]
+    stop = task.options.stop
+    return stop is not None and stop.cut([*table.token_ids(row), token_id]) is not None

@@ -27,7 +27,7 @@ class DecodingOptions:
     """The defaults decode greedily, without any filter."""
 
     max_length: int
-    """Most target tokens, end-of-sentence included; more than ``prefix`` has."""
+    """Most target tokens, end-of-sentence included; more than ``prefix`` has, unless it is ``forced``."""
     min_length: int = 0
     """Fewest target tokens before end-of-sentence; less than ``max_length``."""
     beam_size: int = 1
@@ -51,7 +51,7 @@ class DecodingOptions:
     forced: bool = False
     """Score ``prefix``, which ends with end-of-sentence: decoding ends when it has been fed."""
     coverage_penalty: float = 0.0
-    """Weight of how much of the source the hypothesis has attended to; 0: off."""
+    """Weight, at least 0, of how much of the source the hypothesis has attended to; 0: off."""
     with_attention: bool = False
     """Keep the cross-attention of every target token."""
     alternatives: int = 0
@@ -64,6 +64,17 @@ class DecodingOptions:
         return max(self.beam_size, self.num_hypotheses, self.alternatives)
 
     @property
+    def candidates(self) -> int:
+        """How many of a row's likeliest tokens a step looks at; 0: the whole vocabulary."""
+        if self.sampling:
+            return self.sampling.top_k
+        return 2 * self.beam_size if self.beam_size > 1 else max(1, self.alternatives)
+
+    def columns(self, top_k: int) -> int:
+        """How many of a row's likeliest tokens, in order, a step looks at where the graph gives ``top_k``."""
+        return self.candidates if not self.sampling or 1 <= self.sampling.top_k <= top_k else 1
+
+    @property
     def penalises(self) -> bool:
         """Whether logits are changed."""
         return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
@@ -72,6 +83,11 @@ class DecodingOptions:
     def restricts(self) -> bool:
         """Whether any step may have tokens that must not come; end-of-sentence before ``min_length`` apart."""
         return bool(self.no_repeat_ngram_size or self.banned) or self.allowed is not None
+
+    @property
+    def attends(self) -> bool:
+        """Whether steps have to give the attention to the source."""
+        return self.with_attention or self.coverage_penalty != 0
 
     @property
     def plain(self) -> bool:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from dragoman_server.decoding.hypothesis import Answer
 
 
@@ -18,9 +21,23 @@ class LengthPenalty:
     exponent: float = 1.0
     wu: bool = False
 
+    def divisor(self, length: int) -> float:
+        """What a score of that length is divided by."""
+        return float(((5 + length) / 6 if self.wu else length) ** self.exponent)
+
     def rank(self, score: float, length: int) -> float:
         """The score after the penalty: never less for a longer hypothesis of the same (negative) score."""
-        return float(score / ((5 + length) / 6 if self.wu else length) ** self.exponent)
+        return float(score / self.divisor(length))
+
+
+def coverage(attended: npt.NDArray[np.float32]) -> float:
+    """Sum over the source ids of ln(min(attention in all, 1)): 0 where all had their share, else negative.
+
+    ``attended`` is (source,): for each id the sum of the attention that all target tokens gave it. This is cp of
+    equation 14 of Wu et al. 2016, before its weight. An id that had none counts as the least positive float32.
+    """
+    least = float(np.finfo(np.float32).tiny)
+    return float(np.log(np.clip(attended.astype(np.float64), least, 1)).sum())
 
 
 def n_best(answers: Iterable[Answer], count: int) -> list[Answer]:

@@ -20,6 +20,26 @@ class StopSequences:
         found = [position for string in self.strings if (position := text.find(string)) >= 0]
         return text[: min(found)] if found else None
 
+    def settled(self, token_ids: Sequence[int]) -> int:
+        """How many of the ids, from the first, stand for text that no stop sequence will cut, whatever follows.
+
+        The text must have none so far. Its longest end that one of them begins with is not settled, nor is a character
+        of which some bytes are still to come.
+        """
+        text = self.decode(token_ids).rstrip("\ufffd")
+        certain = len(text) - max(_overlap(text, string) for string in self.strings)
+        for count in range(len(token_ids), 0, -1):
+            part = self.decode(token_ids[:count])
+            if len(part) <= certain and text.startswith(part):
+                return count
+        return 0
+
+
+def _overlap(text: str, string: str) -> int:
+    """How many characters the longest end of the text has that the string begins with, but is not."""
+    longest = min(len(text), len(string) - 1)
+    return next((size for size in range(longest, 0, -1) if string.startswith(text[-size:])), 0)
+
 
 def resolve_lengths(
     source_tokens: int,

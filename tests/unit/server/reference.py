@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -42,19 +42,37 @@ def log_softmax(logits: Floats) -> Floats:
     return result
 
 
-def toy(source: Sequence[int], options: DecodingOptions | None = None) -> LogProbs:
-    """The toy model's answers for one source, with the options' penalties."""
+@lru_cache(maxsize=200_000)
+def toy_attention(source: tuple[int, ...], history: tuple[int, ...]) -> Floats:
+    """What the toy model attends to, (source,), where it says what follows the history."""
+    random = np.random.default_rng([*source, 2_000, *history])
+    return random.dirichlet(np.full(len(source), 0.4)).astype(np.float32)
 
-    def log_probs(history: tuple[int, ...]) -> Floats:
-        logits = toy_logits(tuple(source), history).astype(np.float64)
-        for token in set(history) if options else ():
-            assert options
-            penalty = options.repetition_penalty
+
+@dataclass(frozen=True)
+class Toy:
+    """The toy model for one source, with the options' penalties."""
+
+    source: tuple[int, ...]
+    options: DecodingOptions | None = None
+
+    def __call__(self, history: tuple[int, ...]) -> Floats:
+        logits = toy_logits(self.source, history).astype(np.float64)
+        for token in set(history) if self.options else ():
+            assert self.options
+            penalty = self.options.repetition_penalty
             logits[token] = logits[token] / penalty if logits[token] > 0 else logits[token] * penalty
-            logits[token] -= options.presence_penalty + options.frequency_penalty * history.count(token)
+            logits[token] -= self.options.presence_penalty + self.options.frequency_penalty * history.count(token)
         return log_softmax(logits.astype(np.float32))
 
-    return log_probs
+    def attention(self, tokens: tuple[int, ...], steps: int) -> Floats:
+        """(steps, source), along the tokens."""
+        return np.array([toy_attention(self.source, tokens[:step]) for step in range(steps)])
+
+
+def toy(source: Sequence[int], options: DecodingOptions | None = None) -> Toy:
+    """The toy model's answers for one source, with the options' penalties."""
+    return Toy(tuple(source), options)
 
 
 class ToyRuntime:
@@ -64,7 +82,7 @@ class ToyRuntime:
 
     def __init__(self, max_rows: int) -> None:
         self.max_rows = max_rows
-        self.steps_with_logits = 0
+        self.steps_with_logits = self.steps_with_attention = 0
         self._rows: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((), ())] * max_rows
 
     def warm_up(self) -> None: ...
@@ -82,14 +100,27 @@ class ToyRuntime:
             assert not kept or self._rows[source][0] == self._rows[target][0]
             self._rows[target] = self._rows[source]
 
-    def step(self, tokens: Sequence[int], *, with_logits: bool = False) -> StepOutput:
-        self._rows[: len(tokens)] = [(row[0], (*row[1], token)) for row, token in zip(self._rows, tokens, strict=False)]
-        assert all(history[0] == BOS for _, history in self._rows[: len(tokens)])
-        logits = np.array([toy_logits(source, history[1:]) for source, history in self._rows[: len(tokens)]])
+    def step(
+        self, tokens: Sequence[int] | npt.NDArray[np.int64], *, with_logits: bool = False, with_attention: bool = False
+    ) -> StepOutput:
+        fed = np.asarray(tokens).tolist()
+        self._rows[: len(fed)] = [(row[0], (*row[1], token)) for row, token in zip(self._rows, fed, strict=False)]
+        live = [(source, history[1:]) for source, history in self._rows[: len(fed)]]
+        assert all(history[0] == BOS for _, history in self._rows[: len(fed)])
+        logits = np.array([toy_logits(*row) for row in live])
         log_probs = np.array([log_softmax(row) for row in logits])
         ids = np.argsort(-log_probs, axis=1, kind="stable")[:, :TOP_K]
         self.steps_with_logits += with_logits
-        return StepOutput(np.take_along_axis(log_probs, ids, axis=1), ids, logits if with_logits else None)
+        self.steps_with_attention += with_attention
+        attention = np.zeros((len(fed), max(len(source) for source, _ in live) + 1), np.float32)
+        for row, (source, history) in enumerate(live):
+            attention[row, : len(source)] = toy_attention(source, history)
+        return StepOutput(
+            np.take_along_axis(log_probs, ids, axis=1),
+            ids,
+            logits if with_logits else None,
+            attention if with_attention else None,
+        )
 
 
 class OnnxReference:
@@ -138,15 +169,25 @@ class Found:
     tokens: tuple[int, ...]
     log_probs: tuple[float, ...]
     reason: FinishReason | None = None
+    toy: Toy | None = None
+    """Where its attention can be asked for."""
 
     @property
     def score(self) -> float:
         return sum(self.log_probs)
 
+    def attention(self) -> Floats:
+        assert self.toy
+        return self.toy.attention(self.tokens, len(self.log_probs))
+
     def rank(self, options: DecodingOptions) -> float:
         length, exponent = len(self.log_probs), options.length_penalty.exponent
         base = (5 + length) / 6 if options.length_penalty.wu else length
-        return self.score / float(base**exponent)
+        rank = self.score / float(base**exponent)
+        if options.coverage_penalty and self.toy:
+            shares = [min(sum(weights), 1.0) for weights in self.attention().T.tolist()]
+            rank += options.coverage_penalty * sum(math.log(share) for share in shares)
+        return rank
 
 
 def _may_come(history: tuple[int, ...], token: int, options: DecodingOptions) -> bool:
@@ -167,20 +208,27 @@ def _possible(history: tuple[int, ...], vocabulary: int, options: DecodingOption
 def _grow(parent: Found, token: int, log_prob: float, options: DecodingOptions) -> Found:
     log_probs = (*parent.log_probs, log_prob)
     if token == EOS:
-        return Found(parent.tokens, log_probs, FinishReason.STOP)
+        return Found(parent.tokens, log_probs, FinishReason.STOP, parent.toy)
     tokens, reason = (*parent.tokens, token), None
     if options.stop and any(string in options.stop.decode(tokens) for string in options.stop.strings):
         reason = FinishReason.STOP_SEQUENCE
     elif len(tokens) == options.max_length:
         reason = FinishReason.LENGTH
-    return Found(tokens, log_probs, reason)
+    return Found(tokens, log_probs, reason, parent.toy)
 
 
 def _prefixed(model: LogProbs, options: DecodingOptions) -> Found:
-    found = Found((), ())
+    found = Found((), (), None, model if isinstance(model, Toy) else None)
     for token in options.prefix:
-        found = Found((*found.tokens, token), (*found.log_probs, float(model(found.tokens)[token])))
+        found = _grow(found, token, float(model(found.tokens)[token]), replace(options, stop=None))
+        found.reason = None
     return found
+
+
+def forced(model: LogProbs, options: DecodingOptions) -> Found:
+    """The prefix, which ends with end-of-sentence, and nothing else."""
+    start = _prefixed(model, replace(options, prefix=options.prefix[:-1]))
+    return _grow(start, EOS, float(model(start.tokens)[EOS]), options)
 
 
 def _continuations(model: LogProbs, parent: Found, options: DecodingOptions) -> list[Found]:
@@ -245,6 +293,8 @@ def samples(model: LogProbs, options: DecodingOptions) -> list[Found]:
 
 def decode(model: LogProbs, options: DecodingOptions) -> list[Found]:
     """Whatever the options ask for."""
+    if options.forced:
+        return [forced(model, options)]
     if options.beam_size > 1:
         return beam_search(model, options)
     if options.sampling:

@@ -10,12 +10,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dragoman_server.bundle import LoadedBundle, load_bundle
-from dragoman_server.decoding.hypothesis import Answer, Hypothesis
+from dragoman_server.decoding.batch import Batch
+from dragoman_server.decoding.hypothesis import Answer
 from dragoman_server.decoding.options import DecodingOptions, SamplingOptions
-from dragoman_server.decoding.scores import StepScores
-from dragoman_server.decoding.search import Search
-from dragoman_server.row_changes import RowChanges
-from dragoman_server.rows import RowTable
+from dragoman_server.decoding.ranking import n_best
+from dragoman_server.request import Request
 from dragoman_server.runtime import OnnxRuntime, Runtime
 from tests.unit.server import reference, tiny
 from tests.unit.server.decoding_requests import decoding_options
@@ -26,20 +25,17 @@ SOURCE = (9, 5)
 
 def run(runtime: Runtime, source: Sequence[int], options: DecodingOptions) -> list[Answer]:
     """One request alone, as a lane decodes it."""
-    rows, live = RowTable(runtime.max_rows), [Hypothesis(0, BOS, options.max_length)]
-    rows.allocate()
-    runtime.encode([0], [source])
-    search, by_row = Search(options, eos=EOS, top_k=runtime.top_k), list(live)
-    while live:
-        output = runtime.step([h.last for h in by_row], with_logits=search.needs_logits(live))
-        before = live
-        live = search.advance(live, StepScores(output))
-        assert len(live) <= options.width
-        changes = RowChanges()
-        changes.note(before, live)
-        for moves in changes.apply(rows, by_row):
+    batch, request = Batch(runtime, bos=BOS, eos=EOS), Request(source, options, lambda outcome: None)
+    runtime.encode([batch.join(request)], [source])
+    while batch.rows.used:
+        assert batch.rows.used <= options.width
+        output = runtime.step(batch.tokens, with_logits=batch.needs_logits, with_attention=batch.needs_attention)
+        advance = batch.advance(output)
+        assert not advance.failed
+        assert advance.finished == ([] if batch.rows.used else [request])
+        for moves in advance.copies:
             runtime.copy(moves)
-    return search.answers()
+    return n_best(request.answers, max(options.num_hypotheses, options.alternatives))
 
 
 def assert_equal(answers: Sequence[Answer], expected: Sequence[Found], options: DecodingOptions, atol: float) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import structlog.testing
 
@@ -54,7 +55,9 @@ class FakeRuntime:
         for source, target in zip(sources, targets, strict=True):
             self._rows[target] = self._rows[source]
 
-    def step(self, tokens: Sequence[int], *, with_logits: bool = False) -> StepOutput:
+    def step(
+        self, tokens: Sequence[int] | npt.NDArray[np.int64], *, with_logits: bool = False, with_attention: bool = False
+    ) -> StepOutput:
         assert not with_logits, "greedy needs none"
         self.stepping.release()
         if self.gate is not None:

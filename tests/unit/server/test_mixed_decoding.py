@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,12 +51,14 @@ class CancellingRuntime(ToyRuntime):
         self.cancellations: list[tuple[int, Request]] = []
         self._steps = 0
 
-    def step(self, tokens: Sequence[int], *, with_logits: bool = False) -> StepOutput:
+    def step(
+        self, tokens: Sequence[int] | npt.NDArray[np.int64], *, with_logits: bool = False, with_attention: bool = False
+    ) -> StepOutput:
         self._steps += 1
         for step, request in self.cancellations:
             if step <= self._steps:
                 request.cancel()
-        return super().step(tokens, with_logits=with_logits)
+        return super().step(tokens, with_logits=with_logits, with_attention=with_attention)
 
 
 def engine_of(*runtimes: Runtime) -> Engine:
@@ -145,8 +148,14 @@ def test_a_request_starts_with_one_row_and_one_encoding() -> None:
 
 def test_a_search_that_fails_fails_alone() -> None:
     class Broken(ToyRuntime):
-        def step(self, tokens: Sequence[int], *, with_logits: bool = False) -> StepOutput:
-            output = super().step(tokens, with_logits=with_logits)
+        def step(
+            self,
+            tokens: Sequence[int] | npt.NDArray[np.int64],
+            *,
+            with_logits: bool = False,
+            with_attention: bool = False,
+        ) -> StepOutput:
+            output = super().step(tokens, with_logits=with_logits, with_attention=with_attention)
             for row, (source, history) in enumerate(self._rows[: len(tokens)]):
                 if source == (9, 9) and len(history) == 3:
                     output.top_log_probs[row] = np.nan

@@ -1,64 +1,91 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dragoman_server.decoding.hypothesis import UNPLACED, Hypothesis
+from dragoman_server.decoding.options import DecodingOptions
+from dragoman_server.decoding.table import HypothesisTable
+from dragoman_server.request import Request
 from dragoman_server.row_changes import RowChanges
 from dragoman_server.rows import Move, RowTable
+
+CAPACITY = 12
 
 
 class Content:
     """What stands in the rows; carries out copies as the runtime does, all of a list at one time."""
 
-    def __init__(self, capacity: int) -> None:
-        self.rows: list[object] = [None] * capacity
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, ...]] = [()] * CAPACITY
 
-    def copy(self, moves: list[Move]) -> None:
+    def copy(self, moves: Sequence[Move]) -> None:
         assert not {move.source for move in moves} & {move.target for move in moves}
         assert len({move.target for move in moves}) == len(moves)
-        for move in moves:
-            self.rows[move.target] = self.rows[move.source]
+        for source, target, kept in moves:
+            # Position 0 is begin-of-sentence's.
+            assert self.rows[source][: max(0, kept - 1)] == self.rows[target][: max(0, kept - 1)]
+            self.rows[target] = self.rows[source]
+
+
+def request(options: DecodingOptions = DecodingOptions(max_length=9)) -> Request:  # noqa: B008  (frozen)
+    return Request([4, 5, 3], options, lambda outcome: None)
 
 
 @given(data=st.data())
 def test_live_rows_are_a_prefix_and_every_hypothesis_keeps_its_content(data: st.DataObject) -> None:
     """Requests join with one row, widen, narrow and end at random, many in one step."""
-    capacity = data.draw(st.integers(1, 12))
-    table, content = RowTable(capacity), Content(capacity)
-    live: list[Hypothesis] = []
-    requests: list[tuple[int, list[Hypothesis]]] = []  # width, hypotheses
-    expected: dict[int, object] = {}
-    for number in range(data.draw(st.integers(1, 15))):
-        free = capacity - sum(width for width, _ in requests)
+    rows, table, content = RowTable(CAPACITY), HypothesisTable(CAPACITY, 20, 5), Content()
+    requests: dict[Request, tuple[int, list[int]]] = {}  # width, rows
+    for step in range(data.draw(st.integers(1, 15))):
+        free = CAPACITY - sum(width for width, _ in requests.values())
         while free and data.draw(st.booleans()):
-            hypothesis = Hypothesis(table.allocate(), number, 9)
-            live.append(hypothesis)
-            content.rows[hypothesis.row] = expected[id(hypothesis)] = (number, hypothesis.row)
-            requests.append((data.draw(st.integers(1, free)), [hypothesis]))
-            free -= requests[-1][0]
-        changes, remaining = RowChanges(), []
-        for width, hypotheses in requests:
-            parents = data.draw(st.lists(st.sampled_from(hypotheses), max_size=width))
-            if not parents:
-                changes.freed += [hypothesis.row for hypothesis in hypotheses]
-                continue
-            # At times the parent itself ends, as a first sample may.
-            taken: set[int] = {hypotheses[0].row} if len(hypotheses) == 1 and data.draw(st.booleans()) else set()
-            survivors = []
+            owner, row, width = request(), rows.allocate(), data.draw(st.integers(1, free))
+            table.start(row, owner, 2, 16)
+            content.rows[row] = ()
+            requests[owner] = width, [row]
+            free -= width
+        changes = RowChanges(table)
+        children: dict[Request, list[tuple[int, tuple[int, ...]]]] = {}
+        for owner, (width, live) in requests.items():
+            parents = data.draw(st.lists(st.sampled_from(live), max_size=width))
+            left = [row for row in live if row not in parents]
+            taken: set[int] = set()
+            placed, replaced = [], []
             for parent in parents:
-                survivors.append(parent.fork() if parent.row in taken else parent)
-                expected[id(survivors[-1])] = expected[id(parent)]
-                taken.add(parent.row)
-            changes.note(hypotheses, survivors)
-            remaining.append((width, survivors))
-        requests = remaining
-        for moves in changes.apply(table, live):
+                if parent not in taken:
+                    row = parent
+                elif left:
+                    row = left.pop()
+                    replaced.append((parent, row))
+                else:
+                    row = changes.fork(parent)
+                taken.add(parent)
+                placed.append((row, content.rows[parent]))
+            if replaced:
+                changes.replace(*np.array(replaced).T)
+            changes.free(left)
+            children[owner] = placed
+            requests[owner] = width, [row for row, _ in placed]
+        requests = {owner: held for owner, held in requests.items() if held[1]}
+        copies, places = changes.apply(rows)
+        for moves in copies:
             content.copy(moves)
-        owners = [hypothesis for _, hypotheses in requests for hypothesis in hypotheses]
-        assert sorted(hypothesis.row for hypothesis in owners) == list(range(table.used)) == list(range(len(live)))
-        assert all(live[hypothesis.row] is hypothesis for hypothesis in owners)
-        assert all(content.rows[hypothesis.row] == expected[id(hypothesis)] for hypothesis in owners)
-        assert table.used + table.free_rows == capacity
+        for owner, (width, live) in requests.items():
+            requests[owner] = width, live if places is None else places[live].tolist()
+            for row, (_, expected) in zip(requests[owner][1], children[owner], strict=True):
+                assert tuple(table.token_ids(row)) == content.rows[row] == expected
+                assert table.owners[row] is owner
+        assert sorted(row for _, live in requests.values() for row in live) == list(range(rows.used))
+        assert rows.used + rows.free_rows == CAPACITY
+        assert all(owner is None for owner in table.owners[rows.used :])
+        ids = np.arange(CAPACITY) + 100 * step  # everybody grows by a token of its own
+        table.append(rows.used, ids, np.zeros(CAPACITY, np.float32))
+        for row in range(rows.used):
+            content.rows[row] = (*content.rows[row], int(ids[row]))
 
 
 def test_the_last_row_fills_the_hole_and_leaving_last_moves_nothing() -> None:
@@ -72,17 +99,44 @@ def test_the_last_row_fills_the_hole_and_leaving_last_moves_nothing() -> None:
     assert table.free_rows == 4
 
 
-def test_survivors_stay_and_a_copy_takes_the_row_that_its_own_request_left() -> None:
-    table, live = RowTable(8), [Hypothesis(row, 2, 9) for row in range(5)]
-    for _ in live:
-        table.allocate()
-    changes = RowChanges()
-    fork = live[2].fork()
-    assert fork.row == UNPLACED
-    changes.note(live[1:4], [live[2], fork, live[3]])
-    assert changes.apply(table, live) == [[Move(2, 1, kept=1)]]
-    assert live[1] is fork
-    assert [hypothesis.row for hypothesis in live] == [0, 1, 2, 3, 4]
+def test_a_copy_within_a_request_names_what_the_row_has_already() -> None:
+    rows, table, owner = RowTable(8), HypothesisTable(8, 20, 5), request()
+    for row in range(5):
+        table.start(rows.allocate(), owner, 2, 16)
+        table.history[row, :4], table.steps[row] = [7, 8, 9 + row, 5], 4
+    changes = RowChanges(table)
+    changes.replace(np.array([2]), np.array([1]))
+    copies, places = changes.apply(rows)
+    assert copies == [[Move(2, 1, kept=3)]]  # begin-of-sentence's, 7's and 8's
+    assert places is None
+    assert table.token_ids(1) == [7, 8, 11, 5]
+
+
+def test_attention_moves_and_forks_with_its_row_and_a_newcomer_has_none() -> None:
+    rows, table = RowTable(4), HypothesisTable(4, 20, 5)
+    asking = request(DecodingOptions(max_length=9, with_attention=True, coverage_penalty=0.5))
+    other = request()
+    assert table.covered is None
+    for owner in (other, asking):
+        table.start(rows.allocate(), owner, 2, 16)
+    table.attend(2, np.array([[9, 9, 9, 0], [0.25, 0.5, 0.25, 0]], np.float32))
+    changes = RowChanges(table)
+    assert changes.fork(1) == 4
+    changes.free([0])
+    _, places = changes.apply(rows)
+    assert places is not None
+    forked = int(places[4])
+    assert {forked, int(places[1])} == {0, 1}
+    table.append(2, np.array([6, 7]), np.zeros(2, np.float32))
+    table.attend(2, np.array([[1, 0, 0, 0], [0, 1, 0, 0]], np.float32))
+    assert table.covered is not None
+    for row, last in enumerate(([1, 0, 0], [0, 1, 0])):
+        np.testing.assert_array_equal(table.attention(row), [[0.25, 0.5, 0.25], last])
+        np.testing.assert_array_equal(table.covered[row, :3], np.array([0.25, 0.5, 0.25]) + last)
+    newcomer = request(DecodingOptions(max_length=9, with_attention=True))
+    table.start(rows.allocate(), newcomer, 2, 16)
+    table.attend(3, np.ones((3, 3), np.float32))
+    np.testing.assert_array_equal(table.attention(2), [[1, 1, 1]])
 
 
 def test_misuse_is_a_bug() -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dragoman_server.decoding.draws import Truncations, distributions, draw_columns
 from dragoman_server.decoding.options import SamplingOptions
 from dragoman_server.decoding.sampling import distribution, draw, min_p, top_k, top_p, typical_p, uniforms
 
@@ -84,6 +85,55 @@ def test_temperature_comes_first_and_each_truncation_works_on_what_is_left() -> 
     assert survivors(distribution(log_probs, SamplingOptions(seed=0, min_p=0.25))) == {0, 1, 2}
     flat = distribution(np.array([0.0, -np.inf, -1000.0]), SamplingOptions(seed=0, temperature=10))
     assert survivors(flat) == {0, 2}
+
+
+samplings = st.builds(
+    SamplingOptions,
+    seed=st.just(0),
+    temperature=st.sampled_from([0.3, 1.0, 1.7]),
+    top_k=st.integers(1, 8),
+    top_p=st.just(1.0) | st.floats(0.05, 0.99),
+    min_p=st.just(0.0) | st.floats(0.01, 0.99),
+    typical_p=st.just(1.0) | st.floats(0.05, 0.99),
+)
+candidates = st.tuples(
+    st.lists(st.integers(0, 30), min_size=8, max_size=8, unique=True),
+    st.lists(st.floats(-9, -0.0078125, width=32), min_size=8, max_size=8).map(lambda values: sorted(values)[::-1]),
+    samplings,
+    st.floats(0, 1, exclude_max=True),
+)
+
+
+@given(st.lists(candidates, min_size=1, max_size=5))
+def test_drawing_for_many_at_one_time_is_drawing_for_each(
+    rows: list[tuple[list[int], list[float], SamplingOptions, float]],
+) -> None:
+    def draws(some: list[tuple[list[int], list[float], SamplingOptions, float]]) -> tuple[list[int], list[list[float]]]:
+        truncations = Truncations()
+        for _, _, options, _ in some:
+            truncations.add(options, 1)
+        ids, log_probs, _, numbers = zip(*some, strict=True)
+        arrays = np.array(ids), np.array(log_probs, np.float32)
+        columns = draw_columns(*arrays, truncations, np.array(numbers))
+        return columns.tolist(), distributions(arrays[1], truncations).tolist()
+
+    columns, probabilities = draws(rows)
+    for row, column, found in zip(rows, columns, probabilities, strict=True):
+        assert draws([row]) == ([column], [found])  # to the bit, whoever else is there
+        ids, log_probs, options, number = row
+        order = np.argsort(ids)
+        expected = distribution(np.array(log_probs, np.float32)[order], options)
+        np.testing.assert_allclose(np.array(found)[order], expected, atol=1e-9)
+        cumulative = np.cumsum(expected)
+        if np.abs(cumulative - number).min() > 1e-9:  # else rounding decides
+            assert order[draw(expected, number)] == column
+
+
+def test_a_draw_at_the_very_end_is_the_last_that_is_possible() -> None:
+    truncations = Truncations()
+    truncations.add(SamplingOptions(seed=0, top_k=3), 1)
+    ids, log_probs = np.array([[5, 9, 7, 8]]), np.log(np.array([[0.4, 0.3, 0.2, 0.1]]))
+    assert draw_columns(ids, log_probs, truncations, np.array([1.0])).tolist() == [1]
 
 
 SETTINGS: list[dict[str, Any]] = [

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dragoman_server.decoding.ending import ended
-from dragoman_server.decoding.hypothesis import FinishReason, Hypothesis
+from dragoman_server.decoding.ending import answered, stopped
+from dragoman_server.decoding.hypothesis import FinishReason
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.decoding.stopping import StopSequences, resolve_lengths
+from dragoman_server.decoding.table import HypothesisTable
+from dragoman_server.request import Request
 from tests.unit.server.decoding_requests import letters
 from tests.unit.server.tiny import train_tokenizer
 
@@ -47,17 +50,43 @@ def test_a_character_whose_bytes_are_not_all_there_stops_nothing() -> None:
 
 def test_what_ends_a_hypothesis() -> None:
     options = DecodingOptions(max_length=3, stop=StopSequences(("g",), letters))
-    live = Hypothesis(0, 5, 3, token_ids=[4, 5], log_probs=[-1.0, -2.0])
-    answers = {token: ended(live, token, -3.0, options, EOS) for token in (EOS, 6, 7)}
-    assert live.token_ids == [4, 5]
-    found = {token: (a.token_ids, a.finish_reason, a.text) for token, a in answers.items() if a}
-    assert found == {
+    table = HypothesisTable(2, 5, 9)
+    table.start(1, Request([7, 3], options, lambda outcome: None), 2, 16)
+    for token, log_prob in ((4, -1.0), (5, -2.0)):
+        table.append(2, np.array([0, token]), np.array([0, log_prob], np.float32))
+    answers = {token: answered(table, 1, token, -3.0, eos=EOS) for token in (EOS, 6, 7)}
+    assert table.token_ids(1) == [4, 5]
+    assert {token: (a.token_ids, a.finish_reason, a.text) for token, a in answers.items()} == {
         EOS: ([4, 5], FinishReason.STOP, None),
         6: ([4, 5, 6], FinishReason.STOP_SEQUENCE, "ef"),  # before the most tokens, which it also has
         7: ([4, 5, 7], FinishReason.LENGTH, None),
     }
-    assert all(a is not None and a.log_probs == [-1.0, -2.0, -3.0] and a.rank_score == -2.0 for a in answers.values())
-    assert ended(Hypothesis(0, 5, 3, token_ids=[4], log_probs=[-1.0]), 7, -3.0, options, EOS) is None
+    assert all(a.log_probs == [-1.0, -2.0, -3.0] and a.rank_score == -2.0 for a in answers.values())
+    assert [stopped(table, 1, token) for token in (5, 6)] == [False, True]
+
+
+@given(
+    st.lists(st.integers(0, 3), max_size=9),
+    st.lists(st.integers(0, 3), max_size=9),
+    st.lists(st.text("abcd", min_size=1, max_size=4), min_size=1, max_size=3),
+)
+def test_what_is_settled_is_never_cut_and_never_taken_back(ids: list[int], more: list[int], strings: list[str]) -> None:
+    stop, grown = StopSequences(tuple(strings), letters), [*ids, *more]
+    settled = [stop.settled(grown[:count]) for count in range(len(grown) + 1) if stop.cut(grown[:count]) is None]
+    assert settled == sorted(settled)
+    cut = stop.cut(grown)
+    text = letters(grown) if cut is None else cut
+    assert all(text.startswith(letters(grown[:count])) for count in settled)
+    if not any(letters(ids).endswith(string[:size]) for string in strings for size in range(1, len(string))):
+        assert stop.cut(ids) is not None or stop.settled(ids) == len(ids)
+
+
+def test_a_character_is_settled_with_its_last_byte() -> None:
+    tokenizer = train_tokenizer()
+    ids = tokenizer.encode("a日本").ids
+    stop = StopSequences(("z",), tokenizer.decode)
+    assert [stop.settled(ids[:count]) for count in range(len(ids) + 1)] == [0, 1, 1, 1, 4, 4, 4, 7]
+    assert StopSequences(("日x",), tokenizer.decode).settled(ids[:4]) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,173 @@
+"""Everything that decodes in one lane: requests join, each step advances all of them, and those that are done leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dragoman_server.decoding.beam import Beams
+from dragoman_server.decoding.candidates import Candidates
+from dragoman_server.decoding.choosers import CandidateSampler, Likeliest, VocabularySampler
+from dragoman_server.decoding.independent import Independent
+from dragoman_server.decoding.options import DecodingOptions
+from dragoman_server.decoding.prefixes import Prefixes
+from dragoman_server.decoding.progress import Progress, progress_of
+from dragoman_server.decoding.step import Group, Step
+from dragoman_server.decoding.table import HypothesisTable, Ints, Task
+from dragoman_server.row_changes import RowChanges
+from dragoman_server.rows import Move, RowTable
+
+if TYPE_CHECKING:
+    from dragoman_server.runtime import Runtime, StepOutput
+
+Copies = list[list[Move]]
+"""For the caches: to be carried out list by list; within a list, no row is both read and written."""
+
+
+@dataclass(frozen=True)
+class Advance:
+    """What came of a step."""
+
+    finished: list[Task]
+    """Their answers are complete, and their rows free."""
+    failed: dict[Task, Exception]
+    """So are the rows of these."""
+    copies: Copies
+
+
+class Batch:
+    """The hypotheses of a lane, each in a row; plain greedy ones apart, they are in groups that are decoded alike.
+
+    Rows are the runtime's, and the caller carries out there what is copied here.
+    """
+
+    def __init__(self, runtime: Runtime, *, bos: int, eos: int) -> None:
+        self.rows = RowTable(runtime.max_rows)
+        self.table = HypothesisTable(runtime.max_rows, runtime.target_capacity, runtime.source_capacity)
+        self._bos, self._eos, self._top_k = bos, eos, runtime.top_k
+        self._no_rows: Ints = np.zeros(0, np.int64)
+        self._groups: dict[object, Group] = {}
+        self._searching: set[Task] = set()
+        """All that are more than plain greedy."""
+        self._attending: set[Task] = set()
+
+    @property
+    def tokens(self) -> Ints:
+        """(live rows,): what is fed next."""
+        return self.table.tokens[: self.rows.used]
+
+    @property
+    def needs_logits(self) -> bool:
+        """Whether the next step has to give the logits."""
+        return bool(self._searching) and len(self.table.reading(self.rows.used)) > 0
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether the next step has to give the attention to the source."""
+        return bool(self._attending)
+
+    def join(self, task: Task) -> int:
+        """Take the task in; returns its row, which holds nothing yet."""
+        row = self.rows.allocate()
+        self.table.start(row, task, self._bos, self._top_k)
+        if task.options.attends:
+            self._attending.add(task)
+        if not task.options.plain:
+            self._searching.add(task)
+            self._group(task.options, prefixed=not task.options.prefix).add(task, row, 0.0)
+        return row
+
+    def leave(self, tasks: Iterable[Task]) -> Copies:
+        """Let tasks go, wherever they stand; those that are not here are passed over."""
+        gone = set(tasks)
+        changes = RowChanges(self.table)
+        owners = self.table.owners[: self.rows.used].tolist()
+        changes.free([row for row, owner in enumerate(owners) if owner in gone])
+        if gone & self._searching:
+            for group in self._groups.values():
+                group.drop(gone)
+        self._forget(gone)
+        return self._apply(changes, None)
+
+    def clear(self) -> None:
+        """Let all go."""
+        self.rows.clear()
+        self.table.owners[:] = None
+        self._groups.clear()
+        self._searching.clear()
+        self._attending.clear()
+
+    def advance(self, output: StepOutput) -> Advance:
+        """Take one step's output in: every live row ends or grows by one token."""
+        if self._attending:
+            assert output.attention is not None, "the step was run without attention"
+            self.table.attend(self.rows.used, output.attention)
+        reading = self._no_rows if output.logits is None else self.table.reading(self.rows.used)
+        step = Step(self.table, Candidates(output, self.table, reading, self._eos), self._eos)
+        if self._searching:
+            for group in self._groups.values():
+                if group.tasks:
+                    group.advance(step)
+            for task, row, score in step.begun:
+                self._group(task.options, prefixed=True).add(task, row, score)
+        self._end_plain(step)
+        copies = self._apply(step.changes, step)
+        self.table.append(self.rows.used, step.ids, step.log_probs)
+        if step.finished:
+            self._forget(step.finished)
+        if step.failed:
+            copies += self.leave(step.failed)
+            step.finished = [task for task in step.finished if task not in step.failed]
+        return Advance(step.finished, step.failed, copies)
+
+    def progress(self, task: Task) -> Progress:
+        """What a task that is here has come to."""
+        owners = self.table.owners[: self.rows.used].tolist()
+        return progress_of(self.table, task, [row for row, owner in enumerate(owners) if owner is task])
+
+    def _end_plain(self, step: Step) -> None:
+        table, live = self.table, self.rows.used
+        ends = step.ids[:live] == self._eos
+        ends |= table.limits[:live] - table.steps[:live] == 1
+        ends &= table.plain[:live]
+        if ends.any():
+            rows: list[int] = ends.nonzero()[0].tolist()
+            for row in rows:
+                step.answer(row, int(step.ids[row]), float(step.log_probs[row]))
+                step.finished.append(table.owners[row])
+            step.changes.free(rows)
+
+    def _apply(self, changes: RowChanges, step: Step | None) -> Copies:
+        copies, places = changes.apply(self.rows)
+        if places is not None:
+            moved = np.flatnonzero(places != np.arange(len(places)))
+            for group in self._groups.values():
+                if group.tasks:
+                    group.relocate(places)
+            if step is not None:
+                step.ids[places[moved]] = step.ids[moved]
+                step.log_probs[places[moved]] = step.log_probs[moved]
+        return copies
+
+    def _forget(self, tasks: Iterable[Task]) -> None:
+        self._searching.difference_update(tasks)
+        self._attending.difference_update(tasks)
+
+    def _group(self, options: DecodingOptions, *, prefixed: bool) -> Group:
+        """The group of requests that are decoded like this, once their prefix stands."""
+        kind, make = self._kind(options) if prefixed else (Prefixes, Prefixes)
+        if kind not in self._groups:
+            self._groups[kind] = make()
+        return self._groups[kind]
+
+    def _kind(self, options: DecodingOptions) -> tuple[object, Callable[[], Group]]:
+        if options.beam_size > 1:
+            return options.beam_size, lambda: Beams(options.beam_size)
+        if not options.sampling:
+            return Likeliest, lambda: Independent(Likeliest())
+        if 1 <= options.sampling.top_k <= self._top_k:
+            return CandidateSampler, lambda: Independent(CandidateSampler(self._top_k))
+        return VocabularySampler, lambda: Independent(VocabularySampler())

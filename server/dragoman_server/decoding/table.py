@@ -1,0 +1,153 @@
+"""The live hypotheses of a lane as arrays over its rows: who owns a row, what came so far, and what is fed next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from dragoman_server.decoding.hypothesis import Answer
+from dragoman_server.decoding.options import DecodingOptions
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+Trace = tuple[Any, Floats]
+"""The attention of the steps before, None at first, and the last step's (source,): forks share what they share."""
+
+ALWAYS = 1 << 62
+"""More steps than any hypothesis takes."""
+
+
+class Task(Protocol):
+    """What decoding has to know of a request. It is compared by identity."""
+
+    @property
+    def source_ids(self) -> Sequence[int]:
+        """The source."""
+
+    @property
+    def options(self) -> DecodingOptions:
+        """How to decode it."""
+
+    @property
+    def answers(self) -> list[Answer]:
+        """Its hypotheses that have ended, in the order in which they did; grows."""
+
+
+class HypothesisTable:
+    """Row i of every array belongs to the hypothesis in row i of the caches. Rows are copied and moved many at a time.
+
+    Arrays of (rows,) are views of few, so that a copy touches few. ``capacity`` is the most steps of a row, and
+    ``source_capacity`` the longest source. What is kept of attention takes memory from the first request on that asks.
+    """
+
+    def __init__(self, max_rows: int, capacity: int, source_capacity: int) -> None:
+        self._numbers = np.zeros((max_rows, 4), np.int64)
+        self.tokens, self.steps, self.limits, self.until = self._numbers.T
+        """Each (rows,). What is fed next; tokens so far; most tokens; and how many steps of the row need logits."""
+        self.plain = np.zeros(max_rows, np.bool_)  # (rows,)
+        """Greedy, and nothing else."""
+        self.owners: npt.NDArray[np.object_] = np.full(max_rows, None, np.object_)  # (rows,), of Task
+        self.history = np.zeros((max_rows, capacity), np.int32)  # (rows, steps)
+        self.log_probs = np.zeros((max_rows, capacity), np.float32)  # (rows, steps)
+        self.covered: Floats | None = None  # (rows, source)
+        """How much attention each source id has had in all."""
+        self.traces: npt.NDArray[np.object_] | None = None  # (rows,), of Trace
+        self._flat_history, self._flat_log_probs = self.history.reshape(-1), self.log_probs.reshape(-1)
+        self._begins = np.arange(max_rows) * capacity
+        self._source_capacity = source_capacity
+
+    def start(self, row: int, task: Task, token: int, top_k: int) -> None:
+        """The row holds an empty hypothesis of the task; ``token`` is fed first."""
+        options = task.options
+        self._numbers[row] = token, 0, options.max_length, steps_with_logits(options, top_k)
+        self.plain[row], self.owners[row] = options.plain, task
+        if options.coverage_penalty and self.covered is None:
+            self.covered = np.zeros((len(self.owners), self._source_capacity), np.float32)
+        if self.covered is not None:
+            self.covered[row] = 0
+        if options.with_attention and self.traces is None:
+            self.traces = np.full(len(self.owners), None, np.object_)
+        if self.traces is not None:
+            self.traces[row] = None
+
+    def reading(self, count: int) -> Ints:
+        """The rows of ``0 .. count - 1`` whose next step needs logits."""
+        return np.flatnonzero(self.steps[:count] < self.until[:count])
+
+    def attend(self, count: int, attention: Floats) -> None:
+        """Take in what the rows ``0 .. count - 1`` attended to in this step: (count, source)."""
+        if self.covered is not None:
+            self.covered[:count, : attention.shape[1]] += attention
+        if self.traces is not None:
+            for row, task in enumerate(self.owners[:count].tolist()):
+                if task.options.with_attention:
+                    self.traces[row] = self.traces[row], attention[row, : len(task.source_ids)].copy()
+
+    def copy(self, sources: Ints, targets: Ints) -> None:
+        """Copy all that is known of some rows to others; no row is both."""
+        self._numbers[targets] = self._numbers[sources]
+        self.plain[targets] = self.plain[sources]
+        self.owners[targets] = self.owners[sources]
+        self.copy_past(sources, targets)
+
+    def copy_past(self, sources: Ints, targets: Ints) -> None:
+        """Copy between rows of one task, which differ in what came so far and nothing else."""
+        longest = int(self.steps[sources].max())
+        self.history[targets, :longest] = self.history[sources, :longest]
+        self.log_probs[targets, :longest] = self.log_probs[sources, :longest]
+        if self.covered is not None:
+            self.covered[targets] = self.covered[sources]
+        if self.traces is not None:
+            self.traces[targets] = self.traces[sources]
+
+    def common(self, some: Ints, others: Ints) -> Ints:
+        """How many positions of the caches are the same: begin-of-sentence's, and those of the same first tokens.
+
+        Both of a pair have the same number of tokens, and not all of them alike.
+        """
+        steps = self.steps[some]
+        longest = int(steps.max())
+        if not longest:
+            return steps + 1
+        differ = self.history[some, :longest] != self.history[others, :longest]
+        common: Ints = np.minimum(differ.argmax(axis=1), steps) + 1
+        return common
+
+    def append(self, count: int, ids: Ints, log_probs: Floats) -> None:
+        """Every row of ``0 .. count - 1`` grows by one token, which is fed next."""
+        steps = self.steps[:count]
+        at = self._begins[:count] + steps
+        self._flat_history[at] = ids[:count]
+        self._flat_log_probs[at] = log_probs[:count]
+        steps += 1
+        self.tokens[:count] = ids[:count]
+
+    def token_ids(self, row: int) -> list[int]:
+        """What came so far."""
+        ids: list[int] = self.history[row, : self.steps[row]].tolist()
+        return ids
+
+    def scores(self, row: int) -> list[float]:
+        """Its log-probabilities."""
+        log_probs: list[float] = self.log_probs[row, : self.steps[row]].tolist()
+        return log_probs
+
+    def attention(self, row: int) -> Floats:
+        """(steps, source), of a task that asked for it."""
+        assert self.traces is not None
+        found: list[Floats] = []
+        trace: Trace | None = self.traces[row]
+        while trace:
+            trace, weights = trace
+            found.append(weights)
+        return np.stack(found[::-1])
+
+
+def steps_with_logits(options: DecodingOptions, top_k: int) -> int:
+    """How many steps, from the first, need more than the graph's ``top_k`` candidates; depends on nothing else."""
+    if options.penalises or options.restricts or not 1 <= options.candidates <= top_k:
+        return ALWAYS
+    return max(options.min_length, len(options.prefix))

@@ -83,6 +83,8 @@ class ModelHost:
     """The bundle's, checked: they hold where a request does not say otherwise."""
     longest_text: int
     """Characters: a longer text is refused before it is tokenised, since its tokens could not fit."""
+    gives_attention: bool = False
+    """Whether the engine can say what each target token attended to."""
 
     @property
     def name(self) -> str:
@@ -91,9 +93,9 @@ class ModelHost:
 
     @property
     def unknown_id(self) -> int | None:
-        """The unknown token's id, where the model has one."""
+        """The unknown token's id, where the model has one and what it attended to can be told."""
         special = self.bundle.special_ids
-        return special.unk if special.HasField("unk") else None
+        return special.unk if self.gives_attention and special.HasField("unk") else None
 
     @property
     def default_max_length(self) -> int:

@@ -198,7 +198,7 @@ class DecodingOptions(_message.Message):
     """How hypotheses of different lengths compare."""
     coverage_penalty: _builtins.float
     """Weight of the part of the source that a hypothesis has attended to in what it is ranked by: 0 (off, the default) up
-    to 5 (Wu et al. 2016, arXiv:1609.08144, equation 14).
+    to 5 (Wu et al. 2016, arXiv:1609.08144, equation 14). Only for a model whose graphs give the attention.
     """
     patience: _builtins.float
     """Beam search goes on until patience x beam_size hypotheses have ended: more than 0, at most 8; default 1
@@ -237,7 +237,8 @@ class DecodingOptions(_message.Message):
     """
     replace_unknowns: _builtins.bool
     """A token of the answer that is the model's unknown one is replaced by the source word that it attends to most.
-    Without effect for a model that has no unknown token, or never produces it as byte-level vocabularies do.
+    Without effect for a model that has no unknown token, never produces it (as byte-level vocabularies do), or whose
+    graphs give no attention.
     """
     @_builtins.property
     def banned_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

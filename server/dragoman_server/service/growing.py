@@ -30,8 +30,8 @@ class GrowingText:
         ids = list(progress.final_ids)
         certain = ids[: ids.index(self._unknown_id)] if self._unknown_id in ids else ids
         whole = self._codec.decode([*ids, *progress.provisional_ids])
-        text = _common(self._codec.decode(certain).rstrip(_REPLACEMENT), whole).rstrip()
-        text = text[: len(text) - self._possible_stop(text)]
+        text = _common(self._codec.decode(certain).rstrip(_REPLACEMENT), whole)
+        text = text[: len(text) - self._possible_stop(text)].rstrip()
         if len(text) > len(self.final) and text.startswith(self.final):
             self.final = text
         whole = whole.rstrip(_REPLACEMENT)

@@ -98,6 +98,9 @@ def _recipe(
     options = merged(host.default_options, given)
     target = host.language(target_language)
     faults = option_violations(options, host.bundle.limits, host.max_rows)
+    if not faults and options.coverage_penalty and not host.gives_attention:
+        limit = "0: the graphs of this model give no attention"
+        faults = [Violation("options.coverage_penalty", f"{options.coverage_penalty:g}", limit)]
     violations = [*_language_violations(host, target_language, source_language), *faults]
     others = [language.code for language in host.bundle.languages if language != target]
     source = source_language or (others[0] if len(others) == 1 else _USUAL_LANGUAGE)

@@ -79,7 +79,9 @@ def catalogue(codec: WordCodec) -> Catalogue:
         special_ids=bundle_pb2.SpecialIds(unk=1, eos=3),
         limits=bundle_pb2.Limits(source_tokens=10, target_tokens=20),
     )
-    host = ModelHost(bundle, "1", codec, NoEngine(), "int8", "CPUExecutionProvider", 1, 4, DEFAULTS, longest_text=5000)
+    host = ModelHost(
+        bundle, "1", codec, NoEngine(), "int8", "CPUExecutionProvider", 1, 4, DEFAULTS, 5000, gives_attention=True
+    )
     return Catalogue([host], "deu-eng")
 
 

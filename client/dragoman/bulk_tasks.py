@@ -132,7 +132,8 @@ class BulkTasks:
 
     async def _stream(self) -> Failure | None:
         """One call from its begin to its end; how it failed, if it did."""
-        call = self._open(self._messages())
+        ended = asyncio.Event()
+        call = self._open(self._messages(ended))
         try:
             async for response in call:
                 self._pending.answer(response)
@@ -146,16 +147,18 @@ class BulkTasks:
                 return Failure(grpc.StatusCode.CANCELLED, "the client was closed during the call")
             raise
         finally:
+            ended.set()
+            self._to_send.set()  # whoever waits for messages to send has to end
             call.cancel()
         if self._pending.unanswered:
             raise InternalError("the server ended the stream before it had answered")
         return None
 
-    async def _messages(self) -> Requests:
+    async def _messages(self, ended: asyncio.Event) -> Requests:
         """What is unsent, as it comes; the end when all was read and sent."""
         while True:
-            await _until(lambda: self._pending.unsent or self._all_read, self._to_send)
-            if not self._pending.unsent:
+            await _until(lambda: self._pending.unsent or self._all_read or ended.is_set(), self._to_send)
+            if ended.is_set() or not self._pending.unsent:  # a call that is over must take nothing from the next
                 return
             yield self._pending.message()
 

@@ -239,16 +239,23 @@ async def test_a_server_that_drains_answers_what_it_took_and_ends_the_call(servi
         await sent.wait()
 
     call = serving.inference.TranslateMany(endless())
-    reading = asyncio.ensure_future(call.read())
+
+    async def read() -> inference_pb2.TranslateManyResponse:
+        answer = await call.read()
+        assert isinstance(answer, inference_pb2.TranslateManyResponse)
+        return answer
+
+    reading = asyncio.ensure_future(read())
     await submitted(serving, 2)
     draining = asyncio.create_task(serving.server.drain(20))
     await asyncio.sleep(0.1)
     began = time.monotonic()
     for request in requests:
         request.finish(echo(request))
-    found = [outcome.id for outcome in (await reading).outcomes]
-    if len(found) == 1:
-        found += [outcome.id for outcome in (await call.read()).outcomes]
+    answers = [await reading]
+    if len(answers[0].outcomes) == 1:
+        answers.append(await read())
+    found = [outcome.id for answer in answers for outcome in answer.outcomes]
     with pytest.raises(grpc.aio.AioRpcError, match="shutting down") as raised:
         await call.read()
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -32,6 +32,8 @@ def answer_text(answer: Answer, segment: Segment, translation: Translation) -> s
 def translate_response(translation: Translation, completions: Sequence[Completion]) -> inference_pb2.TranslateResponse:
     """The whole answer; ``completions`` are those of the translated segments."""
     host = translation.host
+    if len(translation.segments) == 1 and len(completions) == 1:
+        return _one_segment(translation, completions[0])
     count = min((len(completion.answers) for completion in completions), default=translation.hypotheses)
     hypotheses = []
     for number in range(count):
@@ -47,6 +49,36 @@ def translate_response(translation: Translation, completions: Sequence[Completio
     )
     return inference_pb2.TranslateResponse(
         hypotheses=hypotheses, usage=usage, model=host.name, model_version=host.version, segments=segments
+    )
+
+
+def _one_segment(translation: Translation, completion: Completion) -> inference_pb2.TranslateResponse:
+    """The same without joining, as most texts need it."""
+    host, text = translation.host, translation.text
+    (segment,) = translation.segments
+    begin, end = segment.begin, segment.end
+    hypotheses = []
+    target_tokens = 0
+    for answer in completion.answers:
+        translated = answer_text(answer, segment, translation)
+        whole = f"{text[:begin]}{translated}{text[end:]}"
+        hypotheses.append(_hypothesis(whole, [answer], translation))
+        target_tokens += len(answer.log_probs)
+    best = hypotheses[0]
+    return inference_pb2.TranslateResponse(
+        hypotheses=hypotheses,
+        usage=inference_pb2.Usage(source_tokens=len(segment.source_ids), target_tokens=target_tokens),
+        model=host.name,
+        model_version=host.version,
+        segments=[
+            inference_pb2.Segment(
+                source_begin=begin,
+                source_end=end,
+                target_begin=begin,
+                target_end=begin + len(best.text) - (len(text) - (end - begin)),
+                score=best.score,
+            )
+        ],
     )
 
 

@@ -31,6 +31,11 @@ def translatable(text: str) -> bool:
     return any(map(str.isalnum, text))
 
 
+def is_sentence(text: str, language: str) -> bool:
+    """Whether the text is one line and one sentence. Most texts are, so this is quick."""
+    return not has_line_break(text) and len(_split(text, language)) <= 1
+
+
 def sentences(text: str, language: str) -> list[Span]:
     """Where the sentences of every line stand, without the blanks around them; ``language`` is a BCP 47 tag."""
     spans = []

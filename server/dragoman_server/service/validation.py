@@ -22,6 +22,7 @@ from dragoman_server.settings import MODEL_NAME
 _NAME = re.compile(MODEL_NAME)
 _LONGEST_NAME = 64
 _HIGHEST_PRIORITY = 9
+_SEGMENTATIONS = frozenset(inference_pb2.Segmentation.values())
 _AROUND = 2
 """Language tag and end-of-sentence."""
 INLINE_CHARACTERS = 1000
@@ -115,20 +116,19 @@ def drafted(request: inference_pb2.TranslateRequest, catalogue: Catalogue, recip
         source_language=request.source_language,
         options=request.options,
     )
-    known = request.segmentation in inference_pb2.Segmentation.values()
+    known = request.segmentation in _SEGMENTATIONS
     violations = [*recipe.violations, *priority_violations(request.priority)]
     if not known:
-        values = ", ".join(map(str, inference_pb2.Segmentation.values()))
-        violations.append(Violation("segmentation", str(request.segmentation), f"one of {values}"))
+        limit = f"one of {', '.join(map(str, sorted(_SEGMENTATIONS)))}"
+        violations.append(Violation("segmentation", str(request.segmentation), limit))
     whole = _is_one(request, recipe)
     faults = _too_long_for_one("text", text, recipe.host) if whole else _too_long(text, recipe.hypotheses)
     faults = faults or text_violations(text)
     spans: list[Span] = []
     if not faults and known:
-        spans = [(0, len(text))] if whole else segmentation.sentences(text, recipe.source_language)
         automatic = request.segmentation == inference_pb2.SEGMENTATION_AUTO
-        if automatic and len(spans) == 1 and not segmentation.has_line_break(text):
-            whole, spans = True, [(0, len(text))]
+        whole = whole or (automatic and segmentation.is_sentence(text, recipe.source_language))
+        spans = [(0, len(text))] if whole else segmentation.sentences(text, recipe.source_language)
         faults = _too_many_segments(len(spans))
         if len(spans) > 1 and recipe.continues:
             limit = "only with a text of one segment"

@@ -124,7 +124,12 @@ def test_close_ends_an_iteration_with_a_typed_error(fake: FakeServer) -> None:
 
     fake.answer = hold
     client = Client(fake.address)
-    threading.Thread(target=lambda: (begun.wait(30), client.close())).start()
+
+    def close() -> None:
+        assert begun.wait(30)
+        client.close()
+
+    threading.Thread(target=close).start()
     with pytest.raises(dragoman.Cancelled):
         list(client.translate_many(["a"], target="de"))
     over.set()

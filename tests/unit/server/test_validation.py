@@ -177,8 +177,11 @@ async def test_segments_are_checked_and_resolved_each(catalogue: Catalogue) -> N
 
 async def test_what_only_one_segment_can_have(catalogue: Catalogue) -> None:
     text = "One. Two."
-    for options, named in (({"target_prefix": "w"}, "target_prefix"), ({"alternatives": 2}, "alternatives")):
-        given = inference_pb2.DecodingOptions(**options)  # type: ignore[arg-type]
+    prefixed, branching = (
+        inference_pb2.DecodingOptions(target_prefix="w"),
+        inference_pb2.DecodingOptions(alternatives=2),
+    )
+    for given, named in ((prefixed, "target_prefix"), (branching, "alternatives")):
         assert len((await validated(catalogue, text=text, options=given)).segments) == 1
         assert await faults(catalogue, text=text, options=given, segmentation=inference_pb2.SEGMENTATION_SENTENCES) == {
             f"options.{named}": ("with 2 segments", "only with a text of one segment")

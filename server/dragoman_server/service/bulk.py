@@ -27,8 +27,8 @@ MOST_ITEMS = 256
 _ANSWERS = 64
 _ANSWER_TOKENS = 16_384
 """In one message, of several answers together."""
-_INLINE_CHARACTERS = 20_000
-"""Texts up to this length together take a few milliseconds; more are tokenised in another thread."""
+_INLINE_BYTES = 16_384
+"""Items up to this size together take a millisecond or two; more are looked at in another thread."""
 
 _Prepared = Translation | Exception
 
@@ -121,10 +121,12 @@ class BulkCall:
 
     async def _prepared(self, items: Sequence[inference_pb2.TranslateItem]) -> list[_Prepared]:
         """A translation for each item, or why there is none; all texts are tokenised together."""
-        drafts = [self._draft(item.request) for item in items]
-        if sum(draft.work for draft in drafts if isinstance(draft, Draft)) <= _INLINE_CHARACTERS:
-            return _finished(drafts)
-        return await asyncio.to_thread(_finished, drafts)
+        if sum(item.ByteSize() for item in items) <= _INLINE_BYTES:
+            return self._prepare(items)
+        return await asyncio.to_thread(self._prepare, items)
+
+    def _prepare(self, items: Sequence[inference_pb2.TranslateItem]) -> list[_Prepared]:
+        return _finished([self._draft(item.request) for item in items])
 
     def _draft(self, request: inference_pb2.TranslateRequest) -> Draft | Exception:
         try:

@@ -46,12 +46,6 @@ class Recipe:
         """Whether the beginning of the answer is given, or its ways to go on are asked for."""
         return bool(self.options.target_prefix) or self.options.HasField("alternatives")
 
-    @property
-    def strings(self) -> int:
-        """Characters of the options that have to be tokenised."""
-        options = self.options
-        return sum(map(len, (options.target_prefix, *options.banned_words, *options.allowed_words)))
-
     def resolved(self, source_tokens: int) -> tuple[DecodingOptions | None, list[Violation]]:
         """The engine's options for a text of that many tokens, or their faults."""
         if self._fixed is not None:
@@ -65,7 +59,7 @@ class Recipe:
 
 
 class Recipes:
-    """The recipes used last; those with faults are not kept."""
+    """Keeps the recipes made last, but those with faults. Threads may share it."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, str, str, bytes], Recipe] = OrderedDict()

@@ -25,8 +25,8 @@ _HIGHEST_PRIORITY = 9
 _SEGMENTATIONS = frozenset(inference_pb2.Segmentation.values())
 _AROUND = 2
 """Language tag and end-of-sentence."""
-INLINE_CHARACTERS = 1000
-"""A text up to this length takes a fraction of a millisecond; a longer one is tokenised in another thread."""
+INLINE_BYTES = 1000
+"""A request up to this size takes a fraction of a millisecond; a larger one is looked at in another thread."""
 
 
 @dataclass
@@ -48,11 +48,6 @@ class Draft:
         text = self.request.text
         return [text[begin:end] for begin, end in self.spans]
 
-    @property
-    def work(self) -> int:
-        """Characters to tokenise, or more."""
-        return len(self.request.text) * bool(self.spans) + self.recipe.strings
-
 
 async def validate_translate(
     request: inference_pb2.TranslateRequest, catalogue: Catalogue, recipes: Recipes
@@ -61,10 +56,14 @@ async def validate_translate(
 
     Raises InvalidArgument with every fault, NotFound for a model that is not served.
     """
+    if request.ByteSize() <= INLINE_BYTES:
+        return _validated(request, catalogue, recipes)
+    return await asyncio.to_thread(_validated, request, catalogue, recipes)
+
+
+def _validated(request: inference_pb2.TranslateRequest, catalogue: Catalogue, recipes: Recipes) -> Translation:
     draft = drafted(request, catalogue, recipes)
-    if draft.work <= INLINE_CHARACTERS:
-        return finished(draft, draft.recipe.host.codec.encode_batch(draft.texts))
-    return await asyncio.to_thread(lambda: finished(draft, draft.recipe.host.codec.encode_batch(draft.texts)))
+    return finished(draft, draft.recipe.host.codec.encode_batch(draft.texts))
 
 
 async def validate_score(request: inference_pb2.ScoreRequest, catalogue: Catalogue, recipes: Recipes) -> Translation:
@@ -90,7 +89,7 @@ async def validate_score(request: inference_pb2.ScoreRequest, catalogue: Catalog
         faults = _too_long_for_one(field, text, host) or text_violations(text, field)
         ids: list[int] = []
         if not faults:
-            inline = len(text) <= INLINE_CHARACTERS
+            inline = len(text) <= INLINE_BYTES
             ids = host.codec.encode(text) if inline else await asyncio.to_thread(host.codec.encode, text)
             faults = _length_violations(field, len(ids) + around, most, around)
         encoded.append(ids)
@@ -108,7 +107,7 @@ def drafted(request: inference_pb2.TranslateRequest, catalogue: Catalogue, recip
     text = request.text
     if name := model_name_violations("model", request.model):
         # Without a model there are no limits: of the text can be said what holds for any, if that is quickly seen.
-        raise InvalidArgument([*(text_violations(text) if len(text) <= INLINE_CHARACTERS else []), *name])
+        raise InvalidArgument([*(text_violations(text) if len(text) <= INLINE_BYTES else []), *name])
     recipe = recipes.find(
         catalogue,
         model=request.model,

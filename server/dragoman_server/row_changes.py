@@ -50,8 +50,7 @@ class RowChanges:
         for parents, targets in self._replaced:
             kept = table.common(parents, targets)
             table.copy_past(parents, targets)
-            triples = zip(parents.tolist(), targets.tolist(), kept.tolist(), strict=True)
-            copies.append(list(map(Move._make, triples)))
+            copies.append(list(map(Move, parents.tolist(), targets.tolist(), kept.tolist())))
         if not (self._freed or self._parents):
             return copies, None
         used = rows.used
@@ -64,5 +63,5 @@ class RowChanges:
             table.copy(sources, targets)
             places[sources[: len(moves)]] = targets[: len(moves)]
             copies.append([*moves, *forks])
-        table.owners[rows.used : used] = None
+        table.release(rows.used, used)
         return copies, places

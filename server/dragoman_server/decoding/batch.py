@@ -16,7 +16,7 @@ from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.decoding.prefixes import Prefixes
 from dragoman_server.decoding.progress import Progress, progress_of
 from dragoman_server.decoding.step import Group, Step
-from dragoman_server.decoding.table import HypothesisTable, Ints, Task
+from dragoman_server.decoding.table import HypothesisTable, Ints, Task, steps_with_logits
 from dragoman_server.row_changes import RowChanges
 from dragoman_server.rows import Move, RowTable
 
@@ -50,8 +50,11 @@ class Batch:
         self._bos, self._eos, self._top_k = bos, eos, runtime.top_k
         self._no_rows: Ints = np.zeros(0, np.int64)
         self._groups: dict[object, Group] = {}
+        self._plain: set[Task] = set()
+        """All that are plain greedy; the others are in groups."""
         self._searching: set[Task] = set()
-        """All that are more than plain greedy."""
+        self._reading: set[Task] = set()
+        """Those that need logits at some step."""
         self._attending: set[Task] = set()
 
     @property
@@ -62,7 +65,7 @@ class Batch:
     @property
     def needs_logits(self) -> bool:
         """Whether the next step has to give the logits."""
-        return bool(self._searching) and len(self.table.reading(self.rows.used)) > 0
+        return len(self._rows_that_read()) > 0
 
     @property
     def needs_attention(self) -> bool:
@@ -71,11 +74,15 @@ class Batch:
 
     def join(self, task: Task) -> int:
         """Take the task in; returns its row, which holds nothing yet."""
-        row = self.rows.allocate()
-        self.table.start(row, task, self._bos, self._top_k)
+        row, until = self.rows.allocate(), steps_with_logits(task.options, self._top_k)
+        self.table.start(row, task, self._bos, until)
         if task.options.attends:
             self._attending.add(task)
-        if not task.options.plain:
+        if until:
+            self._reading.add(task)
+        if task.options.plain:
+            self._plain.add(task)
+        else:
             self._searching.add(task)
             self._group(task.options, prefixed=not task.options.prefix).add(task, row, 0.0)
         return row
@@ -94,26 +101,26 @@ class Batch:
 
     def clear(self) -> None:
         """Let all go."""
+        self.table.release(0, self.rows.used)
         self.rows.clear()
-        self.table.owners[:] = None
         self._groups.clear()
-        self._searching.clear()
-        self._attending.clear()
+        for tasks in (self._plain, self._searching, self._reading, self._attending):
+            tasks.clear()
 
     def advance(self, output: StepOutput) -> Advance:
         """Take one step's output in: every live row ends or grows by one token."""
         if self._attending:
             assert output.attention is not None, "the step was run without attention"
             self.table.attend(self.rows.used, output.attention)
-        reading = self._no_rows if output.logits is None else self.table.reading(self.rows.used)
-        step = Step(self.table, Candidates(output, self.table, reading, self._eos), self._eos)
+        step = Step(self.table, Candidates(output, self.table, self._rows_that_read(), self._eos), self._eos)
         if self._searching:
             for group in self._groups.values():
                 if group.tasks:
                     group.advance(step)
             for task, row, score in step.begun:
                 self._group(task.options, prefixed=True).add(task, row, score)
-        self._end_plain(step)
+        if self._plain:
+            self._end_plain(step)
         copies = self._apply(step.changes, step)
         self.table.append(self.rows.used, step.ids, step.log_probs)
         if step.finished:
@@ -127,6 +134,9 @@ class Batch:
         """What a task that is here has come to."""
         owners = self.table.owners[: self.rows.used].tolist()
         return progress_of(self.table, task, [row for row, owner in enumerate(owners) if owner is task])
+
+    def _rows_that_read(self) -> Ints:
+        return self.table.reading(self.rows.used) if self._reading else self._no_rows
 
     def _end_plain(self, step: Step) -> None:
         table, live = self.table, self.rows.used
@@ -153,8 +163,8 @@ class Batch:
         return copies
 
     def _forget(self, tasks: Iterable[Task]) -> None:
-        self._searching.difference_update(tasks)
-        self._attending.difference_update(tasks)
+        for those in (self._plain, self._searching, self._reading, self._attending):
+            those.difference_update(tasks)
 
     def _group(self, options: DecodingOptions, *, prefixed: bool) -> Group:
         """The group of requests that are decoded like this, once their prefix stands."""

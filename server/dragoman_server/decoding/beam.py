@@ -55,6 +55,8 @@ class Beams:
         self._limits = np.zeros((0, 4))
         self._full = True
         """Whether all places are taken."""
+        self._stop = False
+        """Whether there was ever a request with stop sequences."""
         self._view()
 
     def _view(self) -> None:
@@ -73,6 +75,7 @@ class Beams:
         self._scores = np.vstack([self._scores, [score] + [-np.inf] * (self._width - 1)])
         self._limits = np.vstack([self._limits, [left, enough, -np.inf, divisor]])
         self._full = False
+        self._stop |= options.stop is not None
         self._view()
 
     def drop(self, gone: set[Task]) -> None:
@@ -119,7 +122,7 @@ class Beams:
         self._left -= 1
         if not self._left.all():
             ends[self._left == 0] = True
-        for index, task in enumerate(self.tasks):
+        for index, task in enumerate(self.tasks if self._stop else ()):
             if task.options.stop is None:
                 continue
             going = 0

@@ -61,19 +61,21 @@ class Candidates:
         self._offsets = (output.top_log_probs[rows, 0] - likeliest)[:, None]
         some = [at for at, given in enumerate(options) if given.penalises]
         if some:
-            changed = logits[some] if len(some) < len(rows) else logits
+            changed = _some(logits, some)
             penalise(changed, history[some], lengths[some], [options[at] for at in some])
-            logits[some] = changed
             self._offsets[some] = -log_sums(changed)
+            if changed is not logits:
+                logits[some] = changed
         some = [
             at
             for at, (given, length) in enumerate(zip(options, lengths.tolist(), strict=True))
             if (given.restricts or length < given.min_length) and length >= len(given.prefix)
         ]
         if some:
-            changed = logits[some]
+            changed = _some(logits, some)
             restrict(changed, history[some], lengths[some], [options[at] for at in some], eos)
-            logits[some] = changed
+            if changed is not logits:
+                logits[some] = changed
         count = max(given.columns(output.top_ids.shape[1]) for given in options)
         ids, values = likeliest_of(logits, count)
         self._replace(ids, (values + self._offsets).astype(np.float32))
@@ -102,6 +104,11 @@ class Candidates:
         if mended := np.flatnonzero(np.isin(self._reading, broken)).tolist():
             self._logits[mended], self._offsets[mended] = -np.inf, 0
             self._logits[mended, eos] = 0
+
+
+def _some(logits: Floats, rows: list[int]) -> Floats:
+    """A copy of these rows; where they are all, what was given."""
+    return logits if len(rows) == len(logits) else logits[rows]
 
 
 def log_sums(logits: Floats) -> Floats:

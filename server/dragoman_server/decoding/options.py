@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from dragoman_server.decoding.ranking import LengthPenalty
 from dragoman_server.decoding.stopping import StopSequences
@@ -58,12 +59,12 @@ class DecodingOptions:
     """0: off. Excludes ``beam_size`` and ``num_hypotheses`` above 1."""
     stop: StopSequences | None = None
 
-    @property
+    @cached_property
     def width(self) -> int:
         """The most hypotheses that live at one time, so the cache rows to reserve."""
         return max(self.beam_size, self.num_hypotheses, self.alternatives)
 
-    @property
+    @cached_property
     def candidates(self) -> int:
         """How many of a row's likeliest tokens a step looks at; 0: the whole vocabulary."""
         if self.sampling:
@@ -74,22 +75,22 @@ class DecodingOptions:
         """How many of a row's likeliest tokens, in order, a step looks at where the graph gives ``top_k``."""
         return self.candidates if not self.sampling or 1 <= self.sampling.top_k <= top_k else 1
 
-    @property
+    @cached_property
     def penalises(self) -> bool:
         """Whether logits are changed."""
         return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
 
-    @property
+    @cached_property
     def restricts(self) -> bool:
         """Whether any step may have tokens that must not come; end-of-sentence before ``min_length`` apart."""
         return bool(self.no_repeat_ngram_size or self.banned) or self.allowed is not None
 
-    @property
+    @cached_property
     def attends(self) -> bool:
         """Whether steps have to give the attention to the source."""
         return self.with_attention or self.coverage_penalty != 0
 
-    @property
+    @cached_property
     def plain(self) -> bool:
         """Whether this is greedy search and nothing else."""
         return not (

@@ -23,11 +23,12 @@ class StopSequences:
     def settled(self, token_ids: Sequence[int]) -> int:
         """How many of the ids, from the first, stand for text that no stop sequence will cut, whatever follows.
 
-        The text must have none so far. Its longest end that one of them begins with is not settled, nor is a character
-        of which some bytes are still to come.
+        The text's longest end that one of them begins with is not settled, nor is a character of which some bytes are
+        still to come. A prefix that was forced may have one in it, which will cut the text as soon as it goes on.
         """
         text = self.decode(token_ids).rstrip("\ufffd")
-        certain = len(text) - max(_overlap(text, string) for string in self.strings)
+        cut = self.cut(token_ids)
+        certain = len(text) - max(_overlap(text, string) for string in self.strings) if cut is None else len(cut)
         for count in range(len(token_ids), 0, -1):
             part = self.decode(token_ids[:count])
             if len(part) <= certain and text.startswith(part):

@@ -59,10 +59,10 @@ class HypothesisTable:
         self._begins = np.arange(max_rows) * capacity
         self._source_capacity = source_capacity
 
-    def start(self, row: int, task: Task, token: int, top_k: int) -> None:
-        """The row holds an empty hypothesis of the task; ``token`` is fed first."""
+    def start(self, row: int, task: Task, token: int, until: int) -> None:
+        """The row holds an empty hypothesis of the task; ``token`` is fed first, ``until`` as above."""
         options = task.options
-        self._numbers[row] = token, 0, options.max_length, steps_with_logits(options, top_k)
+        self._numbers[row] = token, 0, options.max_length, until
         self.plain[row], self.owners[row] = options.plain, task
         if options.coverage_penalty and self.covered is None:
             self.covered = np.zeros((len(self.owners), self._source_capacity), np.float32)
@@ -80,7 +80,8 @@ class HypothesisTable:
     def attend(self, count: int, attention: Floats) -> None:
         """Take in what the rows ``0 .. count - 1`` attended to in this step: (count, source)."""
         if self.covered is not None:
-            self.covered[:count, : attention.shape[1]] += attention
+            width = min(attention.shape[1], self.covered.shape[1])
+            self.covered[:count, :width] += attention[:, :width]
         if self.traces is not None:
             for row, task in enumerate(self.owners[:count].tolist()):
                 if task.options.with_attention:
@@ -102,6 +103,12 @@ class HypothesisTable:
             self.covered[targets] = self.covered[sources]
         if self.traces is not None:
             self.traces[targets] = self.traces[sources]
+
+    def release(self, begin: int, end: int) -> None:
+        """The rows ``begin .. end - 1`` are nobody's: what they refer to may go."""
+        self.owners[begin:end] = None
+        if self.traces is not None:
+            self.traces[begin:end] = None
 
     def common(self, some: Ints, others: Ints) -> Ints:
         """How many positions of the caches are the same: begin-of-sentence's, and those of the same first tokens.

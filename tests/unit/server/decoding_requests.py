@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from dragoman_server.decoding.options import DecodingOptions, SamplingOptions
 from dragoman_server.decoding.ranking import LengthPenalty
 from dragoman_server.decoding.stopping import StopSequences
+from tests.unit.server.reference import EOS
 
 
 def letters(token_ids: Sequence[int]) -> str:
@@ -30,9 +31,11 @@ _samplings = st.builds(
 
 @st.composite
 def decoding_options(draw: st.DrawFn, widest: int = 5) -> DecodingOptions:
-    """Greedy, beam search, samples or alternatives, with and without restrictions."""
+    """Greedy, beam search, samples, alternatives or a forced target, with and without restrictions."""
     max_length = draw(st.integers(1, 9))
-    kind = draw(st.sampled_from(["greedy", "beam", "samples", "alternatives"]))
+    kind = draw(st.sampled_from(["greedy", "beam", "samples", "alternatives", "forced"]))
+    if kind == "forced":
+        return draw(forced_options())
     beam_size = draw(st.integers(2, widest)) if kind == "beam" else 1
     samples = draw(st.integers(1, widest)) if kind == "samples" else 1
     plain = draw(st.booleans())
@@ -53,5 +56,23 @@ def decoding_options(draw: st.DrawFn, widest: int = 5) -> DecodingOptions:
         allowed=None if plain else draw(st.none() | st.lists(_tokens, min_size=1, unique=True).map(tuple)),
         banned=() if plain else tuple(draw(st.lists(st.tuples(_tokens), max_size=3))),
         prefix=() if plain else tuple(draw(st.lists(_tokens, max_size=max_length - 1))),
+        coverage_penalty=draw(st.sampled_from([0.0, 0.0, 0.3])),
+        with_attention=draw(st.booleans()),
         stop=None if plain or draw(st.booleans()) else StopSequences(("e", "lk", "hij"), letters),
+    )
+
+
+@st.composite
+def forced_options(draw: st.DrawFn) -> DecodingOptions:
+    """A target to be scored; restrictions make no difference to it."""
+    prefix = (*draw(st.lists(_tokens, max_size=8)), EOS)
+    return DecodingOptions(
+        max_length=len(prefix),
+        prefix=prefix,
+        forced=True,
+        length_penalty=LengthPenalty(draw(st.sampled_from([0.0, 1.0]))),
+        repetition_penalty=draw(st.sampled_from([1.0, 1.5])),
+        banned=draw(st.sampled_from([(), ((5,), (6,))])),
+        coverage_penalty=draw(st.sampled_from([0.0, 0.3])),
+        with_attention=draw(st.booleans()),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from dragoman_server.bundle import LoadedBundle, load_bundle
 from dragoman_server.decoding.batch import Batch
-from dragoman_server.decoding.hypothesis import Answer
+from dragoman_server.decoding.hypothesis import Answer, FinishReason
 from dragoman_server.decoding.options import DecodingOptions, SamplingOptions
 from dragoman_server.decoding.ranking import n_best
 from dragoman_server.request import Request
@@ -44,6 +45,11 @@ def assert_equal(answers: Sequence[Answer], expected: Sequence[Found], options: 
     for answer, found in zip(answers, expected, strict=True):
         np.testing.assert_allclose(answer.log_probs, found.log_probs, atol=atol)
         assert answer.rank_score == pytest.approx(found.rank(options), abs=atol)
+        if options.with_attention:
+            assert answer.attention is not None
+            np.testing.assert_allclose(answer.attention, found.attention(), atol=1e-7)
+        else:
+            assert answer.attention is None
 
 
 @settings(max_examples=300, deadline=None)
@@ -68,6 +74,47 @@ def test_beam_search_on_many_models(beam_size: int) -> None:
         options = DecodingOptions(max_length=8, beam_size=beam_size, num_hypotheses=beam_size, patience=1 + number % 2)
         answers = run(ToyRuntime(16), (*SOURCE, number), options)
         assert_equal(answers, reference.beam_search(reference.toy((*SOURCE, number)), options), options, atol=1e-5)
+
+
+def test_coverage_is_added_to_the_rank_and_changes_who_is_best() -> None:
+    plain = DecodingOptions(max_length=8, beam_size=4, num_hypotheses=4)
+    covering = dataclasses.replace(plain, coverage_penalty=0.5, with_attention=True)
+    changed = 0
+    for number in range(30):
+        before, after = (run(ToyRuntime(4), (*SOURCE, 4, number), options) for options in (plain, covering))
+        changed += before[0].token_ids != after[0].token_ids
+        ranks = {tuple(answer.token_ids): answer.rank_score for answer in before}
+        for answer in after:
+            if tuple(answer.token_ids) in ranks:
+                assert answer.attention is not None
+                covered = np.minimum(answer.attention.sum(axis=0), 1)
+                rank = ranks[tuple(answer.token_ids)] + 0.5 * float(np.log(covered).sum())
+                assert answer.rank_score == pytest.approx(rank, abs=1e-5)
+    assert 0 < changed < 30
+
+
+def test_a_forced_target_as_long_as_the_caches_is_scored() -> None:
+    runtime = ToyRuntime(1)
+    prefix = (*np.random.default_rng(3).integers(4, 24, runtime.target_capacity - 1).tolist(), EOS)
+    options = DecodingOptions(max_length=len(prefix), prefix=prefix, forced=True)
+    (answer,) = run(runtime, SOURCE, options)
+    model = reference.toy(SOURCE)
+    expected = [float(model(prefix[:step])[token]) for step, token in enumerate(prefix)]
+    assert answer.token_ids == list(prefix[:-1])
+    assert answer.finish_reason is FinishReason.STOP
+    assert answer.log_probs == pytest.approx(expected, abs=1e-5)
+    assert answer.rank_score == pytest.approx(sum(expected) / len(expected), abs=1e-5)
+
+
+def test_attention_is_asked_for_only_where_somebody_needs_it() -> None:
+    def with_attention(**options: object) -> int:
+        runtime = ToyRuntime(4)
+        run(runtime, SOURCE, DecodingOptions(max_length=8, **options))  # type: ignore[arg-type]
+        return runtime.steps_with_attention
+
+    assert with_attention(beam_size=3) == 0
+    assert with_attention(beam_size=3, coverage_penalty=0.1) > 0
+    assert with_attention(with_attention=True) > 0
 
 
 def test_a_step_reads_logits_only_where_it_must() -> None:

@@ -15,7 +15,7 @@ from dragoman_server.decoding.candidates import Candidates, likeliest_of, log_su
 from dragoman_server.decoding.filters import completing, penalise, repeating, restrict
 from dragoman_server.decoding.hypothesis import NonFiniteScoreError
 from dragoman_server.decoding.options import DecodingOptions
-from dragoman_server.decoding.table import HypothesisTable
+from dragoman_server.decoding.table import ALWAYS, HypothesisTable
 from dragoman_server.request import Request
 from dragoman_server.runtime import StepOutput
 
@@ -134,17 +134,20 @@ def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def test_log_softmax_is_of_each_row_for_itself() -> None:
     logits = np.random.default_rng(0).normal(size=(5, 20_000)).astype(np.float32) * 20
-    expected = [[x - math.log(sum(math.exp(y) for y in row)) for x in row] for row in logits.astype(float).tolist()]
+    expected = []
+    for row in logits.astype(float).tolist():
+        total = math.log(sum(math.exp(value) for value in row))
+        expected.append([value - total for value in row])
     np.testing.assert_allclose(log_softmax(logits), expected, atol=1e-5)
-    for row in range(5):
-        np.testing.assert_array_equal(log_sums(logits[row : row + 1])[0], log_sums(logits)[row])
+    for at in range(5):
+        np.testing.assert_array_equal(log_sums(logits[at : at + 1])[0], log_sums(logits)[at])
 
 
 def candidates(logits: npt.NDArray[np.float32], histories: list[list[int]], *given: DecodingOptions) -> Candidates:
     """Of rows with these histories, all of which read the logits."""
     table = HypothesisTable(len(logits), 20, 4)
     for row, (history, given_options) in enumerate(zip(histories, given, strict=True)):
-        table.start(row, Request([4, 3], given_options, lambda outcome: None), 2, VOCABULARY)
+        table.start(row, Request([4, 3], given_options, lambda outcome: None), 2, ALWAYS)
         table.history[row, : len(history)], table.steps[row] = history, len(history)
     log_probs = log_softmax(logits)
     ids = np.argsort(-log_probs, axis=1, kind="stable")

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import structlog.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dragoman_server.bundle import LoadedBundle, load_bundle
-from dragoman_server.decoding.hypothesis import FinishReason
+from dragoman_server.decoding.hypothesis import Answer, FinishReason
 from dragoman_server.decoding.options import DecodingOptions, SamplingOptions
+from dragoman_server.decoding.progress import Progress
+from dragoman_server.decoding.stopping import StopSequences
 from dragoman_server.engine import Engine
 from dragoman_server.errors import Cancelled, Internal
 from dragoman_server.request import Completion, Outcome, Request
 from dragoman_server.runtime import OnnxRuntime, Runtime, StepOutput
 from tests.unit.server import reference, tiny
-from tests.unit.server.decoding_requests import decoding_options
+from tests.unit.server.decoding_requests import decoding_options, letters
 from tests.unit.server.reference import BOS, EOS, ToyRuntime
 
 PATIENCE = 30.0
@@ -28,10 +33,11 @@ PATIENCE = 30.0
 class Caller:
     """A request and what came of it."""
 
-    def __init__(self, source: Sequence[int], options: DecodingOptions) -> None:
+    def __init__(self, source: Sequence[int], options: DecodingOptions, *, watches: bool = False) -> None:
         self.outcomes: list[Outcome] = []
+        self.told: list[Progress] = []
         self._ended = threading.Event()
-        self.request = Request(source, options, self._reply)
+        self.request = Request(source, options, self._reply, progress=self.told.append if watches else None)
 
     def _reply(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
@@ -65,12 +71,27 @@ def engine_of(*runtimes: Runtime) -> Engine:
     return Engine(runtimes, bos=BOS, eos=EOS, max_waiting=1000, max_waiting_tokens=100_000)
 
 
+def check_progress(told: Sequence[Progress], best: Answer, options: DecodingOptions) -> None:
+    """What was final stays, up to the answer; where nothing is open, all is final."""
+    finals = [list(progress.final_ids) for progress in told] + [best.token_ids]
+    for earlier, later in pairwise(finals):
+        assert later[: len(earlier)] == earlier
+    for progress in told:
+        text = letters(best.token_ids) if best.text is None else best.text
+        assert text.startswith(letters(progress.final_ids))
+        if options.width == 1 and not options.stop:
+            assert not progress.provisional_ids
+    if options.width == 1:
+        grown = [[*progress.final_ids, *progress.provisional_ids] for progress in told]
+        assert grown == [best.token_ids[: step + 1] for step in range(len(told))]
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_what_each_gets_is_what_its_reference_says_whoever_else_is_there(data: st.DataObject) -> None:
     capacities = data.draw(st.lists(st.integers(5, 9), min_size=1, max_size=2), label="capacities")
     requests = data.draw(st.lists(decoding_options(), min_size=1, max_size=14), label="requests")
-    callers = [Caller((9, number % 5 + 4), options) for number, options in enumerate(requests)]
+    callers = [Caller((9, number % 5 + 4), options, watches=number % 3 == 0) for number, options in enumerate(requests)]
     runtimes = [CancellingRuntime(capacity) for capacity in capacities]
     for runtime in runtimes:
         for caller in callers:
@@ -92,9 +113,58 @@ def test_what_each_gets_is_what_its_reference_says_whoever_else_is_there(data: s
         np.testing.assert_allclose(
             [answer.rank_score for answer in outcome.answers], [found.rank(options) for found in expected], atol=1e-5
         )
+        for answer, found in zip(outcome.answers, expected, strict=True):
+            if options.with_attention:
+                assert answer.attention is not None
+                np.testing.assert_allclose(answer.attention, found.attention(), atol=1e-7)
+        if caller.request.progress:
+            assert len(caller.told) == outcome.receipt.steps - 1
+            check_progress(caller.told, outcome.best, options)
     state = engine.state()
     assert (state.waiting, state.running, state.rows_used, state.rows_free) == (0, 0, 0, sum(capacities))
     engine.stop(PATIENCE)
+
+
+def test_a_caller_that_raises_at_progress_gets_its_answer_all_the_same() -> None:
+    def progress(told: Progress) -> None:
+        raise RuntimeError("the loop is closed")
+
+    engine, other = engine_of(ToyRuntime(4)), Caller((9, 5), DecodingOptions(max_length=9), watches=True)
+    raising = Caller((9, 4), DecodingOptions(max_length=9, min_length=5))
+    raising.request.progress = progress
+    engine.start()
+    with structlog.testing.capture_logs() as logs:
+        for caller in (raising, other):
+            engine.submit(caller.request)
+        outcomes = [caller.result() for caller in (raising, other)]
+    engine.stop(PATIENCE)
+    assert [log["event"] for log in logs] == ["progress could not be delivered"]
+    for outcome in outcomes:
+        assert isinstance(outcome, Completion)
+    assert isinstance(outcomes[1], Completion)
+    assert len(other.told) == outcomes[1].receipt.steps - 1
+
+
+def test_a_text_that_cannot_be_decoded_fails_its_request_alone() -> None:
+    def decode(token_ids: Sequence[int]) -> str:
+        raise ValueError("no such id")
+
+    plain = DecodingOptions(max_length=9, min_length=4, beam_size=3)
+    broken = dataclasses.replace(plain, stop=StopSequences(("e",), decode))
+    alone = DecodingOptions(max_length=1, stop=StopSequences(("e",), decode))
+    engine = engine_of(ToyRuntime(12))
+    callers = [Caller((9, 4), options) for options in (plain, broken, plain, alone)]
+    engine.start()
+    for caller in callers:
+        engine.submit(caller.request)
+    outcomes = [caller.result() for caller in callers]
+    assert engine.state().rows_used == 0
+    engine.stop(PATIENCE)
+    assert [type(outcome) for outcome in outcomes] == [Completion, Internal, Completion, Internal]
+    expected = reference.decode(reference.toy((9, 4)), plain)
+    for outcome in outcomes[::2]:
+        assert isinstance(outcome, Completion)
+        assert [tuple(answer.token_ids) for answer in outcome.answers] == [found.tokens for found in expected]
 
 
 def test_answers_are_the_same_to_the_bit_alone_and_among_others() -> None:
@@ -108,6 +178,8 @@ def test_answers_are_the_same_to_the_bit_alone_and_among_others() -> None:
         DecodingOptions(max_length=12, num_hypotheses=2, sampling=SamplingOptions(seed=2, top_k=5)),
         DecodingOptions(max_length=12, alternatives=5, prefix=(7,)),
         DecodingOptions(max_length=12, frequency_penalty=0.5, allowed=tuple(range(4, 15))),
+        DecodingOptions(max_length=12, beam_size=3, coverage_penalty=0.4, early_stopping=True),
+        DecodingOptions(max_length=9, prefix=(7, 5, 9, 11, 7, 6, 6, 4, EOS), forced=True),
     ]
     texts = [((9, 4 + number % 6), kinds[random.integers(len(kinds))]) for number in range(60)]
 

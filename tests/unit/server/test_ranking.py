@@ -1,17 +1,25 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dragoman_server.decoding.hypothesis import Answer, FinishReason
-from dragoman_server.decoding.ranking import LengthPenalty, n_best
+from dragoman_server.decoding.ranking import LengthPenalty, coverage, n_best
 
 
 def test_plain_normalisation_divides_by_a_power_of_the_length() -> None:
     assert LengthPenalty(1.0).rank(-6.0, 4) == -1.5
     assert LengthPenalty(0.5).rank(-6.0, 4) == -3.0
     assert LengthPenalty(0.0).rank(-6.0, 4) == -6.0
+
+
+def test_coverage_takes_off_for_what_had_less_than_its_share() -> None:
+    # cp = sum of ln(min(attention in all, 1)): ln 0.5 + ln 1 + ln 0.25
+    assert coverage(np.array([0.5, 1.75, 0.25], np.float32)) == pytest.approx(-math.log(8))
+    assert coverage(np.array([1, 2], np.float32)) == 0
+    assert -100 < coverage(np.array([1, 0], np.float32)) < -80  # not infinite: rank scores stay comparable
 
 
 def test_wu_et_al_equation_14() -> None:

@@ -163,6 +163,8 @@ def test_limits_are_kept(bundle: LoadedBundle) -> None:
     with pytest.raises(ValueError, match="max_rows = 0"):
         make(bundle, 0)
     runtime.encode([0], [[4, 7, 3]])
+    with pytest.raises(ValueError, match="gives no attention"):
+        runtime.step([7], with_attention=True)
     for _ in range(24):
         runtime.step([7])
     with pytest.raises(ValueError, match="25 target tokens: at most 24"):

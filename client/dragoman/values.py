@@ -55,7 +55,7 @@ class Hypothesis:
     """One per token, and one more for end-of-sentence when the finish reason is STOP."""
     finish_reason: FinishReason
     rank_score: float
-    """What hypotheses are ranked by: ``score`` after the length penalty."""
+    """What hypotheses are ranked by: ``score`` after the length and coverage penalties."""
 
 
 @dataclass(frozen=True, slots=True)

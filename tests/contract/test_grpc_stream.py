@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dragoman_protos.v1 import inference_pb2
 from dragoman_server.decoding.hypothesis import Answer, FinishReason
-from dragoman_server.errors import Internal
+from dragoman_server.errors import Internal, Overloaded, ServerError, Unavailable
 from dragoman_server.request import Completion, Progress, Request
 from dragoman_server.service.responses import translate_response
 from dragoman_server.service.translations import Segment, Translation
@@ -137,6 +137,47 @@ async def test_segments_are_translated_together_and_lined_up(serving: Harness) -
     assert response.usage == inference_pb2.Usage(source_tokens=25, target_tokens=22)
     requests = [serving.engine.submitted.get_nowait() for _ in range(3)]
     assert {submitted.priority for submitted in requests} == {7}
+
+
+async def test_where_the_queue_fills_up_the_rest_of_a_text_waits(serving: Harness) -> None:
+    refusals = 3
+
+    def behave(submitted: Request) -> None:
+        nonlocal refusals
+        if submitted.source_ids[1] == ord("T") and refusals:
+            refusals -= 1
+            raise Overloaded("the queue is full", 0.01)
+        submitted.finish(echo(submitted))
+
+    serving.engine.behave = behave
+    text = "One.\nTwo.\nThree."
+    assert (await serving.inference.Translate(request(text))).hypotheses[0].text == text.upper()
+    assert refusals == 0
+    refusals = 3
+    received = await chunks(serving, request(text))
+    assert "".join(chunk.final_text_delta for chunk in received) == text.upper()
+    refusals = 1
+    with pytest.raises(grpc.aio.AioRpcError) as raised:  # nothing of it was taken: the caller is told at once
+        await serving.inference.Translate(request("Two.\nOne."))
+    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert ("grpc-retry-pushback-ms", "10") in list(raised.value.trailing_metadata())
+
+
+async def test_an_engine_that_ends_in_the_middle_of_a_text_ends_the_call(serving: Harness) -> None:
+    held: list[Request] = []
+    errors: list[ServerError] = [Unavailable("the server is shutting down"), Overloaded("the queue is full", 0.01)]
+
+    def behave(submitted: Request) -> None:
+        if held:
+            raise errors.pop()
+        held.append(submitted)
+
+    serving.engine.behave = behave
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await serving.inference.Translate(request("One.\nTwo."))
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert [submitted.cancelled for submitted in held] == [True]
+    assert not errors
 
 
 async def test_a_text_without_anything_to_translate_is_copied(serving: Harness) -> None:

@@ -479,7 +479,7 @@ class Hypothesis(_message.Message):
     """Sum of token_log_probs, natural logarithm, before any length penalty."""
     finish_reason: Global___FinishReason.ValueType
     rank_score: _builtins.float
-    """What hypotheses are ranked by: score after the length penalty."""
+    """What hypotheses are ranked by: score after the length and coverage penalties."""
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The pieces of the vocabulary that make up the text, end-of-sentence left out."""

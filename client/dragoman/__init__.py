@@ -23,12 +23,24 @@ from dragoman.errors import (
     Violation,
 )
 from dragoman.retry import Retry
-from dragoman.values import FinishReason, Hypothesis, Model, ModelDetails, Receipt, Translation, Usage
+from dragoman.values import (
+    Chunk,
+    FinishReason,
+    Hypothesis,
+    Model,
+    ModelDetails,
+    Receipt,
+    Score,
+    Segment,
+    Translation,
+    Usage,
+)
 
 __all__ = [
     "TLS",
     "AsyncClient",
     "Cancelled",
+    "Chunk",
     "Client",
     "DeadlineExceeded",
     "Decoding",
@@ -44,6 +56,8 @@ __all__ = [
     "PermissionDenied",
     "Receipt",
     "Retry",
+    "Score",
+    "Segment",
     "Translation",
     "Unauthenticated",
     "Unavailable",

@@ -31,6 +31,8 @@ class Decoding(TypedDict, total=False):
     """Exponent of the length in a hypothesis' rank: 0 to 5; default 1."""
     length_normalisation: Literal["plain", "wu"] | None
     """What the exponent is put on: "plain", the default, is the length, "wu" is (5 + length) / 6."""
+    coverage_penalty: float | None
+    """Weight of how much of the source a hypothesis has attended to in its rank: 0, the default, to 5."""
     patience: float | None
     """Beam search goes on until patience x beam_size hypotheses have ended: more than 0, at most 8; default 1."""
     early_stopping: bool | None
@@ -68,3 +70,6 @@ class Decoding(TypedDict, total=False):
     """The best continuation of each of the k likeliest next tokens after target_prefix: 2 to 16."""
     stop: Collection[str] | None
     """The text ends before the first of these strings: at most 16, of at most 100 characters."""
+    replace_unknowns: bool | None
+    """A token that is the model's unknown one is replaced by the source word that it attends to most. Without effect
+    for models that never produce one, such as those with a byte-level vocabulary."""

@@ -119,6 +119,16 @@ class Failure:
         return inference_pb2.ErrorDetails()
 
 
+def item_error(item: inference_pb2.ItemError) -> DragomanError:
+    """The typed error that one item of a stream was answered with."""
+    trailing: list[tuple[str, str | bytes]] = [(DETAILS_KEY, item.details.SerializeToString())]
+    if item.HasField("retry_after_ms"):
+        trailing.append((PUSHBACK_KEY, str(item.retry_after_ms)))
+    code = _CODES.get(item.code, grpc.StatusCode.UNKNOWN)
+    return error_from(Failure(code, item.message, tuple(trailing)))
+
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _PLAIN: dict[grpc.StatusCode, type[DragomanError]] = {
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,

@@ -55,7 +55,21 @@ class Hypothesis:
     """One per token, and one more for end-of-sentence when the finish reason is STOP."""
     finish_reason: FinishReason
     rank_score: float
-    """What hypotheses are ranked by: ``score`` after the length penalty."""
+    """What hypotheses are ranked by: ``score`` after the length and coverage penalties."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Where a segment of the source stands, and its translation in the best hypothesis: ``text[begin:end]``."""
+
+    source_begin: int
+    source_end: int
+    target_begin: int
+    target_end: int
+    score: float
+    """Of its best hypothesis; 0 where it was copied."""
+    copied: bool
+    """It has no letter or digit, and stands in the answer as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +81,8 @@ class Translation:
     receipt: Receipt
     model: str
     model_version: str
+    segments: tuple[Segment, ...] = ()
+    """In the text's order. None where the server did not say."""
 
     @property
     def text(self) -> str:
@@ -90,6 +106,34 @@ class Translation:
 
     def __str__(self) -> str:
         return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A translation that is being decoded, as far as it has come."""
+
+    final_text: str
+    """All that will not change; each chunk's begins with the one's before."""
+    provisional_text: str
+    """What the best hypothesis adds to it; may change."""
+    translation: Translation | None = None
+    """In the last chunk: the whole answer, whose text is ``final_text``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How likely a given translation is to the model."""
+
+    score: float
+    """Sum of ``token_log_probs``: the natural logarithm of the translation's probability."""
+    tokens: tuple[str, ...]
+    """The pieces of the vocabulary that make up the translation."""
+    token_log_probs: tuple[float, ...]
+    """One per token, and one more for end-of-sentence."""
+    usage: Usage
+    receipt: Receipt
+    model: str
+    model_version: str
 
 
 @dataclass(frozen=True, slots=True)

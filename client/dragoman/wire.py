@@ -6,34 +6,56 @@ Only what a field's type needs is checked here (all faults at once); ranges are 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
-from typing import Any, TypeVar
-
-from google.protobuf.descriptor import FieldDescriptor
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TypeVar
 
 from dragoman.decoding import Decoding
-from dragoman.errors import InternalError, InvalidArgument, Violation
-from dragoman.values import FinishReason, Hypothesis, Model, ModelDetails, Receipt, Translation, Usage
+from dragoman.errors import DragomanError, InternalError, InvalidArgument, Violation, item_error
+from dragoman.faults import (
+    NORMALISATIONS,
+    SEGMENTATIONS,
+    choice_faults,
+    option_faults,
+    priority_faults,
+    shown,
+    string_faults,
+)
+from dragoman.values import (
+    Chunk,
+    FinishReason,
+    Hypothesis,
+    Model,
+    ModelDetails,
+    Receipt,
+    Score,
+    Segment,
+    Translation,
+    Usage,
+)
 from dragoman_protos.v1 import bundle_pb2, inference_pb2, models_pb2
 
+Segmentation = Literal["auto", "sentences", "none"]
+"""How a text is split: "auto" and "sentences" into sentences, which are translated together, their white space kept;
+"auto" leaves a single one, and any text with target_prefix or alternatives, as it is; "none" never splits."""
 Metadata = Iterable[tuple[str, str | bytes]]
 Number = TypeVar("Number", int, float)
 
-_SHOWN = 60
 _FINISH_REASONS = {
     inference_pb2.FINISH_REASON_STOP: FinishReason.STOP,
     inference_pb2.FINISH_REASON_LENGTH: FinishReason.LENGTH,
     inference_pb2.FINISH_REASON_STOP_SEQUENCE: FinishReason.STOP_SEQUENCE,
 }
-_NORMALISATIONS = {
-    "plain": inference_pb2.LENGTH_NORMALISATION_PLAIN,
-    "wu": inference_pb2.LENGTH_NORMALISATION_WU,
-}
-_OPTIONS = inference_pb2.DecodingOptions.DESCRIPTOR.fields_by_name
 
 
 def translate_request(
-    text: str, *, target: str, source: str | None, model: str | None, decoding: Decoding
+    text: str,
+    *,
+    target: str,
+    source: str | None,
+    model: str | None,
+    decoding: Decoding,
+    segmentation: str | None = None,
+    priority: int | None = None,
 ) -> inference_pb2.TranslateRequest:
     """The message for one text.
 
@@ -44,11 +66,13 @@ def translate_request(
         raise TypeError(f"no such option of decoding: {', '.join(unknown)}")
     options = {name: value for name, value in decoding.items() if value is not None}
     faults = [
-        *_string_faults("text", text),
-        *_string_faults("target_language", target),
-        *_string_faults("source_language", source or ""),
-        *_string_faults("model", model or ""),
-        *(fault for name, value in options.items() for fault in _option_faults(name, value)),
+        *string_faults("text", text),
+        *string_faults("target_language", target),
+        *string_faults("source_language", source or ""),
+        *string_faults("model", model or ""),
+        *choice_faults("segmentation", segmentation, SEGMENTATIONS),
+        *priority_faults(priority),
+        *(fault for name, value in options.items() for fault in option_faults(name, value)),
     ]
     if faults:
         raise InvalidArgument(faults)
@@ -58,12 +82,47 @@ def translate_request(
         source_language=source or "",
         model=model or "",
         options=_options(options) if options else None,
+        segmentation=SEGMENTATIONS[segmentation or "auto"],
+        priority=priority or 0,
     )
+
+
+def with_text(template: inference_pb2.TranslateRequest, text: object) -> inference_pb2.TranslateRequest:
+    """The same request for another text; raises InvalidArgument for what is no text."""
+    if faults := string_faults("text", text):
+        raise InvalidArgument(faults)
+    request = inference_pb2.TranslateRequest()
+    request.CopyFrom(template)
+    request.text = text  # type: ignore[assignment]  # a string, as was just seen
+    return request
+
+
+def score_request(
+    text: str,
+    target: str,
+    *,
+    target_language: str,
+    source_language: str | None,
+    model: str | None,
+    priority: int | None,
+) -> inference_pb2.ScoreRequest:
+    """The message that asks for the score of one translation; raises InvalidArgument."""
+    strings = {
+        "text": text,
+        "target": target,
+        "target_language": target_language,
+        "source_language": source_language or "",
+        "model": model or "",
+    }
+    faults = [fault for name, value in strings.items() for fault in string_faults(name, value)]
+    if faults := [*faults, *priority_faults(priority)]:
+        raise InvalidArgument(faults)
+    return inference_pb2.ScoreRequest(**strings, priority=priority or 0)
 
 
 def get_model_request(name: str | None) -> models_pb2.GetModelRequest:
     """The message that asks for one model, or for the default one."""
-    if faults := _string_faults("name", name or ""):
+    if faults := string_faults("name", name or ""):
         raise InvalidArgument(faults)
     return models_pb2.GetModelRequest(name=name or "")
 
@@ -73,23 +132,84 @@ def timeout_seconds(timeout: float | None, default: float) -> float:
     if timeout is None:
         return default
     if not (isinstance(timeout, int | float) and math.isfinite(timeout) and timeout > 0):
-        raise InvalidArgument([Violation("timeout", _shown(timeout), "a finite number of seconds, more than 0")])
+        raise InvalidArgument([Violation("timeout", shown(timeout), "a finite number of seconds, more than 0")])
     return float(timeout)
 
 
 def window_size(concurrency: int) -> int:
-    """The most calls that translate_many keeps under way at once."""
+    """The most texts that translate_many keeps under way at once."""
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-        raise InvalidArgument([Violation("concurrency", _shown(concurrency), "a whole number, at least 1")])
+        raise InvalidArgument([Violation("concurrency", shown(concurrency), "a whole number, at least 1")])
     return concurrency
 
 
 def translation(response: inference_pb2.TranslateResponse, trailing: Metadata) -> Translation:
     """What a Translate call returned; raises InternalError when it breaks the protocol."""
+    return _translation(response, receipt(trailing))
+
+
+def outcome(message: inference_pb2.TranslateOutcome) -> Translation | DragomanError:
+    """What an item of a TranslateMany call was answered with."""
+    if message.HasField("error"):
+        return item_error(message.error)
+    told = message.receipt
+    try:
+        return _translation(
+            message.response,
+            Receipt(told.queue_ms, told.encode_ms, told.steps, told.batch_mean, told.precision or None, told.lane),
+        )
+    except InternalError as error:
+        return error
+
+
+def _translation(response: inference_pb2.TranslateResponse, told: Receipt) -> Translation:
     if not response.hypotheses:
         raise InternalError("the server answered without a hypothesis")
     return Translation(
         hypotheses=tuple(_hypothesis(h) for h in response.hypotheses),
+        usage=Usage(response.usage.source_tokens, response.usage.target_tokens),
+        receipt=told,
+        model=response.model,
+        model_version=response.model_version,
+        segments=tuple(
+            Segment(s.source_begin, s.source_end, s.target_begin, s.target_end, s.score, s.copied)
+            for s in response.segments
+        ),
+    )
+
+
+class ChunkReader:
+    """A StreamTranslate call's messages made into chunks; the last is complete when the call has ended."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        """Whether a chunk has come."""
+        self._text = ""
+        self._response: inference_pb2.TranslateResponse | None = None
+
+    def read(self, message: inference_pb2.TranslateChunk) -> Chunk | None:
+        """The chunk, or None for the last, which waits for ``last``."""
+        self.begun = True
+        self._text += message.final_text_delta
+        if message.HasField("response"):
+            self._response = message.response
+            return None
+        return Chunk(self._text, message.provisional_text)
+
+    def last(self, trailing: Metadata) -> Chunk:
+        """The last chunk; raises InternalError where the stream has ended without."""
+        if self._response is None:
+            raise InternalError("the stream ended without an answer")
+        answer = translation(self._response, trailing)
+        return Chunk(answer.text, "", answer)
+
+
+def score(response: inference_pb2.ScoreResponse, trailing: Metadata) -> Score:
+    """What a Score call returned."""
+    return Score(
+        score=response.score,
+        tokens=tuple(response.tokens),
+        token_log_probs=tuple(response.token_log_probs),
         usage=Usage(response.usage.source_tokens, response.usage.target_tokens),
         receipt=receipt(trailing),
         model=response.model,
@@ -148,7 +268,7 @@ def _hypothesis(message: inference_pb2.Hypothesis) -> Hypothesis:
 
 def _options(values: dict[str, Any]) -> inference_pb2.DecodingOptions:
     if "length_normalisation" in values:
-        values = {**values, "length_normalisation": _NORMALISATIONS[values["length_normalisation"]]}
+        values = {**values, "length_normalisation": NORMALISATIONS[values["length_normalisation"]]}
     return inference_pb2.DecodingOptions(**values)
 
 
@@ -165,50 +285,3 @@ def _number(convert: type[Number], text: str | None) -> Number | None:
         return None if text is None else convert(text)
     except ValueError:
         return None
-
-
-def _string_faults(field: str, value: object) -> list[Violation]:
-    if not isinstance(value, str):
-        return [Violation(field, _shown(value), "a string")]
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return [Violation(field, _shown(value), "text without lone surrogates")]
-    return []
-
-
-def _option_faults(name: str, value: object) -> list[Violation]:
-    field, path = _OPTIONS[name], f"options.{name}"
-    if field.default_value == []:
-        if isinstance(value, str | bytes) or not isinstance(value, Collection):
-            return [Violation(path, _shown(value), "a list of strings")]
-        return [fault for i, item in enumerate(value) for fault in _string_faults(f"{path}[{i}]", item)]
-    if field.type == FieldDescriptor.TYPE_STRING:
-        return _string_faults(path, value)
-    fits, limit = _SCALARS[field.type]
-    return [] if fits(value) else [Violation(path, _shown(value), limit)]
-
-
-def _is_whole(value: object, bits: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << bits
-
-
-def _is_number(value: object) -> bool:
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # an int beyond every float
-        return False
-
-
-_SCALARS: dict[int, tuple[Callable[[object], bool], str]] = {
-    FieldDescriptor.TYPE_UINT32: (lambda value: _is_whole(value, 32), "a whole number from 0 to 2^32 - 1"),
-    FieldDescriptor.TYPE_UINT64: (lambda value: _is_whole(value, 64), "a whole number from 0 to 2^64 - 1"),
-    FieldDescriptor.TYPE_FLOAT: (_is_number, "a finite number"),
-    FieldDescriptor.TYPE_BOOL: (lambda value: isinstance(value, bool), "True or False"),
-    FieldDescriptor.TYPE_ENUM: (lambda value: isinstance(value, str) and value in _NORMALISATIONS, "'plain' or 'wu'"),
-}
-
-
-def _shown(value: object) -> str:
-    text = ascii(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

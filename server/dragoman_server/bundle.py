@@ -121,10 +121,14 @@ def _manifest_faults(manifest: Bundle) -> Iterator[str]:
         yield "languages = []: at least one"
     for label, values in (("code", [x.code for x in manifest.languages]), ("tag", [x.tag for x in manifest.languages])):
         yield from (f"languages: {label} {value!r} is empty or occurs twice" for value in _not_unique(values))
-    ids = [special.pad, special.unk, special.bos, special.eos, *(x.tag_id for x in manifest.languages)]
+    ids = [getattr(special, name) for name in _special_names(manifest)] + [x.tag_id for x in manifest.languages]
     yield from (f"special_ids and tag_ids: {value} occurs twice" for value, count in Counter(ids).items() if count > 1)
     if not manifest.precisions:
         yield "precisions = {}: at least one"
+
+
+def _special_names(manifest: Bundle) -> list[str]:
+    return ["pad", "bos", "eos", *(["unk"] if manifest.special_ids.HasField("unk") else [])]
 
 
 def _not_unique(values: list[str]) -> list[str]:
@@ -226,7 +230,7 @@ def _load_tokenizer(root: Path, manifest: Bundle, faults: list[str]) -> Tokenize
     if size != vocabulary:
         faults.append(f"{TOKENIZER}: {size} tokens, but dimensions.vocabulary = {vocabulary}")
     special = {token_id for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    for name in ("pad", "unk", "bos", "eos"):
+    for name in _special_names(manifest):
         token_id = getattr(manifest.special_ids, name)
         if token_id not in special:
             faults.append(f"special_ids.{name} = {token_id}: not a special token of {TOKENIZER}")

@@ -33,6 +33,10 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
     max_rows: Annotated[
         int | None, typer.Option("--max-rows", help="Sentences that a lane decodes at once. Default: 64.")
     ] = None,
+    stream_window: Annotated[
+        int | None,
+        typer.Option("--stream-window", help="Segments of one bulk call under way at once. Default: 256."),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="TOML file with settings, named like these options: max_rows = 32.")
     ] = None,
@@ -66,6 +70,7 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
         "lanes": lanes,
         "max_rows": max_rows,
         "ageing": ageing,
+        "stream_window": stream_window,
         "grace": grace,
         "log_level": log_level,
         "log_format": log_format,

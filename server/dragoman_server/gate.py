@@ -15,7 +15,7 @@ class Gate:
 
     def __init__(self) -> None:
         self._catalogue: Catalogue | None = None
-        self._draining = False
+        self._closed = asyncio.Event()
         self._inside = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -27,12 +27,16 @@ class Gate:
 
     def close(self) -> None:
         """Let no further call in; those inside go on."""
-        self._draining = True
+        self._closed.set()
+
+    async def wait_closed(self) -> None:
+        """Wait until no further call is let in: one inside that has no end of its own should come to one."""
+        await self._closed.wait()
 
     @contextlib.contextmanager
     def enter(self) -> Iterator[Catalogue]:
         """Be counted as inside, with the models. Raises Unavailable while the gate is closed."""
-        if self._draining:
+        if self._closed.is_set():
             self._knocked.set()
             raise Unavailable("the server is shutting down")
         if self._catalogue is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,11 +24,20 @@ class Codec(Protocol):
     def encode(self, text: str) -> list[int]:
         """Ids of the text alone, without language tag and end-of-sentence."""
 
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The same for several texts at once."""
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Begin and end, in code points, of each id of the text."""
+
     def spellings(self, phrase: str) -> list[list[int]]:
         """Ids of the phrase at the start of a word and inside one; each way once."""
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text that the ids stand for."""
+
+    def decode_with(self, ids: Sequence[int], words: Mapping[int, str]) -> str:
+        """The same, with a word in place of the id at each position that ``words`` names."""
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """The vocabulary's entry for each id."""
@@ -79,6 +88,12 @@ class ModelHost:
     def name(self) -> str:
         """The model's name."""
         return self.bundle.name
+
+    @property
+    def unknown_id(self) -> int | None:
+        """The unknown token's id, where the model has one."""
+        special = self.bundle.special_ids
+        return special.unk if special.HasField("unk") else None
 
     @property
     def default_max_length(self) -> int:

@@ -49,7 +49,8 @@ class DragomanServer:
     async def start(self) -> str:
         """Listen, not yet serving; returns HOST:PORT with the port that was bound. Raises SettingsError."""
         await self._health.attach(self._server)
-        inference_pb2_grpc.add_InferenceServiceServicer_to_server(InferenceService(self._gate), self._server)
+        inference = InferenceService(self._gate, stream_window=self._settings.stream_window)
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, self._server)
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._gate), self._server)
         if self._settings.reflection:
             from grpc_reflection.v1alpha import reflection  # noqa: PLC0415  (off by default: not loaded then)

@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     ageing: float = Field(
         default=1.0, ge=0.001, le=3600, description="Seconds of waiting that are worth one level of priority"
     )
+    stream_window: int = Field(
+        default=256, ge=1, le=100_000, description="Segments of one TranslateMany call that are under way at once"
+    )
     grace: float = Field(default=30.0, ge=0, le=3600, description="Seconds for work in flight when the server stops")
     max_message_bytes: int = Field(default=4 << 20, ge=1024, le=64 << 20, description="Largest message, decompressed")
     reflection: bool = Field(default=False, description="Whether clients may ask for the services' descriptions")

@@ -20,6 +20,8 @@ class TextCodec:
         self._tokenizer = tokenizer
         self._tags = dict(tags)
         self._eos = eos
+        self._special = frozenset(tokenizer.get_added_tokens_decoder())
+        self._pieces = {token_id: piece for piece, token_id in tokenizer.get_vocab().items()}
 
     @property
     def languages(self) -> list[str]:
@@ -30,13 +32,20 @@ class TextCodec:
     def longest_token(self) -> int:
         """Characters that the longest entry of the vocabulary can stand for."""
         # A byte-level piece has one letter for each byte, so at least one for each character.
-        special = self._tokenizer.get_added_tokens_decoder().keys()
-        return max(len(piece) for piece, token_id in self._tokenizer.get_vocab().items() if token_id not in special)
+        return max(len(piece) for token_id, piece in self._pieces.items() if token_id not in self._special)
 
     def encode(self, text: str) -> list[int]:
         """The text's ids alone."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text. Other threads run meanwhile."""
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Where each of the text's ids stands in it: begin and end, in code points."""
+        offsets: list[tuple[int, int]] = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        return offsets
 
     def spellings(self, phrase: str) -> list[list[int]]:
         """Ids of the phrase at the start of a text, after a space, and as written in the middle of a text."""
@@ -55,7 +64,18 @@ class TextCodec:
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
+    def decode_with(self, ids: Sequence[int], words: Mapping[int, str]) -> str:
+        """The same, but that the id at each position in ``words`` stands for that word."""
+        pieces = [
+            words.get(position, piece)
+            for position, (token_id, piece) in enumerate(zip(ids, self.tokens(ids), strict=True))
+            if position in words or token_id not in self._special
+        ]
+        decoder = self._tokenizer.decoder
+        text: str = " ".join(pieces) if decoder is None else decoder.decode(pieces)
+        return text
+
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """The vocabulary's piece for each id, as the tokenizer writes it."""
-        pieces = [self._tokenizer.id_to_token(token_id) for token_id in ids]
-        return ["" if piece is None else piece for piece in pieces]
+        pieces = self._pieces
+        return [pieces.get(token_id, "") for token_id in ids]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -30,11 +30,20 @@ class LetterCodec:
     def encode(self, text: str) -> list[int]:
         return [ord(letter) for letter in text]
 
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        return [(place, place + 1) for place in range(len(text))]
+
     def spellings(self, phrase: str) -> list[list[int]]:
         return [self.encode(phrase)]
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(map(chr, ids))
+
+    def decode_with(self, ids: Sequence[int], words: Mapping[int, str]) -> str:
+        return "".join(words.get(place, chr(token_id)) for place, token_id in enumerate(ids))
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         return [chr(token_id) for token_id in ids]

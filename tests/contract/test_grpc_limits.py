@@ -20,6 +20,11 @@ def settings() -> Settings:
     return Settings(port=0, max_message_bytes=LIMIT)
 
 
+def whole(text: str) -> inference_pb2.TranslateRequest:
+    none = inference_pb2.SEGMENTATION_NONE
+    return inference_pb2.TranslateRequest(text=text, target_language="de", segmentation=none)
+
+
 async def code(harness: Harness, text: str, **call: object) -> grpc.StatusCode:
     request = inference_pb2.TranslateRequest(text=text, target_language="de")
     return await harness.inference.Translate(request, **call).code()  # type: ignore[arg-type]
@@ -44,13 +49,13 @@ async def test_metadata_over_the_limit_is_refused(serving: Harness) -> None:
 
 async def test_a_text_that_cannot_fit_is_refused_before_it_is_tokenised(serving: Harness) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match="4001 characters: at most 4000 characters"):
-        await serving.inference.Translate(inference_pb2.TranslateRequest(text="a" * 4001, target_language="de"))
+        await serving.inference.Translate(whole("a" * 4001))
 
 
 async def test_a_text_over_the_token_limit_is_refused_with_its_count(serving: Harness) -> None:
     for length in (41, 2000):  # tokenised here, and in another thread
         with pytest.raises(grpc.aio.AioRpcError, match=f"{length + 2} tokens: at most 42 tokens"):
-            await serving.inference.Translate(inference_pb2.TranslateRequest(text="a" * length, target_language="de"))
+            await serving.inference.Translate(whole("a" * length))
     assert await code(serving, "a" * 40) is grpc.StatusCode.OK
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import subprocess
 import sys
@@ -93,7 +94,7 @@ def test_odd_texts_are_answered_or_refused_with_a_reason(client: Client) -> None
     for text in ("?", "ÄÖÜ ß", "Hello 👋🏽 world", "a" * 60, "</s> <2de>", "مرحبا", "e\u0301", "x\u200by", "1 + 1 = 2"):
         assert client.translate(text, target="de").hypotheses
     with pytest.raises(InvalidArgument) as caught:
-        client.translate("word " * 3000, target="xx", max_length=100_000)
+        client.translate("word " * 3000, target="xx", max_length=100_000, segmentation="none")
     assert {v.field for v in caught.value.violations} == {"text", "target_language", "options.max_length"}
 
 
@@ -118,3 +119,39 @@ def test_resident_memory_stays_below_400_mb(server: ServerProcess, client: Clien
     status = Path(f"/proc/{server.process.pid}/status").read_text(encoding="ascii")
     resident_kib = int(status.partition("VmRSS:")[2].split()[0])
     assert resident_kib < 400 * 1024
+
+
+def test_streamed_and_among_many_is_as_alone(client: Client) -> None:
+    texts = sentences(100, seed=3)
+    alone = [client.translate(text, target="de") for text in texts]
+    many = list(client.translate_many(texts, target="de"))
+    assert [answer(t) for t in many] == [answer(t) for t in alone]
+    for text, translation in zip(texts[:30], alone, strict=False):
+        chunks = list(client.stream_translate(text, target="de", beam_size=1))
+        for before, after in itertools.pairwise(chunks):
+            assert after.final_text.startswith(before.final_text)
+        last = chunks[-1].translation
+        assert last is not None
+        assert answer(last) == answer(translation)
+
+
+def test_the_score_of_what_was_found_is_what_it_was_found_with(client: Client) -> None:
+    compared = 0
+    for text in sentences(40, seed=4):
+        found = client.translate(text, target="de")
+        told = client.score(text, found.text, target="de")
+        assert told.score <= 0
+        if told.tokens == found.tokens and found.finish_reason == "stop":  # most texts have one way to be spelled
+            assert told.token_log_probs == pytest.approx(found.hypotheses[0].token_log_probs, abs=2e-3)
+            compared += 1
+    assert compared > 20
+
+
+def test_a_page_keeps_its_lines(client: Client) -> None:
+    page = "Where is the station? It rains.\n\n  - I am at home.\n  - ***\n\nThank you!\n"
+    translation = client.translate(page, target="de", source="en")
+    alone = [client.translate(page[s.source_begin : s.source_end], target="de").text for s in translation.segments]
+    assert [page[s.source_begin : s.source_end] for s in translation.segments if s.copied] == ["- ***"]
+    assert translation.text.count("\n") == page.count("\n")
+    assert translation.text.startswith("{} {}\n\n  ".format(*alone[:2]))
+    assert translation.text.endswith(f"\n  - ***\n\n{alone[-1]}\n")

@@ -24,6 +24,7 @@ OPTIONS: dict[str, Any] = {
     "num_hypotheses": _option(int, "--num-hypotheses", "N", "Hypotheses for each text, best first."),
     "length_penalty": _option(float, "--length-penalty", "X", "Exponent of the length in the rank; 0: none."),
     "length_normalisation": _option(str, "--length-normalisation", "plain|wu", "What that exponent is put on."),
+    "coverage_penalty": _option(float, "--coverage-penalty", "X", "Weight of the source's coverage in the rank."),
     "patience": _option(float, "--patience", "X", "End the beam at X times its size of ended hypotheses."),
     "early_stopping": _option(bool, "--early-stopping", None, "End the beam when nothing live can get in."),
     "temperature": _option(float, "--temperature", "X", "Draw tokens, their logits divided by X."),
@@ -41,6 +42,7 @@ OPTIONS: dict[str, Any] = {
     "target_prefix": _option(str, "--target-prefix", "TEXT", "Each answer begins with this."),
     "alternatives": _option(int, "--alternatives", "N", "Continue each of the N likeliest next tokens."),
     "stop": _option(list[str], "--stop", "TEXT", "End before this; repeatable."),
+    "replace_unknowns": _option(bool, "--replace-unknowns", None, "Unknown tokens become words of the source."),
 }
 
 

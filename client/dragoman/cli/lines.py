@@ -34,7 +34,7 @@ def read_lines(stream: BinaryIO) -> Iterator[str | InvalidArgument]:
         try:
             yield raw.removesuffix(b"\n").removesuffix(b"\r").decode()
         except UnicodeDecodeError as error:
-            yield _fault(ascii(raw[error.start : error.end]), f"UTF-8 (byte {error.start + 1} is not)")
+            yield InvalidArgument([not_utf8(raw, error)])
 
 
 def count_lines(stream: BinaryIO) -> int | None:
@@ -89,6 +89,11 @@ def answers(answer: Callable[[T], R], items: Iterable[T], size: int) -> Generato
         with contextlib.suppress(queue.Empty):  # whoever waits for room in the window may go on, and end
             while True:
                 window.get_nowait()
+
+
+def not_utf8(raw: bytes, error: UnicodeDecodeError) -> Violation:
+    """What is wrong with bytes that are no text."""
+    return Violation("text", ascii(raw[error.start : error.end]), f"UTF-8 (byte {error.start + 1} is not)")
 
 
 def _fault(value: str, limit: str) -> InvalidArgument:

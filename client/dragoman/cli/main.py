@@ -26,7 +26,19 @@ from dragoman.errors import DragomanError
 
 GROUP = "dragoman.commands"
 
-_ORDER = ("serve", "translate", "models", "train", "evaluate", "export", "verify", "inspect", "bench", "doctor")
+_ORDER = (
+    "serve",
+    "translate",
+    "score",
+    "models",
+    "train",
+    "evaluate",
+    "export",
+    "verify",
+    "inspect",
+    "bench",
+    "doctor",
+)
 _EXTRAS = {"dragoman_server": "server", "dragoman_model": "train", "dragoman_export": "export"}
 
 

@@ -6,21 +6,36 @@ import contextlib
 import io
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Annotated, BinaryIO, Unpack
+from typing import Annotated, Any, BinaryIO, Unpack, cast
 
 import typer
 
 from dragoman.cli.common import DEFAULT_SERVER, DEFAULT_TIMEOUT, Json, Server, Timeout, connect, error_lines
 from dragoman.cli.decoding import decoding_options, several
-from dragoman.cli.lines import answers, count_lines, read_lines
+from dragoman.cli.lines import count_lines, not_utf8, read_lines
 from dragoman.cli.progress import progress_bar
+from dragoman.client import Client
 from dragoman.decoding import Decoding
-from dragoman.errors import DragomanError, InvalidArgument, NotFound, PermissionDenied, Unauthenticated, Unavailable
+from dragoman.errors import (
+    DragomanError,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+    Violation,
+)
 from dragoman.values import Translation
+from dragoman.wire import Segmentation
 
-WINDOW = 32
-"""Lines under way at once."""
+MAX_DOCUMENT_BYTES = 1 << 20
+"""What --stream reads at most: beyond any text that a server takes."""
+
+
+BLANK = InvalidArgument([Violation("text", "blank", "at least one character that is not white space")])
+"""Stands for a line without anything to translate."""
 
 
 @decoding_options
@@ -33,6 +48,14 @@ def translate(
     target: Annotated[str, typer.Option("--target", metavar="LANGUAGE", help="Translate into this, such as de.")],
     source: Annotated[str | None, typer.Option("--source", metavar="LANGUAGE", help="The texts' own.")] = None,
     model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="None: the server's default.")] = None,
+    segmentation: Annotated[
+        str | None,
+        typer.Option("--segmentation", metavar="auto|sentences|none", help="How a text is split.", show_default=False),
+    ] = None,
+    priority: Annotated[
+        int | None, typer.Option("--priority", metavar="N", help="0 to 9: the higher goes first.", show_default=False)
+    ] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Print as it is decoded; all of stdin is one text.")] = False,
     as_json: Json = False,
     server: Server = DEFAULT_SERVER,
     timeout: Timeout = DEFAULT_TIMEOUT,
@@ -45,32 +68,35 @@ def translate(
 
     Where several hypotheses are asked for, each has a line of its own: the number of its text, its rank score and
     itself, between tabs; empty and failed lines have none. With --json they are in the one line.
+
+    With --stream, a text keeps its line breaks, and what is final of it is printed at once.
     """
     stdin = None if texts else standard_input()
-    label = "text" if stdin is None else "line"
-    each_its_line = several(decoding) and not as_json
-    failed = False
+    asked: dict[str, Any] = {
+        "target": target,
+        "source": source,
+        "model": model,
+        "segmentation": cast(Segmentation | None, segmentation),
+        "priority": priority,
+        **decoding,
+    }
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(connect(server, timeout))
-
-        def outcome(line: str | DragomanError) -> Translation | DragomanError | None:
-            if isinstance(line, DragomanError):
-                return line
-            if not line.strip():
-                return None
-            try:
-                return client.translate(line, target=target, source=source, model=model, **decoding)
-            except DragomanError as error:
-                return error
-
+        if stream:
+            print_streamed(client, texts or [document(stdin or sys.stdin.buffer)], asked, as_json)
+            return
         lines = iter(texts or ()) if stdin is None else read_lines(stdin)
         total = len(texts or ()) if stdin is None else count_lines(stdin)
         advance = stack.enter_context(progress_bar("translating", total))
-        outcomes = stack.enter_context(contextlib.closing(answers(outcome, lines, WINDOW)))
+        results = client.translate_many(map(worth_sending, lines), return_errors=True, **asked)
+        outcomes = stack.enter_context(contextlib.closing(results))
+        label = "" if total == 1 and stdin is None else "text " if stdin is None else "line "
+        each_its_line = several(decoding) and not as_json
+        failed = False
         for number, result in enumerate(outcomes, start=1):
-            if isinstance(result, DragomanError):
+            if isinstance(result, DragomanError) and result is not BLANK:
                 failed = True
-                report(result, "" if total == 1 and stdin is None else f"{label} {number}: ")
+                report(result, f"{label}{number}: " if label else "")
                 if concerns_all(result):
                     break
             sys.stdout.write(numbered(result, number) if each_its_line else rendered(result, as_json) + "\n")
@@ -80,7 +106,39 @@ def translate(
         raise typer.Exit(1)
 
 
-def rendered(result: Translation | DragomanError | None, as_json: bool) -> str:
+def worth_sending(line: str | InvalidArgument) -> str | DragomanError:
+    """The line, or what stands for one that needs no server."""
+    return BLANK if isinstance(line, str) and not line.strip() else line
+
+
+def document(stream: BinaryIO) -> str:
+    """All of the stream as one text; raises InvalidArgument for one that is none."""
+    raw = stream.read(MAX_DOCUMENT_BYTES + 1)
+    if len(raw) > MAX_DOCUMENT_BYTES:
+        fault = Violation("text", f"more than {MAX_DOCUMENT_BYTES} bytes", f"at most {MAX_DOCUMENT_BYTES} bytes")
+        raise InvalidArgument([fault])
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidArgument([not_utf8(raw, error)]) from None
+
+
+def print_streamed(client: Client, texts: Iterable[str], asked: dict[str, Any], as_json: bool) -> None:
+    """Print each text's final part as it grows; with JSON, a line for each chunk."""
+    for text in texts:
+        printed = 0
+        for chunk in client.stream_translate(text, **asked):
+            if as_json:
+                sys.stdout.write(json.dumps(asdict(chunk), ensure_ascii=False) + "\n")
+            else:
+                sys.stdout.write(chunk.final_text[printed:])
+                printed = len(chunk.final_text)
+            sys.stdout.flush()
+        if not as_json and not chunk.final_text.endswith("\n"):
+            sys.stdout.write("\n")
+
+
+def rendered(result: Translation | DragomanError, as_json: bool) -> str:
     """The one line that stands for a text's translation."""
     if not isinstance(result, Translation):
         return "null" if as_json else ""
@@ -89,7 +147,7 @@ def rendered(result: Translation | DragomanError | None, as_json: bool) -> str:
     return one_line(result.text)
 
 
-def numbered(result: Translation | DragomanError | None, number: int) -> str:
+def numbered(result: Translation | DragomanError, number: int) -> str:
     """A line for each hypothesis of the text with this number: number, rank score and text, between tabs."""
     hypotheses = result.hypotheses if isinstance(result, Translation) else ()
     return "".join(f"{number}\t{h.rank_score:.4f}\t{one_line(h.text)}\n" for h in hypotheses)

@@ -227,6 +227,7 @@ class SpecialIds(_message.Message):
     EOS_FIELD_NUMBER: _builtins.int
     pad: _builtins.int
     unk: _builtins.int
+    """Absent: the vocabulary has no unknown token."""
     bos: _builtins.int
     """The decoder's first input."""
     eos: _builtins.int
@@ -234,15 +235,17 @@ class SpecialIds(_message.Message):
         self,
         *,
         pad: _builtins.int = ...,
-        unk: _builtins.int = ...,
+        unk: _builtins.int | None = ...,
         bos: _builtins.int = ...,
         eos: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_unk", b"_unk", "unk", b"unk"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bos", b"bos", "eos", b"eos", "pad", b"pad", "unk", b"unk"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_unk", b"_unk", "bos", b"bos", "eos", b"eos", "pad", b"pad", "unk", b"unk"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__unk: _TypeAlias = _typing.Literal["unk"]  # noqa: Y015
+    _WhichOneofArgType__unk: _TypeAlias = _typing.Literal["_unk", b"_unk"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unk) -> _WhichOneofReturnType__unk | None: ...
 
 Global___SpecialIds: _TypeAlias = SpecialIds  # noqa: Y015
 

@@ -24,31 +24,53 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"dragoman_protos/v1/inference.proto\x12\x0b\x64ragoman.v1\"\x90\x01\n\x10TranslateRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x17\n\x0ftarget_language\x18\x02 \x01(\t\x12\x17\n\x0fsource_language\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12-\n\x07options\x18\x05 \x01(\x0b\x32\x1c.dragoman.v1.DecodingOptions\"\xed\x07\n\x0f\x44\x65\x63odingOptions\x12\x17\n\nmax_length\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x17\n\nmin_length\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x1d\n\x10max_length_ratio\x18\x03 \x01(\x02H\x02\x88\x01\x01\x12\x1d\n\x10min_length_ratio\x18\x04 \x01(\x02H\x03\x88\x01\x01\x12\x16\n\tbeam_size\x18\x05 \x01(\rH\x04\x88\x01\x01\x12\x1b\n\x0enum_hypotheses\x18\x06 \x01(\rH\x05\x88\x01\x01\x12\x1b\n\x0elength_penalty\x18\x07 \x01(\x02H\x06\x88\x01\x01\x12>\n\x14length_normalisation\x18\x08 \x01(\x0e\x32 .dragoman.v1.LengthNormalisation\x12\x15\n\x08patience\x18\t \x01(\x02H\x07\x88\x01\x01\x12\x16\n\x0e\x65\x61rly_stopping\x18\n \x01(\x08\x12\x18\n\x0btemperature\x18\x0b \x01(\x02H\x08\x88\x01\x01\x12\x12\n\x05top_k\x18\x0c \x01(\rH\t\x88\x01\x01\x12\x12\n\x05top_p\x18\r \x01(\x02H\n\x88\x01\x01\x12\x12\n\x05min_p\x18\x0e \x01(\x02H\x0b\x88\x01\x01\x12\x16\n\ttypical_p\x18\x0f \x01(\x02H\x0c\x88\x01\x01\x12\x11\n\x04seed\x18\x10 \x01(\x04H\r\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x11 \x01(\x02H\x0e\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\x12 \x01(\x02H\x0f\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x13 \x01(\x02H\x10\x88\x01\x01\x12!\n\x14no_repeat_ngram_size\x18\x14 \x01(\rH\x11\x88\x01\x01\x12\x14\n\x0c\x62\x61nned_words\x18\x15 \x03(\t\x12\x15\n\rallowed_words\x18\x16 \x03(\t\x12\x15\n\rtarget_prefix\x18\x17 \x01(\t\x12\x19\n\x0c\x61lternatives\x18\x18 \x01(\rH\x12\x88\x01\x01\x12\x0c\n\x04stop\x18\x19 \x03(\tB\r\n\x0b_max_lengthB\r\n\x0b_min_lengthB\x13\n\x11_max_length_ratioB\x13\n\x11_min_length_ratioB\x0c\n\n_beam_sizeB\x11\n\x0f_num_hypothesesB\x11\n\x0f_length_penaltyB\x0b\n\t_patienceB\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x08\n\x06_min_pB\x0c\n\n_typical_pB\x07\n\x05_seedB\x15\n\x13_repetition_penaltyB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x17\n\x15_no_repeat_ngram_sizeB\x0f\n\r_alternatives\"\x89\x01\n\x11TranslateResponse\x12+\n\nhypotheses\x18\x01 \x03(\x0b\x32\x17.dragoman.v1.Hypothesis\x12!\n\x05usage\x18\x02 \x01(\x0b\x32\x12.dragoman.v1.Usage\x12\r\n\x05model\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\"\x98\x01\n\nHypothesis\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x03(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x17\n\x0ftoken_log_probs\x18\x04 \x03(\x02\x12\x30\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x19.dragoman.v1.FinishReason\x12\x12\n\nrank_score\x18\x06 \x01(\x02\"5\n\x05Usage\x12\x15\n\rsource_tokens\x18\x01 \x01(\r\x12\x15\n\rtarget_tokens\x18\x02 \x01(\r\"L\n\x0c\x45rrorDetails\x12*\n\nviolations\x18\x01 \x03(\x0b\x32\x16.dragoman.v1.Violation\x12\x10\n\x08incident\x18\x02 \x01(\t\"8\n\tViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\t*R\n\x13LengthNormalisation\x12\x1e\n\x1aLENGTH_NORMALISATION_PLAIN\x10\x00\x12\x1b\n\x17LENGTH_NORMALISATION_WU\x10\x01*\x80\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1f\n\x1b\x46INISH_REASON_STOP_SEQUENCE\x10\x03\x32^\n\x10InferenceService\x12J\n\tTranslate\x12\x1d.dragoman.v1.TranslateRequest\x1a\x1e.dragoman.v1.TranslateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"dragoman_protos/v1/inference.proto\x12\x0b\x64ragoman.v1\"\xd3\x01\n\x10TranslateRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x17\n\x0ftarget_language\x18\x02 \x01(\t\x12\x17\n\x0fsource_language\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12-\n\x07options\x18\x05 \x01(\x0b\x32\x1c.dragoman.v1.DecodingOptions\x12/\n\x0csegmentation\x18\x06 \x01(\x0e\x32\x19.dragoman.v1.Segmentation\x12\x10\n\x08priority\x18\x07 \x01(\r\"\x8b\t\n\x0f\x44\x65\x63odingOptions\x12\x17\n\nmax_length\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x17\n\nmin_length\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x1d\n\x10max_length_ratio\x18\x03 \x01(\x02H\x02\x88\x01\x01\x12\x1d\n\x10min_length_ratio\x18\x04 \x01(\x02H\x03\x88\x01\x01\x12\x16\n\tbeam_size\x18\x05 \x01(\rH\x04\x88\x01\x01\x12\x1b\n\x0enum_hypotheses\x18\x06 \x01(\rH\x05\x88\x01\x01\x12\x1b\n\x0elength_penalty\x18\x07 \x01(\x02H\x06\x88\x01\x01\x12\x43\n\x14length_normalisation\x18\x08 \x01(\x0e\x32 .dragoman.v1.LengthNormalisationH\x07\x88\x01\x01\x12\x1d\n\x10\x63overage_penalty\x18\x1a \x01(\x02H\x08\x88\x01\x01\x12\x15\n\x08patience\x18\t \x01(\x02H\t\x88\x01\x01\x12\x1b\n\x0e\x65\x61rly_stopping\x18\n \x01(\x08H\n\x88\x01\x01\x12\x18\n\x0btemperature\x18\x0b \x01(\x02H\x0b\x88\x01\x01\x12\x12\n\x05top_k\x18\x0c \x01(\rH\x0c\x88\x01\x01\x12\x12\n\x05top_p\x18\r \x01(\x02H\r\x88\x01\x01\x12\x12\n\x05min_p\x18\x0e \x01(\x02H\x0e\x88\x01\x01\x12\x16\n\ttypical_p\x18\x0f \x01(\x02H\x0f\x88\x01\x01\x12\x11\n\x04seed\x18\x10 \x01(\x04H\x10\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x11 \x01(\x02H\x11\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\x12 \x01(\x02H\x12\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x13 \x01(\x02H\x13\x88\x01\x01\x12!\n\x14no_repeat_ngram_size\x18\x14 \x01(\rH\x14\x88\x01\x01\x12\x14\n\x0c\x62\x61nned_words\x18\x15 \x03(\t\x12\x15\n\rallowed_words\x18\x16 \x03(\t\x12\x15\n\rtarget_prefix\x18\x17 \x01(\t\x12\x19\n\x0c\x61lternatives\x18\x18 \x01(\rH\x15\x88\x01\x01\x12\x0c\n\x04stop\x18\x19 \x03(\t\x12\x1d\n\x10replace_unknowns\x18\x1b \x01(\x08H\x16\x88\x01\x01\x42\r\n\x0b_max_lengthB\r\n\x0b_min_lengthB\x13\n\x11_max_length_ratioB\x13\n\x11_min_length_ratioB\x0c\n\n_beam_sizeB\x11\n\x0f_num_hypothesesB\x11\n\x0f_length_penaltyB\x17\n\x15_length_normalisationB\x13\n\x11_coverage_penaltyB\x0b\n\t_patienceB\x11\n\x0f_early_stoppingB\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x08\n\x06_min_pB\x0c\n\n_typical_pB\x07\n\x05_seedB\x15\n\x13_repetition_penaltyB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x17\n\x15_no_repeat_ngram_sizeB\x0f\n\r_alternativesB\x13\n\x11_replace_unknowns\"\xb1\x01\n\x11TranslateResponse\x12+\n\nhypotheses\x18\x01 \x03(\x0b\x32\x17.dragoman.v1.Hypothesis\x12!\n\x05usage\x18\x02 \x01(\x0b\x32\x12.dragoman.v1.Usage\x12\r\n\x05model\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12&\n\x08segments\x18\x05 \x03(\x0b\x32\x14.dragoman.v1.Segment\"|\n\x07Segment\x12\x14\n\x0csource_begin\x18\x01 \x01(\r\x12\x12\n\nsource_end\x18\x02 \x01(\r\x12\x14\n\x0ctarget_begin\x18\x03 \x01(\r\x12\x12\n\ntarget_end\x18\x04 \x01(\r\x12\r\n\x05score\x18\x05 \x01(\x02\x12\x0e\n\x06\x63opied\x18\x06 \x01(\x08\"\x98\x01\n\nHypothesis\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x03(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x17\n\x0ftoken_log_probs\x18\x04 \x03(\x02\x12\x30\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x19.dragoman.v1.FinishReason\x12\x12\n\nrank_score\x18\x06 \x01(\x02\"v\n\x0eTranslateChunk\x12\x18\n\x10\x66inal_text_delta\x18\x01 \x01(\t\x12\x18\n\x10provisional_text\x18\x02 \x01(\t\x12\x30\n\x08response\x18\x03 \x01(\x0b\x32\x1e.dragoman.v1.TranslateResponse\"A\n\x14TranslateManyRequest\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.dragoman.v1.TranslateItem\"K\n\rTranslateItem\x12\n\n\x02id\x18\x01 \x01(\x04\x12.\n\x07request\x18\x02 \x01(\x0b\x32\x1d.dragoman.v1.TranslateRequest\"H\n\x15TranslateManyResponse\x12/\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1d.dragoman.v1.TranslateOutcome\"\xac\x01\n\x10TranslateOutcome\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x32\n\x08response\x18\x02 \x01(\x0b\x32\x1e.dragoman.v1.TranslateResponseH\x00\x12\'\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x16.dragoman.v1.ItemErrorH\x00\x12%\n\x07receipt\x18\x04 \x01(\x0b\x32\x14.dragoman.v1.ReceiptB\x08\n\x06result\"\x86\x01\n\tItemError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\x12*\n\x07\x64\x65tails\x18\x03 \x01(\x0b\x32\x19.dragoman.v1.ErrorDetails\x12\x1b\n\x0eretry_after_ms\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\x11\n\x0f_retry_after_ms\"r\n\x07Receipt\x12\x10\n\x08queue_ms\x18\x01 \x01(\x02\x12\x11\n\tencode_ms\x18\x02 \x01(\x02\x12\r\n\x05steps\x18\x03 \x01(\r\x12\x12\n\nbatch_mean\x18\x04 \x01(\x02\x12\x11\n\tprecision\x18\x05 \x01(\t\x12\x0c\n\x04lane\x18\x06 \x01(\r\"\x7f\n\x0cScoreRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x17\n\x0ftarget_language\x18\x03 \x01(\t\x12\x17\n\x0fsource_language\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x10\n\x08priority\x18\x06 \x01(\r\"\x90\x01\n\rScoreResponse\x12\r\n\x05score\x18\x01 \x01(\x02\x12\x17\n\x0ftoken_log_probs\x18\x02 \x03(\x02\x12\x0e\n\x06tokens\x18\x03 \x03(\t\x12!\n\x05usage\x18\x04 \x01(\x0b\x32\x12.dragoman.v1.Usage\x12\r\n\x05model\x18\x05 \x01(\t\x12\x15\n\rmodel_version\x18\x06 \x01(\t\"5\n\x05Usage\x12\x15\n\rsource_tokens\x18\x01 \x01(\r\x12\x15\n\rtarget_tokens\x18\x02 \x01(\r\"L\n\x0c\x45rrorDetails\x12*\n\nviolations\x18\x01 \x03(\x0b\x32\x16.dragoman.v1.Violation\x12\x10\n\x08incident\x18\x02 \x01(\t\"8\n\tViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\t*X\n\x0cSegmentation\x12\x15\n\x11SEGMENTATION_AUTO\x10\x00\x12\x1a\n\x16SEGMENTATION_SENTENCES\x10\x01\x12\x15\n\x11SEGMENTATION_NONE\x10\x02*R\n\x13LengthNormalisation\x12\x1e\n\x1aLENGTH_NORMALISATION_PLAIN\x10\x00\x12\x1b\n\x17LENGTH_NORMALISATION_WU\x10\x01*\x80\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1f\n\x1b\x46INISH_REASON_STOP_SEQUENCE\x10\x03\x32\xcb\x02\n\x10InferenceService\x12J\n\tTranslate\x12\x1d.dragoman.v1.TranslateRequest\x1a\x1e.dragoman.v1.TranslateResponse\x12O\n\x0fStreamTranslate\x12\x1d.dragoman.v1.TranslateRequest\x1a\x1b.dragoman.v1.TranslateChunk0\x01\x12Z\n\rTranslateMany\x12!.dragoman.v1.TranslateManyRequest\x1a\".dragoman.v1.TranslateManyResponse(\x01\x30\x01\x12>\n\x05Score\x12\x19.dragoman.v1.ScoreRequest\x1a\x1a.dragoman.v1.ScoreResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dragoman_protos.v1.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LENGTHNORMALISATION']._serialized_start=1692
-  _globals['_LENGTHNORMALISATION']._serialized_end=1774
-  _globals['_FINISHREASON']._serialized_start=1777
-  _globals['_FINISHREASON']._serialized_end=1905
+  _globals['_SEGMENTATION']._serialized_start=3125
+  _globals['_SEGMENTATION']._serialized_end=3213
+  _globals['_LENGTHNORMALISATION']._serialized_start=3215
+  _globals['_LENGTHNORMALISATION']._serialized_end=3297
+  _globals['_FINISHREASON']._serialized_start=3300
+  _globals['_FINISHREASON']._serialized_end=3428
   _globals['_TRANSLATEREQUEST']._serialized_start=52
-  _globals['_TRANSLATEREQUEST']._serialized_end=196
-  _globals['_DECODINGOPTIONS']._serialized_start=199
-  _globals['_DECODINGOPTIONS']._serialized_end=1204
-  _globals['_TRANSLATERESPONSE']._serialized_start=1207
-  _globals['_TRANSLATERESPONSE']._serialized_end=1344
-  _globals['_HYPOTHESIS']._serialized_start=1347
-  _globals['_HYPOTHESIS']._serialized_end=1499
-  _globals['_USAGE']._serialized_start=1501
-  _globals['_USAGE']._serialized_end=1554
-  _globals['_ERRORDETAILS']._serialized_start=1556
-  _globals['_ERRORDETAILS']._serialized_end=1632
-  _globals['_VIOLATION']._serialized_start=1634
-  _globals['_VIOLATION']._serialized_end=1690
-  _globals['_INFERENCESERVICE']._serialized_start=1907
-  _globals['_INFERENCESERVICE']._serialized_end=2001
+  _globals['_TRANSLATEREQUEST']._serialized_end=263
+  _globals['_DECODINGOPTIONS']._serialized_start=266
+  _globals['_DECODINGOPTIONS']._serialized_end=1429
+  _globals['_TRANSLATERESPONSE']._serialized_start=1432
+  _globals['_TRANSLATERESPONSE']._serialized_end=1609
+  _globals['_SEGMENT']._serialized_start=1611
+  _globals['_SEGMENT']._serialized_end=1735
+  _globals['_HYPOTHESIS']._serialized_start=1738
+  _globals['_HYPOTHESIS']._serialized_end=1890
+  _globals['_TRANSLATECHUNK']._serialized_start=1892
+  _globals['_TRANSLATECHUNK']._serialized_end=2010
+  _globals['_TRANSLATEMANYREQUEST']._serialized_start=2012
+  _globals['_TRANSLATEMANYREQUEST']._serialized_end=2077
+  _globals['_TRANSLATEITEM']._serialized_start=2079
+  _globals['_TRANSLATEITEM']._serialized_end=2154
+  _globals['_TRANSLATEMANYRESPONSE']._serialized_start=2156
+  _globals['_TRANSLATEMANYRESPONSE']._serialized_end=2228
+  _globals['_TRANSLATEOUTCOME']._serialized_start=2231
+  _globals['_TRANSLATEOUTCOME']._serialized_end=2403
+  _globals['_ITEMERROR']._serialized_start=2406
+  _globals['_ITEMERROR']._serialized_end=2540
+  _globals['_RECEIPT']._serialized_start=2542
+  _globals['_RECEIPT']._serialized_end=2656
+  _globals['_SCOREREQUEST']._serialized_start=2658
+  _globals['_SCOREREQUEST']._serialized_end=2785
+  _globals['_SCORERESPONSE']._serialized_start=2788
+  _globals['_SCORERESPONSE']._serialized_end=2932
+  _globals['_USAGE']._serialized_start=2934
+  _globals['_USAGE']._serialized_end=2987
+  _globals['_ERRORDETAILS']._serialized_start=2989
+  _globals['_ERRORDETAILS']._serialized_end=3065
+  _globals['_VIOLATION']._serialized_start=3067
+  _globals['_VIOLATION']._serialized_end=3123
+  _globals['_INFERENCESERVICE']._serialized_start=3431
+  _globals['_INFERENCESERVICE']._serialized_end=3762
 # @@protoc_insertion_point(module_scope)

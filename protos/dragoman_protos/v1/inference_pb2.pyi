@@ -19,6 +19,38 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Segmentation:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SegmentationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Segmentation.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SEGMENTATION_AUTO: _Segmentation.ValueType  # 0
+    """As SENTENCES, but a text of one sentence without line breaks goes to the model as it is, blanks around it
+    included, and so does any text with target_prefix or alternatives.
+    """
+    SEGMENTATION_SENTENCES: _Segmentation.ValueType  # 1
+    """Into sentences. target_prefix and alternatives need a text of one segment: INVALID_ARGUMENT otherwise."""
+    SEGMENTATION_NONE: _Segmentation.ValueType  # 2
+    """Not at all: a longer text than limits.source_tokens is INVALID_ARGUMENT."""
+
+class Segmentation(_Segmentation, metaclass=_SegmentationEnumTypeWrapper):
+    """How a text is split into segments, which are translated independently of each other, together, and joined again.
+    The white space around segments is kept as it is. A segment without any letter or digit is copied. Line breaks
+    always separate segments; a sentence of more than limits.source_tokens is split further, after a clause or else
+    between words.
+    """
+
+SEGMENTATION_AUTO: Segmentation.ValueType  # 0
+"""As SENTENCES, but a text of one sentence without line breaks goes to the model as it is, blanks around it
+included, and so does any text with target_prefix or alternatives.
+"""
+SEGMENTATION_SENTENCES: Segmentation.ValueType  # 1
+"""Into sentences. target_prefix and alternatives need a text of one segment: INVALID_ARGUMENT otherwise."""
+SEGMENTATION_NONE: Segmentation.ValueType  # 2
+"""Not at all: a longer text than limits.source_tokens is INVALID_ARGUMENT."""
+Global___Segmentation: _TypeAlias = Segmentation  # noqa: Y015
+
 class _LengthNormalisation:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -72,14 +104,21 @@ class TranslateRequest(_message.Message):
     SOURCE_LANGUAGE_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    SEGMENTATION_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The text to translate, UTF-8. 1 token up to the model's limits.source_tokens."""
+    """The text to translate, UTF-8, not blank: at most 100,000 characters divided by the number of hypotheses that are
+    asked for, and 2,048 segments. SEGMENTATION_NONE: at most the model's limits.source_tokens.
+    """
     target_language: _builtins.str
     """Language to translate into, as a BCP 47 tag that the model lists, such as "de"."""
     source_language: _builtins.str
     """Language of the text. Empty: the model is told the target alone."""
     model: _builtins.str
     """Name of the model. Empty: the server's default."""
+    segmentation: Global___Segmentation.ValueType
+    priority: _builtins.int
+    """0 (the default) to 9: the higher goes first."""
     @_builtins.property
     def options(self) -> Global___DecodingOptions: ...
     def __init__(
@@ -90,10 +129,12 @@ class TranslateRequest(_message.Message):
         source_language: _builtins.str = ...,
         model: _builtins.str = ...,
         options: Global___DecodingOptions | None = ...,
+        segmentation: Global___Segmentation.ValueType = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "options", b"options", "source_language", b"source_language", "target_language", b"target_language", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "options", b"options", "priority", b"priority", "segmentation", b"segmentation", "source_language", b"source_language", "target_language", b"target_language", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -103,6 +144,8 @@ Global___TranslateRequest: _TypeAlias = TranslateRequest  # noqa: Y015
 class DecodingOptions(_message.Message):
     """How to decode. Every field that is absent stands for the default that is named here. Fields out of range, and
     fields that exclude each other, are INVALID_ARGUMENT, all at once.
+    Where a text has several segments, each is decoded with these options: lengths are those of a segment, samples of all
+    segments draw with the same seed, and hypothesis i is made of every segment's hypothesis i.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -115,6 +158,7 @@ class DecodingOptions(_message.Message):
     NUM_HYPOTHESES_FIELD_NUMBER: _builtins.int
     LENGTH_PENALTY_FIELD_NUMBER: _builtins.int
     LENGTH_NORMALISATION_FIELD_NUMBER: _builtins.int
+    COVERAGE_PENALTY_FIELD_NUMBER: _builtins.int
     PATIENCE_FIELD_NUMBER: _builtins.int
     EARLY_STOPPING_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
@@ -132,6 +176,7 @@ class DecodingOptions(_message.Message):
     TARGET_PREFIX_FIELD_NUMBER: _builtins.int
     ALTERNATIVES_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
+    REPLACE_UNKNOWNS_FIELD_NUMBER: _builtins.int
     max_length: _builtins.int
     """Most target tokens, end-of-sentence included: 1 up to the model's limits.target_tokens, which is the default.
     The answer then ends with FINISH_REASON_LENGTH.
@@ -151,6 +196,10 @@ class DecodingOptions(_message.Message):
     """Exponent of the length penalty: 0 (none) up to 5; default 1."""
     length_normalisation: Global___LengthNormalisation.ValueType
     """How hypotheses of different lengths compare."""
+    coverage_penalty: _builtins.float
+    """Weight of the part of the source that a hypothesis has attended to in what it is ranked by: 0 (off, the default) up
+    to 5 (Wu et al. 2016, arXiv:1609.08144, equation 14). Only for a model whose graphs give the attention.
+    """
     patience: _builtins.float
     """Beam search goes on until patience x beam_size hypotheses have ended: more than 0, at most 8; default 1
     (Kasai et al. 2022, arXiv:2204.05424).
@@ -186,6 +235,10 @@ class DecodingOptions(_message.Message):
     """Instead of one continuation of target_prefix, the best ones of each of its k likeliest next tokens:
     2 up to 16, one hypothesis for each, best first. Excludes sampling, beam_size and num_hypotheses.
     """
+    replace_unknowns: _builtins.bool
+    """A token of the answer that is the model's unknown one is replaced by the source word that it attends to most.
+    Without effect for a model that has no unknown token, or never produces it (as byte-level vocabularies do).
+    """
     @_builtins.property
     def banned_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Words or phrases that must not come (as written, and at the start of a word): at most 64, of at most 100 characters."""
@@ -210,9 +263,10 @@ class DecodingOptions(_message.Message):
         beam_size: _builtins.int | None = ...,
         num_hypotheses: _builtins.int | None = ...,
         length_penalty: _builtins.float | None = ...,
-        length_normalisation: Global___LengthNormalisation.ValueType = ...,
+        length_normalisation: Global___LengthNormalisation.ValueType | None = ...,
+        coverage_penalty: _builtins.float | None = ...,
         patience: _builtins.float | None = ...,
-        early_stopping: _builtins.bool = ...,
+        early_stopping: _builtins.bool | None = ...,
         temperature: _builtins.float | None = ...,
         top_k: _builtins.int | None = ...,
         top_p: _builtins.float | None = ...,
@@ -228,17 +282,24 @@ class DecodingOptions(_message.Message):
         target_prefix: _builtins.str = ...,
         alternatives: _builtins.int | None = ...,
         stop: _abc.Iterable[_builtins.str] | None = ...,
+        replace_unknowns: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_alternatives", b"_alternatives", "_beam_size", b"_beam_size", "_frequency_penalty", b"_frequency_penalty", "_length_penalty", b"_length_penalty", "_max_length", b"_max_length", "_max_length_ratio", b"_max_length_ratio", "_min_length", b"_min_length", "_min_length_ratio", b"_min_length_ratio", "_min_p", b"_min_p", "_no_repeat_ngram_size", b"_no_repeat_ngram_size", "_num_hypotheses", b"_num_hypotheses", "_patience", b"_patience", "_presence_penalty", b"_presence_penalty", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "alternatives", b"alternatives", "beam_size", b"beam_size", "frequency_penalty", b"frequency_penalty", "length_penalty", b"length_penalty", "max_length", b"max_length", "max_length_ratio", b"max_length_ratio", "min_length", b"min_length", "min_length_ratio", b"min_length_ratio", "min_p", b"min_p", "no_repeat_ngram_size", b"no_repeat_ngram_size", "num_hypotheses", b"num_hypotheses", "patience", b"patience", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "typical_p", b"typical_p"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_alternatives", b"_alternatives", "_beam_size", b"_beam_size", "_coverage_penalty", b"_coverage_penalty", "_early_stopping", b"_early_stopping", "_frequency_penalty", b"_frequency_penalty", "_length_normalisation", b"_length_normalisation", "_length_penalty", b"_length_penalty", "_max_length", b"_max_length", "_max_length_ratio", b"_max_length_ratio", "_min_length", b"_min_length", "_min_length_ratio", b"_min_length_ratio", "_min_p", b"_min_p", "_no_repeat_ngram_size", b"_no_repeat_ngram_size", "_num_hypotheses", b"_num_hypotheses", "_patience", b"_patience", "_presence_penalty", b"_presence_penalty", "_repetition_penalty", b"_repetition_penalty", "_replace_unknowns", b"_replace_unknowns", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "alternatives", b"alternatives", "beam_size", b"beam_size", "coverage_penalty", b"coverage_penalty", "early_stopping", b"early_stopping", "frequency_penalty", b"frequency_penalty", "length_normalisation", b"length_normalisation", "length_penalty", b"length_penalty", "max_length", b"max_length", "max_length_ratio", b"max_length_ratio", "min_length", b"min_length", "min_length_ratio", b"min_length_ratio", "min_p", b"min_p", "no_repeat_ngram_size", b"no_repeat_ngram_size", "num_hypotheses", b"num_hypotheses", "patience", b"patience", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "replace_unknowns", b"replace_unknowns", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "typical_p", b"typical_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alternatives", b"_alternatives", "_beam_size", b"_beam_size", "_frequency_penalty", b"_frequency_penalty", "_length_penalty", b"_length_penalty", "_max_length", b"_max_length", "_max_length_ratio", b"_max_length_ratio", "_min_length", b"_min_length", "_min_length_ratio", b"_min_length_ratio", "_min_p", b"_min_p", "_no_repeat_ngram_size", b"_no_repeat_ngram_size", "_num_hypotheses", b"_num_hypotheses", "_patience", b"_patience", "_presence_penalty", b"_presence_penalty", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "allowed_words", b"allowed_words", "alternatives", b"alternatives", "banned_words", b"banned_words", "beam_size", b"beam_size", "early_stopping", b"early_stopping", "frequency_penalty", b"frequency_penalty", "length_normalisation", b"length_normalisation", "length_penalty", b"length_penalty", "max_length", b"max_length", "max_length_ratio", b"max_length_ratio", "min_length", b"min_length", "min_length_ratio", b"min_length_ratio", "min_p", b"min_p", "no_repeat_ngram_size", b"no_repeat_ngram_size", "num_hypotheses", b"num_hypotheses", "patience", b"patience", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "target_prefix", b"target_prefix", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "typical_p", b"typical_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alternatives", b"_alternatives", "_beam_size", b"_beam_size", "_coverage_penalty", b"_coverage_penalty", "_early_stopping", b"_early_stopping", "_frequency_penalty", b"_frequency_penalty", "_length_normalisation", b"_length_normalisation", "_length_penalty", b"_length_penalty", "_max_length", b"_max_length", "_max_length_ratio", b"_max_length_ratio", "_min_length", b"_min_length", "_min_length_ratio", b"_min_length_ratio", "_min_p", b"_min_p", "_no_repeat_ngram_size", b"_no_repeat_ngram_size", "_num_hypotheses", b"_num_hypotheses", "_patience", b"_patience", "_presence_penalty", b"_presence_penalty", "_repetition_penalty", b"_repetition_penalty", "_replace_unknowns", b"_replace_unknowns", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "allowed_words", b"allowed_words", "alternatives", b"alternatives", "banned_words", b"banned_words", "beam_size", b"beam_size", "coverage_penalty", b"coverage_penalty", "early_stopping", b"early_stopping", "frequency_penalty", b"frequency_penalty", "length_normalisation", b"length_normalisation", "length_penalty", b"length_penalty", "max_length", b"max_length", "max_length_ratio", b"max_length_ratio", "min_length", b"min_length", "min_length_ratio", b"min_length_ratio", "min_p", b"min_p", "no_repeat_ngram_size", b"no_repeat_ngram_size", "num_hypotheses", b"num_hypotheses", "patience", b"patience", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "replace_unknowns", b"replace_unknowns", "seed", b"seed", "stop", b"stop", "target_prefix", b"target_prefix", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p", "typical_p", b"typical_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alternatives: _TypeAlias = _typing.Literal["alternatives"]  # noqa: Y015
     _WhichOneofArgType__alternatives: _TypeAlias = _typing.Literal["_alternatives", b"_alternatives"]  # noqa: Y015
     _WhichOneofReturnType__beam_size: _TypeAlias = _typing.Literal["beam_size"]  # noqa: Y015
     _WhichOneofArgType__beam_size: _TypeAlias = _typing.Literal["_beam_size", b"_beam_size"]  # noqa: Y015
+    _WhichOneofReturnType__coverage_penalty: _TypeAlias = _typing.Literal["coverage_penalty"]  # noqa: Y015
+    _WhichOneofArgType__coverage_penalty: _TypeAlias = _typing.Literal["_coverage_penalty", b"_coverage_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__early_stopping: _TypeAlias = _typing.Literal["early_stopping"]  # noqa: Y015
+    _WhichOneofArgType__early_stopping: _TypeAlias = _typing.Literal["_early_stopping", b"_early_stopping"]  # noqa: Y015
     _WhichOneofReturnType__frequency_penalty: _TypeAlias = _typing.Literal["frequency_penalty"]  # noqa: Y015
     _WhichOneofArgType__frequency_penalty: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__length_normalisation: _TypeAlias = _typing.Literal["length_normalisation"]  # noqa: Y015
+    _WhichOneofArgType__length_normalisation: _TypeAlias = _typing.Literal["_length_normalisation", b"_length_normalisation"]  # noqa: Y015
     _WhichOneofReturnType__length_penalty: _TypeAlias = _typing.Literal["length_penalty"]  # noqa: Y015
     _WhichOneofArgType__length_penalty: _TypeAlias = _typing.Literal["_length_penalty", b"_length_penalty"]  # noqa: Y015
     _WhichOneofReturnType__max_length: _TypeAlias = _typing.Literal["max_length"]  # noqa: Y015
@@ -261,6 +322,8 @@ class DecodingOptions(_message.Message):
     _WhichOneofArgType__presence_penalty: _TypeAlias = _typing.Literal["_presence_penalty", b"_presence_penalty"]  # noqa: Y015
     _WhichOneofReturnType__repetition_penalty: _TypeAlias = _typing.Literal["repetition_penalty"]  # noqa: Y015
     _WhichOneofArgType__repetition_penalty: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__replace_unknowns: _TypeAlias = _typing.Literal["replace_unknowns"]  # noqa: Y015
+    _WhichOneofArgType__replace_unknowns: _TypeAlias = _typing.Literal["_replace_unknowns", b"_replace_unknowns"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
@@ -276,7 +339,13 @@ class DecodingOptions(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__beam_size) -> _WhichOneofReturnType__beam_size | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__coverage_penalty) -> _WhichOneofReturnType__coverage_penalty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__early_stopping) -> _WhichOneofReturnType__early_stopping | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__frequency_penalty) -> _WhichOneofReturnType__frequency_penalty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__length_normalisation) -> _WhichOneofReturnType__length_normalisation | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__length_penalty) -> _WhichOneofReturnType__length_penalty | None: ...
     @_typing.overload
@@ -300,6 +369,8 @@ class DecodingOptions(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__repetition_penalty) -> _WhichOneofReturnType__repetition_penalty | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__replace_unknowns) -> _WhichOneofReturnType__replace_unknowns | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
@@ -320,6 +391,7 @@ class TranslateResponse(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     model_version: _builtins.str
     @_builtins.property
@@ -328,6 +400,10 @@ class TranslateResponse(_message.Message):
 
     @_builtins.property
     def usage(self) -> Global___Usage: ...
+    @_builtins.property
+    def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Segment]:
+        """The segments of the text, in its order: at least one."""
+
     def __init__(
         self,
         *,
@@ -335,17 +411,60 @@ class TranslateResponse(_message.Message):
         usage: Global___Usage | None = ...,
         model: _builtins.str = ...,
         model_version: _builtins.str = ...,
+        segments: _abc.Iterable[Global___Segment] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hypotheses", b"hypotheses", "model", b"model", "model_version", b"model_version", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hypotheses", b"hypotheses", "model", b"model", "model_version", b"model_version", "segments", b"segments", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TranslateResponse: _TypeAlias = TranslateResponse  # noqa: Y015
 
 @_typing.final
+class Segment(_message.Message):
+    """Where a segment of the source stands, and its translation in the best hypothesis. Offsets count Unicode code points."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_BEGIN_FIELD_NUMBER: _builtins.int
+    SOURCE_END_FIELD_NUMBER: _builtins.int
+    TARGET_BEGIN_FIELD_NUMBER: _builtins.int
+    TARGET_END_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    COPIED_FIELD_NUMBER: _builtins.int
+    source_begin: _builtins.int
+    source_end: _builtins.int
+    target_begin: _builtins.int
+    target_end: _builtins.int
+    score: _builtins.float
+    """Of its best hypothesis; 0 where it was copied."""
+    copied: _builtins.bool
+    """It has no letter or digit, and stands in the answer as it is."""
+    def __init__(
+        self,
+        *,
+        source_begin: _builtins.int = ...,
+        source_end: _builtins.int = ...,
+        target_begin: _builtins.int = ...,
+        target_end: _builtins.int = ...,
+        score: _builtins.float = ...,
+        copied: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copied", b"copied", "score", b"score", "source_begin", b"source_begin", "source_end", b"source_end", "target_begin", b"target_begin", "target_end", b"target_end"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Segment: _TypeAlias = Segment  # noqa: Y015
+
+@_typing.final
 class Hypothesis(_message.Message):
+    """Where a text has several segments: tokens and token_log_probs one after the other, score their sum, rank_score the
+    mean over the segments, and LENGTH or else STOP_SEQUENCE where any segment ended so.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TEXT_FIELD_NUMBER: _builtins.int
@@ -359,14 +478,14 @@ class Hypothesis(_message.Message):
     """Sum of token_log_probs, natural logarithm, before any length penalty."""
     finish_reason: Global___FinishReason.ValueType
     rank_score: _builtins.float
-    """What hypotheses are ranked by: score after the length penalty."""
+    """What hypotheses are ranked by: score after the length and coverage penalties."""
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The pieces of the vocabulary that make up the text, end-of-sentence left out."""
 
     @_builtins.property
     def token_log_probs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """One per token, and one more for end-of-sentence when the finish reason is STOP."""
+        """One per token, and one more for the end-of-sentence of each segment whose finish reason is STOP."""
 
     def __init__(
         self,
@@ -387,13 +506,299 @@ class Hypothesis(_message.Message):
 Global___Hypothesis: _TypeAlias = Hypothesis  # noqa: Y015
 
 @_typing.final
+class TranslateChunk(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINAL_TEXT_DELTA_FIELD_NUMBER: _builtins.int
+    PROVISIONAL_TEXT_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    final_text_delta: _builtins.str
+    """What has become final since the last chunk: joined together, these are the answer's text."""
+    provisional_text: _builtins.str
+    """What the best hypothesis adds to all final text. It may change, and is replaced by every chunk."""
+    @_builtins.property
+    def response(self) -> Global___TranslateResponse:
+        """In the last chunk, and there alone."""
+
+    def __init__(
+        self,
+        *,
+        final_text_delta: _builtins.str = ...,
+        provisional_text: _builtins.str = ...,
+        response: Global___TranslateResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["final_text_delta", b"final_text_delta", "provisional_text", b"provisional_text", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TranslateChunk: _TypeAlias = TranslateChunk  # noqa: Y015
+
+@_typing.final
+class TranslateManyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___TranslateItem]:
+        """1 to 256."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___TranslateItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TranslateManyRequest: _TypeAlias = TranslateManyRequest  # noqa: Y015
+
+@_typing.final
+class TranslateItem(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Comes back with the answer."""
+    @_builtins.property
+    def request(self) -> Global___TranslateRequest: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        request: Global___TranslateRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TranslateItem: _TypeAlias = TranslateItem  # noqa: Y015
+
+@_typing.final
+class TranslateManyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TranslateOutcome]:
+        """At least one, in any order."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___TranslateOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TranslateManyResponse: _TypeAlias = TranslateManyResponse  # noqa: Y015
+
+@_typing.final
+class TranslateOutcome(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    @_builtins.property
+    def response(self) -> Global___TranslateResponse: ...
+    @_builtins.property
+    def error(self) -> Global___ItemError: ...
+    @_builtins.property
+    def receipt(self) -> Global___Receipt:
+        """Of a response."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        response: Global___TranslateResponse | None = ...,
+        error: Global___ItemError | None = ...,
+        receipt: Global___Receipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "receipt", b"receipt", "response", b"response", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "id", b"id", "receipt", b"receipt", "response", b"response", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___TranslateOutcome: _TypeAlias = TranslateOutcome  # noqa: Y015
+
+@_typing.final
+class ItemError(_message.Message):
+    """What the call's status, its message and its trailing metadata would be, if the item were a call of Translate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_MS_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
+    """A gRPC status code."""
+    message: _builtins.str
+    retry_after_ms: _builtins.int
+    """When to come back."""
+    @_builtins.property
+    def details(self) -> Global___ErrorDetails: ...
+    def __init__(
+        self,
+        *,
+        code: _builtins.int = ...,
+        message: _builtins.str = ...,
+        details: Global___ErrorDetails | None = ...,
+        retry_after_ms: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_retry_after_ms", b"_retry_after_ms", "details", b"details", "retry_after_ms", b"retry_after_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_retry_after_ms", b"_retry_after_ms", "code", b"code", "details", b"details", "message", b"message", "retry_after_ms", b"retry_after_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__retry_after_ms: _TypeAlias = _typing.Literal["retry_after_ms"]  # noqa: Y015
+    _WhichOneofArgType__retry_after_ms: _TypeAlias = _typing.Literal["_retry_after_ms", b"_retry_after_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retry_after_ms) -> _WhichOneofReturnType__retry_after_ms | None: ...
+
+Global___ItemError: _TypeAlias = ItemError  # noqa: Y015
+
+@_typing.final
+class Receipt(_message.Message):
+    """What a request went through. Where a text has several segments: the longest wait, the sums of encoding and steps,
+    the mean batch over all those steps, and the lane of the first segment.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_MS_FIELD_NUMBER: _builtins.int
+    ENCODE_MS_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    BATCH_MEAN_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    queue_ms: _builtins.float
+    encode_ms: _builtins.float
+    steps: _builtins.int
+    batch_mean: _builtins.float
+    """Mean number of rows decoded together, over the steps that the request took part in."""
+    precision: _builtins.str
+    lane: _builtins.int
+    def __init__(
+        self,
+        *,
+        queue_ms: _builtins.float = ...,
+        encode_ms: _builtins.float = ...,
+        steps: _builtins.int = ...,
+        batch_mean: _builtins.float = ...,
+        precision: _builtins.str = ...,
+        lane: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_mean", b"batch_mean", "encode_ms", b"encode_ms", "lane", b"lane", "precision", b"precision", "queue_ms", b"queue_ms", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Receipt: _TypeAlias = Receipt  # noqa: Y015
+
+@_typing.final
+class ScoreRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    TARGET_LANGUAGE_FIELD_NUMBER: _builtins.int
+    SOURCE_LANGUAGE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The source, UTF-8, not blank: at most the model's limits.source_tokens."""
+    target: _builtins.str
+    """Its translation, not blank: at most limits.target_tokens - 1 tokens."""
+    target_language: _builtins.str
+    """As in TranslateRequest."""
+    source_language: _builtins.str
+    model: _builtins.str
+    priority: _builtins.int
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        target: _builtins.str = ...,
+        target_language: _builtins.str = ...,
+        source_language: _builtins.str = ...,
+        model: _builtins.str = ...,
+        priority: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "priority", b"priority", "source_language", b"source_language", "target", b"target", "target_language", b"target_language", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreRequest: _TypeAlias = ScoreRequest  # noqa: Y015
+
+@_typing.final
+class ScoreResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORE_FIELD_NUMBER: _builtins.int
+    TOKEN_LOG_PROBS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """Sum of token_log_probs: the natural logarithm of the translation's probability."""
+    model: _builtins.str
+    model_version: _builtins.str
+    @_builtins.property
+    def token_log_probs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """One per token, and one more for end-of-sentence."""
+
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The pieces of the vocabulary that make up the target, end-of-sentence left out."""
+
+    @_builtins.property
+    def usage(self) -> Global___Usage: ...
+    def __init__(
+        self,
+        *,
+        score: _builtins.float = ...,
+        token_log_probs: _abc.Iterable[_builtins.float] | None = ...,
+        tokens: _abc.Iterable[_builtins.str] | None = ...,
+        usage: Global___Usage | None = ...,
+        model: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "model_version", b"model_version", "score", b"score", "token_log_probs", b"token_log_probs", "tokens", b"tokens", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreResponse: _TypeAlias = ScoreResponse  # noqa: Y015
+
+@_typing.final
 class Usage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SOURCE_TOKENS_FIELD_NUMBER: _builtins.int
     TARGET_TOKENS_FIELD_NUMBER: _builtins.int
     source_tokens: _builtins.int
-    """Tokens of the text, language tag and end-of-sentence included."""
+    """Tokens of the text, language tag and end-of-sentence of each segment included."""
     target_tokens: _builtins.int
     """Tokens produced, end-of-sentence included, over all hypotheses."""
     def __init__(

@@ -26,9 +26,10 @@ if _version_not_supported:
 
 
 class InferenceServiceStub(object):
-    """Every unary answer carries a receipt in its trailing metadata:
+    """Every call but TranslateMany carries a receipt in its trailing metadata:
     dragoman-queue-ms, dragoman-encode-ms, dragoman-steps, dragoman-batch-mean,
     dragoman-precision, dragoman-model, dragoman-model-version, dragoman-lane.
+    They are the fields of Receipt.
     """
 
     def __init__(self, channel):
@@ -42,18 +43,59 @@ class InferenceServiceStub(object):
                 request_serializer=dragoman__protos_dot_v1_dot_inference__pb2.TranslateRequest.SerializeToString,
                 response_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.TranslateResponse.FromString,
                 _registered_method=True)
+        self.StreamTranslate = channel.unary_stream(
+                '/dragoman.v1.InferenceService/StreamTranslate',
+                request_serializer=dragoman__protos_dot_v1_dot_inference__pb2.TranslateRequest.SerializeToString,
+                response_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.TranslateChunk.FromString,
+                _registered_method=True)
+        self.TranslateMany = channel.stream_stream(
+                '/dragoman.v1.InferenceService/TranslateMany',
+                request_serializer=dragoman__protos_dot_v1_dot_inference__pb2.TranslateManyRequest.SerializeToString,
+                response_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.TranslateManyResponse.FromString,
+                _registered_method=True)
+        self.Score = channel.unary_unary(
+                '/dragoman.v1.InferenceService/Score',
+                request_serializer=dragoman__protos_dot_v1_dot_inference__pb2.ScoreRequest.SerializeToString,
+                response_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.ScoreResponse.FromString,
+                _registered_method=True)
 
 
 class InferenceServiceServicer(object):
-    """Every unary answer carries a receipt in its trailing metadata:
+    """Every call but TranslateMany carries a receipt in its trailing metadata:
     dragoman-queue-ms, dragoman-encode-ms, dragoman-steps, dragoman-batch-mean,
     dragoman-precision, dragoman-model, dragoman-model-version, dragoman-lane.
+    They are the fields of Receipt.
     """
 
     def Translate(self, request, context):
-        """Translates one text.
+        """Translates one text, of one sentence or of many.
         INVALID_ARGUMENT (with ErrorDetails) for a fault in any field, NOT_FOUND for an
         unknown model, RESOURCE_EXHAUSTED (with grpc-retry-pushback-ms) when the queue is full.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamTranslate(self, request, context):
+        """The same, with the text as it is decoded; the last chunk has the whole answer, which is Translate's. A slow
+        reader gets fewer and larger chunks. Statuses as for Translate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TranslateMany(self, request_iterator, context):
+        """Translates any number of texts; answers come as they finish, each with its item's id. A fault of one item is its
+        answer and does not end the call; UNAVAILABLE does, and leaves the items that were not answered to be sent again.
+        The server reads on while fewer than its stream_window segments of this call are under way, and waits where its
+        queue is full. The call's deadline and its cancellation end everything that is under way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Score(self, request, context):
+        """How likely a given translation is to the model. Statuses as for Translate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -67,6 +109,21 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     request_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.TranslateRequest.FromString,
                     response_serializer=dragoman__protos_dot_v1_dot_inference__pb2.TranslateResponse.SerializeToString,
             ),
+            'StreamTranslate': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamTranslate,
+                    request_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.TranslateRequest.FromString,
+                    response_serializer=dragoman__protos_dot_v1_dot_inference__pb2.TranslateChunk.SerializeToString,
+            ),
+            'TranslateMany': grpc.stream_stream_rpc_method_handler(
+                    servicer.TranslateMany,
+                    request_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.TranslateManyRequest.FromString,
+                    response_serializer=dragoman__protos_dot_v1_dot_inference__pb2.TranslateManyResponse.SerializeToString,
+            ),
+            'Score': grpc.unary_unary_rpc_method_handler(
+                    servicer.Score,
+                    request_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.ScoreRequest.FromString,
+                    response_serializer=dragoman__protos_dot_v1_dot_inference__pb2.ScoreResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'dragoman.v1.InferenceService', rpc_method_handlers)
@@ -76,9 +133,10 @@ def add_InferenceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class InferenceService(object):
-    """Every unary answer carries a receipt in its trailing metadata:
+    """Every call but TranslateMany carries a receipt in its trailing metadata:
     dragoman-queue-ms, dragoman-encode-ms, dragoman-steps, dragoman-batch-mean,
     dragoman-precision, dragoman-model, dragoman-model-version, dragoman-lane.
+    They are the fields of Receipt.
     """
 
     @staticmethod
@@ -98,6 +156,87 @@ class InferenceService(object):
             '/dragoman.v1.InferenceService/Translate',
             dragoman__protos_dot_v1_dot_inference__pb2.TranslateRequest.SerializeToString,
             dragoman__protos_dot_v1_dot_inference__pb2.TranslateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamTranslate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/dragoman.v1.InferenceService/StreamTranslate',
+            dragoman__protos_dot_v1_dot_inference__pb2.TranslateRequest.SerializeToString,
+            dragoman__protos_dot_v1_dot_inference__pb2.TranslateChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TranslateMany(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/dragoman.v1.InferenceService/TranslateMany',
+            dragoman__protos_dot_v1_dot_inference__pb2.TranslateManyRequest.SerializeToString,
+            dragoman__protos_dot_v1_dot_inference__pb2.TranslateManyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Score(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dragoman.v1.InferenceService/Score',
+            dragoman__protos_dot_v1_dot_inference__pb2.ScoreRequest.SerializeToString,
+            dragoman__protos_dot_v1_dot_inference__pb2.ScoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,9 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class InferenceServiceStub:
-    """Every unary answer carries a receipt in its trailing metadata:
+    """Every call but TranslateMany carries a receipt in its trailing metadata:
     dragoman-queue-ms, dragoman-encode-ms, dragoman-steps, dragoman-batch-mean,
     dragoman-precision, dragoman-model, dragoman-model-version, dragoman-lane.
+    They are the fields of Receipt.
     """
 
     @_typing.overload
@@ -37,29 +38,55 @@ class InferenceServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> InferenceServiceAsyncStub: ...
     Translate: _grpc.UnaryUnaryMultiCallable[_inference_pb2.TranslateRequest, _inference_pb2.TranslateResponse]
-    """Translates one text.
+    """Translates one text, of one sentence or of many.
     INVALID_ARGUMENT (with ErrorDetails) for a fault in any field, NOT_FOUND for an
     unknown model, RESOURCE_EXHAUSTED (with grpc-retry-pushback-ms) when the queue is full.
     """
+    StreamTranslate: _grpc.UnaryStreamMultiCallable[_inference_pb2.TranslateRequest, _inference_pb2.TranslateChunk]
+    """The same, with the text as it is decoded; the last chunk has the whole answer, which is Translate's. A slow
+    reader gets fewer and larger chunks. Statuses as for Translate.
+    """
+    TranslateMany: _grpc.StreamStreamMultiCallable[_inference_pb2.TranslateManyRequest, _inference_pb2.TranslateManyResponse]
+    """Translates any number of texts; answers come as they finish, each with its item's id. A fault of one item is its
+    answer and does not end the call; UNAVAILABLE does, and leaves the items that were not answered to be sent again.
+    The server reads on while fewer than its stream_window segments of this call are under way, and waits where its
+    queue is full. The call's deadline and its cancellation end everything that is under way.
+    """
+    Score: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ScoreRequest, _inference_pb2.ScoreResponse]
+    """How likely a given translation is to the model. Statuses as for Translate."""
 
 @_typing.type_check_only
 class InferenceServiceAsyncStub(InferenceServiceStub):
-    """Every unary answer carries a receipt in its trailing metadata:
+    """Every call but TranslateMany carries a receipt in its trailing metadata:
     dragoman-queue-ms, dragoman-encode-ms, dragoman-steps, dragoman-batch-mean,
     dragoman-precision, dragoman-model, dragoman-model-version, dragoman-lane.
+    They are the fields of Receipt.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Translate: _aio.UnaryUnaryMultiCallable[_inference_pb2.TranslateRequest, _inference_pb2.TranslateResponse]  # type: ignore[assignment]
-    """Translates one text.
+    """Translates one text, of one sentence or of many.
     INVALID_ARGUMENT (with ErrorDetails) for a fault in any field, NOT_FOUND for an
     unknown model, RESOURCE_EXHAUSTED (with grpc-retry-pushback-ms) when the queue is full.
     """
+    StreamTranslate: _aio.UnaryStreamMultiCallable[_inference_pb2.TranslateRequest, _inference_pb2.TranslateChunk]  # type: ignore[assignment]
+    """The same, with the text as it is decoded; the last chunk has the whole answer, which is Translate's. A slow
+    reader gets fewer and larger chunks. Statuses as for Translate.
+    """
+    TranslateMany: _aio.StreamStreamMultiCallable[_inference_pb2.TranslateManyRequest, _inference_pb2.TranslateManyResponse]  # type: ignore[assignment]
+    """Translates any number of texts; answers come as they finish, each with its item's id. A fault of one item is its
+    answer and does not end the call; UNAVAILABLE does, and leaves the items that were not answered to be sent again.
+    The server reads on while fewer than its stream_window segments of this call are under way, and waits where its
+    queue is full. The call's deadline and its cancellation end everything that is under way.
+    """
+    Score: _aio.UnaryUnaryMultiCallable[_inference_pb2.ScoreRequest, _inference_pb2.ScoreResponse]  # type: ignore[assignment]
+    """How likely a given translation is to the model. Statuses as for Translate."""
 
 class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Every unary answer carries a receipt in its trailing metadata:
+    """Every call but TranslateMany carries a receipt in its trailing metadata:
     dragoman-queue-ms, dragoman-encode-ms, dragoman-steps, dragoman-batch-mean,
     dragoman-precision, dragoman-model, dragoman-model-version, dragoman-lane.
+    They are the fields of Receipt.
     """
 
     @_abc_1.abstractmethod
@@ -68,9 +95,39 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.TranslateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.TranslateResponse, _abc.Awaitable[_inference_pb2.TranslateResponse]]:
-        """Translates one text.
+        """Translates one text, of one sentence or of many.
         INVALID_ARGUMENT (with ErrorDetails) for a fault in any field, NOT_FOUND for an
         unknown model, RESOURCE_EXHAUSTED (with grpc-retry-pushback-ms) when the queue is full.
         """
+
+    @_abc_1.abstractmethod
+    def StreamTranslate(
+        self,
+        request: _inference_pb2.TranslateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_inference_pb2.TranslateChunk], _abc.AsyncIterator[_inference_pb2.TranslateChunk]]:
+        """The same, with the text as it is decoded; the last chunk has the whole answer, which is Translate's. A slow
+        reader gets fewer and larger chunks. Statuses as for Translate.
+        """
+
+    @_abc_1.abstractmethod
+    def TranslateMany(
+        self,
+        request_iterator: _MaybeAsyncIterator[_inference_pb2.TranslateManyRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_inference_pb2.TranslateManyResponse], _abc.AsyncIterator[_inference_pb2.TranslateManyResponse]]:
+        """Translates any number of texts; answers come as they finish, each with its item's id. A fault of one item is its
+        answer and does not end the call; UNAVAILABLE does, and leaves the items that were not answered to be sent again.
+        The server reads on while fewer than its stream_window segments of this call are under way, and waits where its
+        queue is full. The call's deadline and its cancellation end everything that is under way.
+        """
+
+    @_abc_1.abstractmethod
+    def Score(
+        self,
+        request: _inference_pb2.ScoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.ScoreResponse, _abc.Awaitable[_inference_pb2.ScoreResponse]]:
+        """How likely a given translation is to the model. Statuses as for Translate."""
 
 def add_InferenceServiceServicer_to_server(servicer: InferenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -5,7 +5,8 @@ gRPC by itself would send an exception's text to the caller, and a deserialiser'
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Any, Final, cast
 
 import grpc
@@ -62,9 +63,11 @@ def _guard(handler: _Handler) -> _Handler:
     async def answer_stream(request: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         try:
             answers = behave(argument(request), context)
-            if isinstance(answers, AsyncIterable):
-                async for answer in answers:
-                    await context.write(answer)
+            if isinstance(answers, AsyncGenerator):
+                # Closed at once when the call ends early: what it had begun is given up then, not at some later time.
+                async with contextlib.aclosing(answers):
+                    async for answer in answers:
+                        await context.write(answer)
             else:  # the method writes to the context by itself
                 await answers
         except grpc.aio.AbortError:

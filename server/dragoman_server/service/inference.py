@@ -3,90 +3,115 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, cast
 
 import grpc
 
 from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc
-from dragoman_server.decoding.hypothesis import Answer, FinishReason
-from dragoman_server.errors import ServerError
 from dragoman_server.gate import Gate
-from dragoman_server.model_host import ModelHost
-from dragoman_server.request import Completion, Outcome, Request
+from dragoman_server.request import Completion
+from dragoman_server.service.bulk import BulkCall
+from dragoman_server.service.jobs import Job
+from dragoman_server.service.mailbox import Mailbox
 from dragoman_server.service.receipt import receipt_metadata
-from dragoman_server.service.validation import Translation, validate_translate
+from dragoman_server.service.recipes import Recipes
+from dragoman_server.service.responses import joined_receipt, score_response, translate_response
+from dragoman_server.service.streaming import TranslationStream
+from dragoman_server.service.translations import Translation
+from dragoman_server.service.validation import validate_score, validate_translate
 
-_FINISH_REASONS = {
-    FinishReason.STOP: inference_pb2.FINISH_REASON_STOP,
-    FinishReason.LENGTH: inference_pb2.FINISH_REASON_LENGTH,
-    FinishReason.STOP_SEQUENCE: inference_pb2.FINISH_REASON_STOP_SEQUENCE,
-}
+_Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
-    """Answers as the proto says; every error leaves as a ServerError, which ``Boundary`` turns into a status."""
+    """Answers as the proto says; every error leaves as a ServerError, which ``Boundary`` turns into a status.
 
-    def __init__(self, gate: Gate) -> None:
+    ``stream_window`` bounds what one TranslateMany call has under way. To be created on the running event loop.
+    """
+
+    def __init__(self, gate: Gate, *, stream_window: int) -> None:
         self._gate = gate
+        self._stream_window = stream_window
+        self._mailbox = Mailbox(asyncio.get_running_loop())
+        self._recipes = Recipes()
 
     async def Translate(  # noqa: N802  (gRPC's name)
-        self, request: inference_pb2.TranslateRequest, context: grpc.aio.ServicerContext[Any, Any]
+        self, request: inference_pb2.TranslateRequest, context: _Context
     ) -> inference_pb2.TranslateResponse:
         """Translate one text."""
-        remaining: float | None = context.time_remaining()
-        deadline = None if remaining is None else time.monotonic() + remaining
+        deadline = _deadline(context)
         with self._gate.enter() as catalogue:
-            translation = await validate_translate(request, catalogue)
-            completion = await _complete(translation, deadline)
-            context.set_trailing_metadata(receipt_metadata(completion.receipt, translation.host))
-            return _response(translation, completion)
+            translation = await validate_translate(request, catalogue, self._recipes)
+            completions = await self._complete(translation, deadline)
+            context.set_trailing_metadata(receipt_metadata(joined_receipt(completions), translation.host))
+            return translate_response(translation, completions)
+
+    async def StreamTranslate(  # noqa: N802  (gRPC's name)
+        self, request: inference_pb2.TranslateRequest, context: _Context
+    ) -> AsyncGenerator[inference_pb2.TranslateChunk, None]:
+        """Translate one text, as it is decoded."""
+        deadline = _deadline(context)
+        with self._gate.enter() as catalogue:
+            translation = await validate_translate(request, catalogue, self._recipes)
+            stream = TranslationStream(translation, deadline, self._mailbox)
+            async with contextlib.aclosing(stream.chunks()) as chunks:
+                async for chunk in chunks:
+                    if chunk.HasField("response"):
+                        receipt = joined_receipt(stream.job.finished())
+                        context.set_trailing_metadata(receipt_metadata(receipt, translation.host))
+                    yield chunk
+
+    async def TranslateMany(  # noqa: N802  (gRPC's name)
+        self, request_iterator: object, context: _Context
+    ) -> AsyncGenerator[inference_pb2.TranslateManyResponse, None]:
+        """Translate any number of texts."""
+        requests = cast(AsyncIterator[inference_pb2.TranslateManyRequest], request_iterator)
+        deadline = _deadline(context)
+        with self._gate.enter() as catalogue:
+            call = BulkCall(
+                catalogue,
+                self._recipes,
+                self._mailbox,
+                window=self._stream_window,
+                deadline=deadline,
+                closing=self._gate.wait_closed,
+            )
+            async with contextlib.aclosing(call.answers(requests)) as answers:
+                async for answer in answers:
+                    yield answer
+
+    async def Score(  # noqa: N802  (gRPC's name)
+        self, request: inference_pb2.ScoreRequest, context: _Context
+    ) -> inference_pb2.ScoreResponse:
+        """Score one translation."""
+        deadline = _deadline(context)
+        with self._gate.enter() as catalogue:
+            translation = await validate_score(request, catalogue, self._recipes)
+            completions = await self._complete(translation, deadline)
+            context.set_trailing_metadata(receipt_metadata(joined_receipt(completions), translation.host))
+            return score_response(translation, completions[0])
+
+    async def _complete(self, translation: Translation, deadline: float | None) -> list[Completion]:
+        """Hand the segments to the engine and wait for them; when the call ends first, they are cancelled."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done(_: Job) -> None:
+            if not ended.done():  # the call may have ended meanwhile
+                ended.set_result(None)
+
+        job = Job(translation, deadline, self._mailbox, done)
+        job.start()
+        try:
+            await ended
+        except asyncio.CancelledError:  # the caller cancelled or went away, or its deadline passed
+            job.cancel()
+            raise
+        return job.finished()
 
 
-async def _complete(translation: Translation, deadline: float | None) -> Completion:
-    """Hand the request to the engine and wait for its outcome; when the call ends first, the request is cancelled."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[Outcome] = loop.create_future()
-
-    def settle(outcome: Outcome) -> None:
-        if not answer.done():  # the call may have ended meanwhile
-            answer.set_result(outcome)
-
-    def reply(outcome: Outcome) -> None:
-        loop.call_soon_threadsafe(settle, outcome)
-
-    request = Request(translation.source_ids, translation.options, reply, deadline)
-    translation.host.engine.submit(request)
-    try:
-        outcome = await answer
-    except asyncio.CancelledError:  # the caller cancelled or went away, or its deadline passed
-        request.cancel()
-        raise
-    if isinstance(outcome, ServerError):
-        raise outcome
-    return outcome
-
-
-def _response(translation: Translation, completion: Completion) -> inference_pb2.TranslateResponse:
-    host = translation.host
-    usage = inference_pb2.Usage(
-        source_tokens=len(translation.source_ids),
-        target_tokens=sum(len(answer.log_probs) for answer in completion.answers),
-    )
-    return inference_pb2.TranslateResponse(
-        hypotheses=[_hypothesis(answer, host) for answer in completion.answers],
-        usage=usage,
-        model=host.name,
-        model_version=host.version,
-    )
-
-
-def _hypothesis(answer: Answer, host: ModelHost) -> inference_pb2.Hypothesis:
-    return inference_pb2.Hypothesis(
-        text=host.codec.decode(answer.token_ids) if answer.text is None else answer.text,
-        tokens=host.codec.tokens(answer.token_ids),
-        score=sum(answer.log_probs),
-        token_log_probs=answer.log_probs,
-        finish_reason=_FINISH_REASONS[answer.finish_reason],
-        rank_score=answer.rank_score,
-    )
+def _deadline(context: _Context) -> float | None:
+    remaining: float | None = context.time_remaining()
+    return None if remaining is None else time.monotonic() + remaining

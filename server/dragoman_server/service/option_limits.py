@@ -15,6 +15,7 @@ _MOST_BANNED, _MOST_ALLOWED, _MOST_STOPS = 64, 1024, 16
 
 _RANGES: dict[str, tuple[float, float]] = {
     "length_penalty": (0, 5),
+    "coverage_penalty": (0, 5),
     "top_k": (1, 1000),
     "min_p": (0, 1),
     "repetition_penalty": (0.1, 10),

@@ -41,6 +41,8 @@ def resolve(
             _given(options, "length_penalty", 1.0),
             wu=options.length_normalisation == inference_pb2.LENGTH_NORMALISATION_WU,
         ),
+        coverage_penalty=options.coverage_penalty,
+        with_attention=options.replace_unknowns and host.unknown_id is not None,
         patience=_given(options, "patience", 1.0),
         early_stopping=options.early_stopping,
         sampling=_sampling(options) if samples(options) else None,

@@ -56,6 +56,18 @@ def status_of(error: Exception) -> Status:  # noqa: PLR0911  (one return per kin
             return status_of(errors.Internal(_report(error)))
 
 
+def item_error(error: Exception) -> inference_pb2.ItemError:
+    """The same status, with what its trailing metadata would say, as the answer to one item of a stream."""
+    status = status_of(error)
+    item = inference_pb2.ItemError(code=status.code.value[0], message=status.details)
+    for key, value in status.trailing_metadata:
+        if key == ERROR_DETAILS_KEY and isinstance(value, bytes):
+            item.details.ParseFromString(value)
+        elif key == PUSHBACK_KEY:
+            item.retry_after_ms = int(value)
+    return item
+
+
 def _encoded(details: inference_pb2.ErrorDetails) -> tuple[tuple[str, bytes]]:
     return ((ERROR_DETAILS_KEY, details.SerializeToString()),)
 

@@ -1,62 +1,195 @@
-"""A TranslateRequest made into what the engine takes, or refused with all its faults at once."""
+"""A request made into what the engine takes, or refused with all its faults at once."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dragoman_protos.v1 import bundle_pb2, inference_pb2
+from dragoman_protos.v1 import inference_pb2
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.errors import InvalidArgument, Violation
-from dragoman_server.model_host import Codec, ModelHost
-from dragoman_server.service.option_limits import merged, option_violations
-from dragoman_server.service.resolving import resolve
+from dragoman_server.model_host import ModelHost
+from dragoman_server.service import segmentation
+from dragoman_server.service.recipes import Recipe, Recipes
+from dragoman_server.service.segmentation import MOST_CHARACTERS, MOST_SEGMENTS, Span
 from dragoman_server.service.texts import shortened, unfit
+from dragoman_server.service.translations import Segment, Translation
 from dragoman_server.settings import MODEL_NAME
 
 _NAME = re.compile(MODEL_NAME)
 _LONGEST_NAME = 64
-_LISTED_LANGUAGES = 40
-_INLINE_CHARACTERS = 1000
-"""A text up to this length takes a fraction of a millisecond; a longer one is tokenised in another thread."""
+_HIGHEST_PRIORITY = 9
+_SEGMENTATIONS = frozenset(inference_pb2.Segmentation.values())
+_AROUND = 2
+"""Language tag and end-of-sentence."""
+INLINE_BYTES = 1000
+"""A request up to this size takes a fraction of a millisecond; a larger one is looked at in another thread."""
 
 
-@dataclass(frozen=True)
-class Translation:
-    """A request without faults."""
+@dataclass
+class Draft:
+    """A request whose faults are known as far as they show without tokenising."""
 
-    host: ModelHost
-    source_ids: list[int]
-    options: DecodingOptions
+    request: inference_pb2.TranslateRequest
+    recipe: Recipe
+    text_violations: list[Violation]
+    violations: list[Violation]
+    spans: list[Span]
+    """Of the text; empty where it has faults."""
+    whole: bool
+    """The text goes to the model as it is, if it fits."""
+
+    @property
+    def texts(self) -> list[str]:
+        """What has to be tokenised."""
+        text = self.request.text
+        return [text[begin:end] for begin, end in self.spans]
 
 
-async def validate_translate(request: inference_pb2.TranslateRequest, catalogue: Catalogue) -> Translation:
+async def validate_translate(
+    request: inference_pb2.TranslateRequest, catalogue: Catalogue, recipes: Recipes
+) -> Translation:
     """Check every field against the model's limits and tokenise the text.
 
     Raises InvalidArgument with every fault, NotFound for a model that is not served.
     """
+    if request.ByteSize() <= INLINE_BYTES:
+        return _validated(request, catalogue, recipes)
+    return await asyncio.to_thread(_validated, request, catalogue, recipes)
+
+
+def _validated(request: inference_pb2.TranslateRequest, catalogue: Catalogue, recipes: Recipes) -> Translation:
+    draft = drafted(request, catalogue, recipes)
+    return finished(draft, draft.recipe.host.codec.encode_batch(draft.texts))
+
+
+async def validate_score(request: inference_pb2.ScoreRequest, catalogue: Catalogue, recipes: Recipes) -> Translation:
+    """The same for a request to score: one segment, whose options force the target."""
+    if name := model_name_violations("model", request.model):
+        raise InvalidArgument(name)
+    recipe = recipes.find(
+        catalogue,
+        model=request.model,
+        target_language=request.target_language,
+        source_language=request.source_language,
+        options=inference_pb2.DecodingOptions(),
+    )
+    host = recipe.host
+    limits = host.bundle.limits
+    strings = (
+        ("text", request.text, limits.source_tokens, _AROUND),
+        ("target", request.target, limits.target_tokens, 1),
+    )
+    violations: list[Violation] = [*recipe.violations, *priority_violations(request.priority)]
+    encoded = []
+    for field, text, most, around in strings:
+        faults = _too_long_for_one(field, text, host) or text_violations(text, field)
+        ids: list[int] = []
+        if not faults:
+            inline = len(text) <= INLINE_BYTES
+            ids = host.codec.encode(text) if inline else await asyncio.to_thread(host.codec.encode, text)
+            faults = _length_violations(field, len(ids) + around, most, around)
+        encoded.append(ids)
+        violations += faults
+    if violations or recipe.target is None:
+        raise InvalidArgument(violations)
+    prefix = (*encoded[1], host.bundle.special_ids.eos)
+    options = DecodingOptions(max_length=len(prefix), prefix=prefix, forced=True)
+    segment = Segment(0, len(request.text), host.source_ids(encoded[0], recipe.target), options)
+    return Translation(host, request.text, [segment], request.priority)
+
+
+def drafted(request: inference_pb2.TranslateRequest, catalogue: Catalogue, recipes: Recipes) -> Draft:
+    """What can be said of a request without tokenising. Raises NotFound, and InvalidArgument for a model's name."""
+    text = request.text
     if name := model_name_violations("model", request.model):
         # Without a model there are no limits: of the text can be said what holds for any, if that is quickly seen.
-        text = text_violations(request.text) if len(request.text) <= _INLINE_CHARACTERS else []
-        raise InvalidArgument([*text, *name])
-    host = catalogue.resolve(request.model)
-    text = _fitting_text_violations(request.text, host)
-    text_ids: list[int] = []
-    if not text:
-        text_ids = await _encode(host.codec, request.text)
-        text = _length_violations(host.source_ids(text_ids, host.bundle.languages[0]), host)
-    target = host.language(request.target_language)
-    options = merged(host.default_options, request.options)
-    option_faults = option_violations(options, host.bundle.limits, host.max_rows)
-    resolved: DecodingOptions | None = None
-    if not option_faults:
-        resolved, option_faults = await _resolve(options, host, len(text_ids))
-    violations = [*text, *_language_violations(request, host, target), *option_faults]
-    if violations or target is None or resolved is None:
+        raise InvalidArgument([*(text_violations(text) if len(text) <= INLINE_BYTES else []), *name])
+    recipe = recipes.find(
+        catalogue,
+        model=request.model,
+        target_language=request.target_language,
+        source_language=request.source_language,
+        options=request.options,
+    )
+    known = request.segmentation in _SEGMENTATIONS
+    violations = [*recipe.violations, *priority_violations(request.priority)]
+    if not known:
+        limit = f"one of {', '.join(map(str, sorted(_SEGMENTATIONS)))}"
+        violations.append(Violation("segmentation", str(request.segmentation), limit))
+    whole = _is_one(request, recipe)
+    faults = _too_long_for_one("text", text, recipe.host) if whole else _too_long(text, recipe.hypotheses)
+    faults = faults or text_violations(text)
+    spans: list[Span] = []
+    if not faults and known:
+        automatic = request.segmentation == inference_pb2.SEGMENTATION_AUTO
+        whole = whole or (automatic and segmentation.is_sentence(text, recipe.source_language))
+        spans = [(0, len(text))] if whole else segmentation.sentences(text, recipe.source_language)
+        faults = _too_many_segments(len(spans))
+        if len(spans) > 1 and recipe.continues:
+            limit = "only with a text of one segment"
+            given = ("target_prefix", "alternatives") if recipe.options.target_prefix else ("alternatives",)
+            violations += [Violation(f"options.{given[0]}", f"with {len(spans)} segments", limit)]
+    return Draft(request, recipe, faults, violations, [] if faults else spans, whole)
+
+
+def _is_one(request: inference_pb2.TranslateRequest, recipe: Recipe) -> bool:
+    """Whether the text is one segment, whatever it says."""
+    if request.segmentation == inference_pb2.SEGMENTATION_NONE:
+        return True
+    return request.segmentation == inference_pb2.SEGMENTATION_AUTO and recipe.continues
+
+
+def finished(draft: Draft, encoded: Sequence[list[int]]) -> Translation:
+    """The translation; ``encoded`` are the ids of the draft's texts. Raises InvalidArgument with every fault."""
+    request, recipe = draft.request, draft.recipe
+    host, text = recipe.host, request.text
+    faults = list(draft.text_violations)
+    parts: list[tuple[Span, list[int]]] = list(zip(draft.spans, encoded, strict=True))
+    most = host.bundle.limits.source_tokens - _AROUND
+    if any(len(ids) > most for ids in encoded):
+        if _is_one(request, recipe):
+            faults += _length_violations("text", len(encoded[0]) + _AROUND, host.bundle.limits.source_tokens, _AROUND)
+        else:
+            parts = _cut(text, parts, most, host)
+            long = next((ids for _, ids in parts if len(ids) > most), None)
+            faults += _length_violations("text", len(long) + _AROUND, most + _AROUND, _AROUND) if long else []
+            faults += _too_many_segments(len(parts))
+    violations = [*faults, *draft.violations]
+    segments: list[Segment] = []
+    whole = draft.whole and len(parts) == 1
+    for (begin, end), ids in parts or [((0, 0), [])]:
+        if parts and not whole and not segmentation.translatable(text[begin:end]):
+            segments.append(Segment(begin, end))
+            continue
+        if not recipe.sound:
+            break
+        options, option_faults = recipe.resolved(len(ids))
+        if option_faults or recipe.target is None:
+            violations += option_faults
+            break
+        segments.append(Segment(begin, end, host.source_ids(ids, recipe.target), options))
+    if violations:
         raise InvalidArgument(violations)
-    return Translation(host, host.source_ids(text_ids, target), resolved)
+    replaces = recipe.options.replace_unknowns and host.unknown_id is not None
+    return Translation(host, text, segments, request.priority, recipe.hypotheses, replaces)
+
+
+def _cut(
+    text: str, parts: Iterable[tuple[Span, list[int]]], most: int, host: ModelHost
+) -> list[tuple[Span, list[int]]]:
+    """Parts of at most so many tokens."""
+    result: list[tuple[Span, list[int]]] = []
+    for span, ids in parts:
+        if len(ids) <= most:
+            result.append((span, ids))
+        else:
+            spans = segmentation.cut(text, span, most, host.codec.offsets)
+            result += zip(spans, host.codec.encode_batch([text[b:e] for b, e in spans]), strict=True)
+    return result
 
 
 def model_name_violations(field: str, name: str) -> list[Violation]:
@@ -67,62 +200,45 @@ def model_name_violations(field: str, name: str) -> list[Violation]:
     return [Violation(field, shortened(name), limit)]
 
 
-def text_violations(text: str) -> list[Violation]:
+def priority_violations(priority: int) -> list[Violation]:
+    """The fault of a priority, if it has one."""
+    return [] if priority <= _HIGHEST_PRIORITY else [Violation("priority", str(priority), f"0 to {_HIGHEST_PRIORITY}")]
+
+
+def text_violations(text: str, field: str = "text") -> list[Violation]:
     """The faults of a text that no model could take. The text itself is never quoted."""
     if not text:
-        return [Violation("text", "empty", "at least one character that is not white space")]
+        return [Violation(field, "empty", "at least one character that is not white space")]
     if text.isspace():
-        return [Violation("text", f"{len(text)} blank characters", "at least one character that is not white space")]
+        return [Violation(field, f"{len(text)} blank characters", "at least one character that is not white space")]
     if fault := unfit(text):
-        return [Violation("text", fault, "text without NUL or lone surrogates")]
+        return [Violation(field, fault, "text without NUL or lone surrogates")]
     return []
 
 
-def _fitting_text_violations(text: str, host: ModelHost) -> list[Violation]:
+def _too_long_for_one(field: str, text: str, host: ModelHost) -> list[Violation]:
     # First the bound by characters: neither scanning nor tokenising a text that cannot fit costs anything then.
-    if len(text) > host.longest_text:
-        limit = f"at most {host.longest_text} characters, and {host.bundle.limits.source_tokens} tokens"
-        return [Violation("text", f"{len(text)} characters", limit)]
-    return text_violations(text)
-
-
-def _length_violations(source_ids: list[int], host: ModelHost) -> list[Violation]:
-    most = host.bundle.limits.source_tokens
-    if len(source_ids) <= most:
+    if len(text) <= host.longest_text:
         return []
-    limit = f"at most {most} tokens, language tag and end-of-sentence included"
-    return [Violation("text", f"{len(source_ids)} tokens", limit)]
+    limit = f"at most {host.longest_text} characters, and {host.bundle.limits.source_tokens} tokens"
+    return [Violation(field, f"{len(text)} characters", limit)]
 
 
-def _language_violations(
-    request: inference_pb2.TranslateRequest, host: ModelHost, target: bundle_pb2.Language | None
-) -> list[Violation]:
-    codes = [language.code for language in host.bundle.languages]
-    known = ", ".join(codes[:_LISTED_LANGUAGES]) + (", ..." if len(codes) > _LISTED_LANGUAGES else "")
-    violations = []
-    if target is None:
-        violations.append(Violation("target_language", shortened(request.target_language), f"one of {known}"))
-    if request.source_language:
-        source = host.language(request.source_language)
-        if source is None:
-            limit = f"one of {known}, or empty"
-            violations.append(Violation("source_language", shortened(request.source_language), limit))
-        elif source == target:
-            limit = "another language than target_language"
-            violations.append(Violation("source_language", shortened(request.source_language), limit))
-    return violations
+def _too_long(text: str, hypotheses: int) -> list[Violation]:
+    most = MOST_CHARACTERS // hypotheses
+    if len(text) <= most:
+        return []
+    each = "" if hypotheses == 1 else f", {MOST_CHARACTERS} divided by {hypotheses} hypotheses"
+    return [Violation("text", f"{len(text)} characters", f"at most {most} characters{each}")]
 
 
-async def _resolve(
-    options: inference_pb2.DecodingOptions, host: ModelHost, source_tokens: int
-) -> tuple[DecodingOptions | None, list[Violation]]:
-    strings = (options.target_prefix, *options.banned_words, *options.allowed_words)
-    if sum(map(len, strings)) <= _INLINE_CHARACTERS:
-        return resolve(options, host, source_tokens)
-    return await asyncio.to_thread(resolve, options, host, source_tokens)
+def _too_many_segments(number: int) -> list[Violation]:
+    limit = f"at most {MOST_SEGMENTS} segments"
+    return [] if number <= MOST_SEGMENTS else [Violation("text", f"{number} segments", limit)]
 
 
-async def _encode(codec: Codec, text: str) -> list[int]:
-    if len(text) <= _INLINE_CHARACTERS:
-        return codec.encode(text)
-    return await asyncio.to_thread(codec.encode, text)
+def _length_violations(field: str, tokens: int, most: int, around: int) -> list[Violation]:
+    if tokens <= most:
+        return []
+    included = "language tag and end-of-sentence" if around > 1 else "end-of-sentence"
+    return [Violation(field, f"{tokens} tokens", f"at most {most} tokens, {included} included")]

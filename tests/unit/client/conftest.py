@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +41,34 @@ def reverse(request: inference_pb2.TranslateRequest, context: grpc.ServicerConte
     return reversal(request.text)
 
 
+class ItemAborted(Exception):
+    """One item of a stream is answered with an error."""
+
+    def __init__(self, item: inference_pb2.ItemError) -> None:
+        self.item = item
+
+
+class ItemContext:
+    """What an answer sees of a call, for one item of a stream."""
+
+    def __init__(self, context: Any) -> None:
+        self.add_callback = context.add_callback
+        self.time_remaining = context.time_remaining
+        self._trailing: tuple[tuple[str, str | bytes], ...] = ()
+
+    def set_trailing_metadata(self, trailing: tuple[tuple[str, str | bytes], ...]) -> None:
+        self._trailing = trailing
+
+    def abort(self, code: grpc.StatusCode, details: str) -> None:
+        item = inference_pb2.ItemError(code=code.value[0], message=details)
+        for _, value in self._trailing:
+            if isinstance(value, bytes):
+                item.details.ParseFromString(value)
+            else:
+                item.retry_after_ms = int(value)
+        raise ItemAborted(item)
+
+
 class FakeServer(inference_pb2_grpc.InferenceServiceServicer, models_pb2_grpc.ModelServiceServicer):
     """Answers Translate through ``answer``, counts the calls under way, and keeps what it was sent."""
 
@@ -49,6 +79,13 @@ class FakeServer(inference_pb2_grpc.InferenceServiceServicer, models_pb2_grpc.Mo
         self.requests: list[inference_pb2.TranslateRequest] = []
         self.metadata: list[dict[str, str | bytes]] = []
         self.peak = 0
+        self.between_chunks: Callable[[int, Any], object] = lambda number, context: None
+        self.break_after: int | None = None
+        self.streams = 0
+        self.messages: list[int] = []
+        """Items of each message of a TranslateMany call."""
+        self.scored: list[inference_pb2.ScoreRequest] = []
+        self._workers = ThreadPoolExecutor(300)
         self._under_way = 0
         self._lock = threading.Lock()
         self.server = grpc.server(ThreadPoolExecutor(64), options=[("grpc.so_reuseport", 0)])
@@ -62,9 +99,12 @@ class FakeServer(inference_pb2_grpc.InferenceServiceServicer, models_pb2_grpc.Mo
         self.server.start()
 
     def Translate(self, request: inference_pb2.TranslateRequest, context: Any) -> inference_pb2.TranslateResponse:  # noqa: N802
+        self.metadata.append(dict(context.invocation_metadata()))
+        return self._answered(request, context)
+
+    def _answered(self, request: inference_pb2.TranslateRequest, context: Any) -> inference_pb2.TranslateResponse:
         with self._lock:
             self.requests.append(request)
-            self.metadata.append(dict(context.invocation_metadata()))
             self._under_way += 1
             self.peak = max(self.peak, self._under_way)
         try:
@@ -72,6 +112,81 @@ class FakeServer(inference_pb2_grpc.InferenceServiceServicer, models_pb2_grpc.Mo
         finally:
             with self._lock:
                 self._under_way -= 1
+
+    def StreamTranslate(  # noqa: N802
+        self, request: inference_pb2.TranslateRequest, context: Any
+    ) -> Iterator[inference_pb2.TranslateChunk]:
+        """The answer letter by letter, the rest provisional; then the answer."""
+        response = self.Translate(request, context)
+        text = response.hypotheses[0].text
+        for i, letter in enumerate(text):
+            yield inference_pb2.TranslateChunk(final_text_delta=letter, provisional_text=text[i + 1 :])
+            self.between_chunks(i, context)
+        yield inference_pb2.TranslateChunk(response=response)
+
+    def TranslateMany(  # noqa: N802
+        self, requests: Iterator[inference_pb2.TranslateManyRequest], context: Any
+    ) -> Iterator[inference_pb2.TranslateManyResponse]:
+        """Each item by itself, in threads; ``break_after`` so many answers the call fails."""
+        with self._lock:
+            self.streams += 1
+        self.metadata.append(dict(context.invocation_metadata()))
+        outcomes: queue.Queue[inference_pb2.TranslateOutcome | None] = queue.Queue()
+        left = threading.Semaphore(0)
+
+        def read() -> None:
+            count = 0
+            with contextlib.suppress(Exception):  # the call has ended
+                for message in requests:
+                    self.messages.append(len(message.items))
+                    for item in message.items:
+                        count += 1
+                        self._workers.submit(self._item, item, context, outcomes.put, left.release)
+            for _ in range(count):
+                left.acquire()
+            outcomes.put(None)
+
+        threading.Thread(target=read, daemon=True).start()
+        answered = 0
+        while (outcome := outcomes.get()) is not None:
+            if self.break_after is not None and answered == self.break_after:
+                self.break_after = None
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+            answered += 1
+            yield inference_pb2.TranslateManyResponse(outcomes=[outcome])
+
+    def _item(
+        self,
+        item: inference_pb2.TranslateItem,
+        context: Any,
+        put: Callable[[inference_pb2.TranslateOutcome], None],
+        done: Callable[[], None],
+    ) -> None:
+        of_item = ItemContext(context)
+        try:
+            response = self._answered(item.request, of_item)
+            told = inference_pb2.Receipt(queue_ms=1.5, steps=7)
+            put(inference_pb2.TranslateOutcome(id=item.id, response=response, receipt=told))
+        except ItemAborted as error:
+            put(inference_pb2.TranslateOutcome(id=item.id, error=error.item))
+        finally:
+            done()
+
+    def Score(self, request: inference_pb2.ScoreRequest, context: Any) -> inference_pb2.ScoreResponse:  # noqa: N802
+        """As likely as it is short."""
+        self.scored.append(request)
+        context.set_trailing_metadata((("dragoman-queue-ms", "1.5"),))
+        if not request.target:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "nothing to score")
+        log_probs = [-0.5] * (len(request.target) + 1)
+        return inference_pb2.ScoreResponse(
+            score=sum(log_probs),
+            token_log_probs=log_probs,
+            tokens=list(request.target),
+            usage=inference_pb2.Usage(source_tokens=len(request.text) + 2, target_tokens=len(log_probs)),
+            model="deu-eng",
+            model_version="1",
+        )
 
     def ListModels(self, request: models_pb2.ListModelsRequest, context: Any) -> models_pb2.ListModelsResponse:  # noqa: N802
         return self.served
@@ -83,6 +198,7 @@ class FakeServer(inference_pb2_grpc.InferenceServiceServicer, models_pb2_grpc.Mo
 
     def stop(self) -> None:
         self.server.stop(None).wait()
+        self._workers.shutdown(wait=False, cancel_futures=True)
 
 
 @pytest.fixture
@@ -129,7 +245,7 @@ def _invoke_sync(
 ) -> Any:
     with Client(address, **{"retry": FAST, **(options or {})}) as client:
         result = getattr(client, method)(*args, **named)
-        return list(result) if method == "translate_many" else result
+        return list(result) if isinstance(result, Iterator) else result
 
 
 def _invoke_async(

@@ -30,6 +30,7 @@ TABLE: dict[str, tuple[Any, Any, list[str]]] = {
     "num_hypotheses": (2, 2, ["--num-hypotheses", "2"]),
     "length_penalty": (0.0, 0.0, ["--length-penalty", "0"]),
     "length_normalisation": ("wu", 1, ["--length-normalisation", "wu"]),
+    "coverage_penalty": (0.25, 0.25, ["--coverage-penalty", "0.25"]),
     "patience": (1.5, 1.5, ["--patience", "1.5"]),
     "early_stopping": (True, True, ["--early-stopping"]),
     "temperature": (0.75, 0.75, ["--temperature", "0.75"]),
@@ -47,6 +48,7 @@ TABLE: dict[str, tuple[Any, Any, list[str]]] = {
     "target_prefix": ("Der ", "Der ", ["--target-prefix", "Der "]),
     "alternatives": (3, 3, ["--alternatives", "3"]),
     "stop": ([";", "\n"], [";", "\n"], ["--stop", ";", "--stop", "\n"]),
+    "replace_unknowns": (True, True, ["--replace-unknowns"]),
 }
 
 
@@ -171,7 +173,7 @@ def test_the_help_lists_every_option(fake: FakeServer) -> None:
 def test_a_misfit_on_the_command_line_is_one_line(fake: FakeServer) -> None:
     result = translate(fake, "--length-normalisation", "long", "a", "b")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "dragoman translate: text 1: options.length_normalisation = 'long': 'plain' or 'wu'\n"
+    assert result.stderr == "dragoman translate: options.length_normalisation = 'long': 'plain' or 'wu'\n"
 
 
 def two(request: inference_pb2.TranslateRequest, _: Any) -> inference_pb2.TranslateResponse:

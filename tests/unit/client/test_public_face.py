@@ -33,15 +33,24 @@ def test_the_clients_are_twins() -> None:
         }
 
     assert methods(Client) == methods(AsyncClient)
-    assert set(methods(Client)) == {"__init__", "translate", "translate_many", "models", "model", "close"}
+    assert set(methods(Client)) == {
+        "__init__",
+        "translate",
+        "stream_translate",
+        "translate_many",
+        "score",
+        "models",
+        "model",
+        "close",
+    }
 
 
 def test_options_are_keyword_only() -> None:
     for kind in (Client, AsyncClient):
-        for name in ("translate", "translate_many", "models", "model"):
+        for name in ("translate", "stream_translate", "translate_many", "score", "models", "model"):
             positional = [
                 p.name
                 for p in inspect.signature(getattr(kind, name)).parameters.values()
                 if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
             ]
-            assert positional[1:] in (["text"], ["texts"], [], ["name"])
+            assert positional[1:] in (["text"], ["text", "translation"], ["texts"], [], ["name"])

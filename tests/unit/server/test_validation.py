@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -15,10 +16,13 @@ from dragoman_server.errors import InvalidArgument, NotFound
 from dragoman_server.model_host import ModelHost
 from dragoman_server.request import Request
 from dragoman_server.service.option_limits import merged
+from dragoman_server.service.recipes import Recipes
 from dragoman_server.service.texts import shortened
-from dragoman_server.service.validation import text_violations, validate_translate
+from dragoman_server.service.translations import Translation
+from dragoman_server.service.validation import text_violations, validate_score, validate_translate
 from dragoman_server.settings import SettingsError
 
+NONE = inference_pb2.SEGMENTATION_NONE
 DEFAULTS = inference_pb2.DecodingOptions(max_length=15)
 
 
@@ -32,11 +36,20 @@ class WordCodec:
         self.threads.append(threading.get_ident())
         return [10] * len(text.split())
 
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        return [found.span() for found in re.finditer(r"\S+", text)]
+
     def spellings(self, phrase: str) -> list[list[int]]:
         return [self.encode(phrase)]
 
     def decode(self, ids: Sequence[int]) -> str:
         return " ".join(map(str, ids))
+
+    def decode_with(self, ids: Sequence[int], words: Mapping[int, str]) -> str:
+        return " ".join(words.get(place, str(token_id)) for place, token_id in enumerate(ids))
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         return [str(token_id) for token_id in ids]
@@ -63,10 +76,10 @@ def catalogue(codec: WordCodec) -> Catalogue:
     bundle = bundle_pb2.Bundle(
         name="deu-eng",
         languages=[bundle_pb2.Language(code="de", tag_id=4), bundle_pb2.Language(code="en", tag_id=5)],
-        special_ids=bundle_pb2.SpecialIds(eos=3),
+        special_ids=bundle_pb2.SpecialIds(unk=1, eos=3),
         limits=bundle_pb2.Limits(source_tokens=10, target_tokens=20),
     )
-    host = ModelHost(bundle, "1", codec, NoEngine(), "int8", "CPUExecutionProvider", 1, 4, DEFAULTS, longest_text=5000)
+    host = ModelHost(bundle, "1", codec, NoEngine(), "int8", "CPUExecutionProvider", 1, 4, DEFAULTS, 5000)
     return Catalogue([host], "deu-eng")
 
 
@@ -75,23 +88,34 @@ def request(**fields: object) -> inference_pb2.TranslateRequest:
     return inference_pb2.TranslateRequest(**given)  # type: ignore[arg-type]
 
 
+async def validated(catalogue: Catalogue, **fields: object) -> Translation:
+    return await validate_translate(request(**fields), catalogue, Recipes())
+
+
+def only(translation: Translation) -> tuple[list[int], DecodingOptions]:
+    """Source ids and options of the one segment."""
+    (segment,) = translation.segments
+    assert segment.options is not None
+    return list(segment.source_ids), segment.options
+
+
 async def faults(catalogue: Catalogue, **fields: object) -> dict[str, tuple[str, str]]:
     with pytest.raises(InvalidArgument) as raised:
-        await validate_translate(request(**fields), catalogue)
+        await validated(catalogue, **fields)
     return {violation.field: (violation.value, violation.limit) for violation in raised.value.violations}
 
 
 async def test_a_good_request(catalogue: Catalogue) -> None:
-    translation = await validate_translate(request(source_language="en", model="deu-eng"), catalogue)
-    assert translation.source_ids == [4, 10, 10, 10, 3]
-    assert translation.options == DecodingOptions(max_length=15)
+    translation = await validated(catalogue, source_language="en", model="deu-eng", priority=9)
+    assert only(translation) == ([4, 10, 10, 10, 3], DecodingOptions(max_length=15))
+    assert translation.priority == 9
     assert translation.host.name == "deu-eng"
 
 
 @pytest.mark.parametrize("length", [1, 20])
 async def test_max_length_in_range(catalogue: Catalogue, length: int) -> None:
     options = inference_pb2.DecodingOptions(max_length=length)
-    assert (await validate_translate(request(options=options), catalogue)).options.max_length == length
+    assert only(await validated(catalogue, options=options))[1].max_length == length
 
 
 @pytest.mark.parametrize("length", [0, 21, 4294967295])
@@ -114,22 +138,90 @@ def test_a_lone_surrogate() -> None:
 
 
 async def test_tokens_at_and_over_the_limit(catalogue: Catalogue) -> None:
-    assert len((await validate_translate(request(text="w " * 8), catalogue)).source_ids) == 10
-    value, limit = (await faults(catalogue, text="w " * 9))["text"]
+    assert len(only(await validated(catalogue, text="w " * 8))[0]) == 10
+    value, limit = (await faults(catalogue, text="w " * 9, segmentation=NONE))["text"]
     assert value == "11 tokens"
     assert limit.startswith("at most 10 tokens")
 
 
 async def test_an_endless_text_is_never_tokenised(catalogue: Catalogue, codec: WordCodec) -> None:
-    assert await faults(catalogue, text="w" * 5001) == {
+    assert await faults(catalogue, text="w" * 5001, segmentation=NONE) == {
         "text": ("5001 characters", "at most 5000 characters, and 10 tokens")
     }
+    assert await faults(catalogue, text="w" * 100_001) == {"text": ("100001 characters", "at most 100000 characters")}
+    two = inference_pb2.DecodingOptions(beam_size=2, num_hypotheses=2)
+    assert await faults(catalogue, text="w" * 50_001, options=two) == {
+        "text": ("50001 characters", "at most 50000 characters, 100000 divided by 2 hypotheses")
+    }
+    assert await faults(catalogue, text="w.\n" * 2049) == {"text": ("2049 segments", "at most 2048 segments")}
     assert codec.threads == []
 
 
+async def test_segments_are_checked_and_resolved_each(catalogue: Catalogue) -> None:
+    text = "One two.\n\n  --\nThree. " + "four " * 12
+    ratio = inference_pb2.DecodingOptions(max_length_ratio=1)
+    translation = await validated(catalogue, text=text, options=ratio)
+    shown = [
+        (text[s.begin : s.end], len(s.source_ids), s.options and s.options.max_length) for s in translation.segments
+    ]
+    assert shown == [
+        ("One two.", 4, 2),
+        ("--", 0, None),
+        ("Three.", 3, 1),
+        ("four four four four four four four four", 10, 8),
+        ("four four four four", 6, 4),
+    ]
+
+
+async def test_what_only_one_segment_can_have(catalogue: Catalogue) -> None:
+    text = "One. Two."
+    prefixed, branching = (
+        inference_pb2.DecodingOptions(target_prefix="w"),
+        inference_pb2.DecodingOptions(alternatives=2),
+    )
+    for given, named in ((prefixed, "target_prefix"), (branching, "alternatives")):
+        assert len((await validated(catalogue, text=text, options=given)).segments) == 1
+        assert await faults(catalogue, text=text, options=given, segmentation=inference_pb2.SEGMENTATION_SENTENCES) == {
+            f"options.{named}": ("with 2 segments", "only with a text of one segment")
+        }
+
+
+async def test_a_single_sentence_goes_to_the_model_as_it_is(catalogue: Catalogue) -> None:
+    for text in ("  one two ", "...", "one, two"):
+        (segment,) = (await validated(catalogue, text=text)).segments
+        assert (segment.begin, segment.end, bool(segment.source_ids)) == (0, len(text), True)
+
+
+async def test_priority_and_segmentation_have_their_ranges(catalogue: Catalogue) -> None:
+    assert await faults(catalogue, priority=10, segmentation=3) == {
+        "priority": ("10", "0 to 9"),
+        "segmentation": ("3", "one of 0, 1, 2"),
+    }
+
+
+async def test_a_request_to_score_forces_its_target(catalogue: Catalogue) -> None:
+    given = inference_pb2.ScoreRequest(text="where is it", target="wo ist es", target_language="de", priority=2)
+    translation = await validate_score(given, catalogue, Recipes())
+    prefix = (10, 10, 10, 3)
+    assert only(translation) == (
+        [4, 10, 10, 10, 3],
+        DecodingOptions(max_length=4, prefix=prefix, forced=True),
+    )
+    assert translation.priority == 2
+
+
+async def test_a_request_to_score_is_refused_with_all_faults(catalogue: Catalogue) -> None:
+    given = inference_pb2.ScoreRequest(text=" ", target="w " * 20, target_language="fr", priority=11)
+    with pytest.raises(InvalidArgument) as raised:
+        await validate_score(given, catalogue, Recipes())
+    found = {violation.field: violation.limit for violation in raised.value.violations}
+    assert set(found) == {"text", "target", "target_language", "priority"}
+    assert found["target"] == "at most 20 tokens, end-of-sentence included"
+
+
 async def test_long_texts_are_tokenised_in_another_thread(catalogue: Catalogue, codec: WordCodec) -> None:
-    await validate_translate(request(text="short"), catalogue)
-    await validate_translate(request(text="l" + "o" * 4000 + "ng"), catalogue)
+    await validated(catalogue, text="short")
+    await validated(catalogue, text="l" + "o" * 4000 + "ng")
     assert codec.threads[0] == threading.get_ident()
     assert codec.threads[1] != threading.get_ident()
 
@@ -146,6 +238,7 @@ async def test_everything_wrong_at_once_even_without_a_model(catalogue: Catalogu
     found = await faults(
         catalogue,
         text="w " * 9,
+        segmentation=NONE,
         target_language="fr",
         source_language="xx",
         options=inference_pb2.DecodingOptions(max_length=0),
@@ -155,7 +248,7 @@ async def test_everything_wrong_at_once_even_without_a_model(catalogue: Catalogu
 
 async def test_an_unknown_model(catalogue: Catalogue) -> None:
     with pytest.raises(NotFound, match="no model 'fra-eng'; served are deu-eng"):
-        await validate_translate(request(model="fra-eng"), catalogue)
+        await validated(catalogue, model="fra-eng")
 
 
 def test_values_are_shortened_and_escaped() -> None:
@@ -175,7 +268,7 @@ def test_the_default_model() -> None:
 
 async def resolved(catalogue: Catalogue, **options: object) -> DecodingOptions:
     given = inference_pb2.DecodingOptions(**options)  # type: ignore[arg-type]
-    return (await validate_translate(request(options=given), catalogue)).options
+    return only(await validated(catalogue, options=given))[1]
 
 
 async def test_options_are_resolved(catalogue: Catalogue) -> None:
@@ -187,6 +280,8 @@ async def test_options_are_resolved(catalogue: Catalogue) -> None:
         beam_size=4,
         num_hypotheses=3,
         length_penalty=0.5,
+        coverage_penalty=0.5,
+        replace_unknowns=True,
         length_normalisation=inference_pb2.LENGTH_NORMALISATION_WU,
         patience=2,
         early_stopping=True,
@@ -207,6 +302,8 @@ async def test_options_are_resolved(catalogue: Catalogue) -> None:
         beam_size=4,
         num_hypotheses=3,
         length_penalty=LengthPenalty(0.5, wu=True),
+        coverage_penalty=0.5,
+        with_attention=True,
         patience=2,
         early_stopping=True,
         repetition_penalty=2,
@@ -244,6 +341,7 @@ RANGES: list[tuple[str, list[object], list[object], str]] = [
     ("beam_size", [1, 4], [0, 5, 17], "1 to 4"),  # a lane of the model has four rows
     ("num_hypotheses", [1], [0, 2], "1 to beam_size, 1"),
     ("length_penalty", [0, 5], [-0.1, 5.1, math.nan], "0 to 5"),
+    ("coverage_penalty", [0, 5], [-0.1, 5.1, math.nan], "0 to 5"),
     ("length_normalisation", [0, 1], [2], "one of 0, 1"),
     ("patience", [0.1, 8], [0, 8.1, math.nan], "more than 0, at most 8"),
     ("temperature", [0.01, 10], [0, 10.1, math.nan], "more than 0, at most 10"),

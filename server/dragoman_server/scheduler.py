@@ -12,6 +12,8 @@ from dragoman_server.waiting import Place, WaitingQueue, Work
 _SWEEP_SECONDS = 0.05
 """A long queue is searched for cancelled and expired requests no more often than this."""
 _PASSED_OVER = 64
+_JOINING_SHARE = 8
+"""While more wait than fit, requests join a lane when this part of its rows is free."""
 """How many requests that are too wide are passed over in search of one that fits."""
 
 
@@ -125,7 +127,8 @@ class Scheduler:
         joiners: list[Request] = []
         if self._waiting:
             self._sweep_now_and_then(now)
-            joiners = self._join(lane, now)
+            if self._worth_joining(lane):
+                joiners = self._join(lane, now)
         self._running[lane] = [*staying, *joiners] if joiners else staying
         dropped, self._gone = self._gone, []
         return Plan(joiners, leavers, dropped)
@@ -188,6 +191,15 @@ class Scheduler:
             self._held[lane] += request.width
         self._waiting.put_back(passed)
         return joiners
+
+    def _worth_joining(self, lane: int) -> bool:
+        """Not while more wait than fit and few rows are free: some steps later several are encoded together.
+
+        The fuller the lane the less an empty row costs, and encoding one source takes twice as long for each token.
+        """
+        capacity, held = self._capacities[lane], self._held[lane]
+        free = capacity - held
+        return not held or free >= self.waiting_rows or free * _JOINING_SHARE >= capacity
 
     def _kept_for(self, request: Request) -> int:
         """The lane that takes nobody after this request, the first: the one that had most rows free."""

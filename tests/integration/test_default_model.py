@@ -139,9 +139,11 @@ def test_the_score_of_what_was_found_is_what_it_was_found_with(client: Client) -
     compared = 0
     for text in sentences(40, seed=4):
         found = client.translate(text, target="de")
+        if found.finish_reason != "stop":  # with its end-of-sentence it would be too long
+            continue
         told = client.score(text, found.text, target="de")
         assert told.score <= 0
-        if told.tokens == found.tokens and found.finish_reason == "stop":  # most texts have one way to be spelled
+        if told.tokens == found.tokens:  # most texts have one way to be spelled
             assert told.token_log_probs == pytest.approx(found.hypotheses[0].token_log_probs, abs=2e-3)
             compared += 1
     assert compared > 20

@@ -9,7 +9,7 @@ from dragoman.errors import DragomanError
 from dragoman.values import Translation
 from dragoman_protos.v1 import inference_pb2
 
-CONCURRENCY = 256
+CONCURRENCY = 512
 """Texts under way at once, unless the caller says otherwise."""
 _ITEMS = 32
 _CHARACTERS = 64 << 10

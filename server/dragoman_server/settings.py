@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     device: Device = Field(default="auto", description="Where the graphs run")
     precision: Precision = Field(default="int8", description="Which of the bundle's graphs are served")
     lanes: int = Field(default_factory=usable_cores, ge=1, le=256, description="Engine threads for each model")
-    max_rows: int = Field(default=64, ge=1, le=1024, description="Sentences that a lane decodes at once")
+    max_rows: int = Field(default=128, ge=1, le=1024, description="Hypotheses that a lane decodes at once")
     max_waiting: int = Field(default=1024, ge=1, le=1_000_000, description="Requests that may wait for a row")
     max_waiting_tokens: int = Field(
         default=65_536, ge=1, le=100_000_000, description="Source tokens that may wait for a row"
@@ -63,7 +63,7 @@ class Settings(BaseSettings):
         default=1.0, ge=0.001, le=3600, description="Seconds of waiting that are worth one level of priority"
     )
     stream_window: int = Field(
-        default=256, ge=1, le=100_000, description="Segments of one TranslateMany call that are under way at once"
+        default=512, ge=1, le=100_000, description="Segments of one TranslateMany call that are under way at once"
     )
     grace: float = Field(default=30.0, ge=0, le=3600, description="Seconds for work in flight when the server stops")
     max_message_bytes: int = Field(default=4 << 20, ge=1024, le=64 << 20, description="Largest message, decompressed")

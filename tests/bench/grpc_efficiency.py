@@ -25,7 +25,7 @@ from tests.bench.rounds import Spread, interleave, ratios
 from tests.bench.server import Server
 from tests.bench.workload import Workload, workload
 
-CALLERS, WINDOW = 32, 256
+CALLERS, WINDOW = 32, 512
 _TIMEOUT = 300.0
 
 
@@ -139,7 +139,7 @@ def _callers(address: str, work: Workload, model: str) -> int:
         async def caller(client: AsyncClient) -> None:
             nonlocal answered
             for text in waiting:
-                await client.translate(text, target="de", model=model)
+                await client.translate(text, target="de", model=model, segmentation="none")
                 answered += 1
 
         async with AsyncClient(address, timeout=_TIMEOUT) as client:
@@ -151,12 +151,12 @@ def _callers(address: str, work: Workload, model: str) -> int:
 
 def _one_caller(address: str, work: Workload, model: str) -> int:
     with Client(address, timeout=_TIMEOUT) as client:
-        return sum(bool(client.translate(text, target="de", model=model).hypotheses) for text in work.texts)
+        return sum(bool(client.translate(text, target="de", model=model, segmentation="none").hypotheses) for text in work.texts)
 
 
 def _many(address: str, work: Workload, model: str) -> int:
     with Client(address, timeout=_TIMEOUT) as client:
-        found = client.translate_many(work.texts, target="de", model=model, concurrency=WINDOW)
+        found = client.translate_many(work.texts, target="de", model=model, segmentation="none", concurrency=WINDOW)
         return sum(bool(translation.hypotheses) for translation in found)
 
 

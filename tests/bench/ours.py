@@ -29,7 +29,7 @@ class OurSettings:
     """How the engine is set up."""
 
     lanes: int
-    max_rows: int = 64
+    max_rows: int = 128
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def main(rounds: Rounds = ROUNDS, sentences: int = 1500, model: Models = MODELS,
             slow += [[name, decoding, *function.values()] for function in functions[:6]]
     Result(
         "profile",
-        {"rounds": rounds, "sentences": sentences, "lanes": usable_cores(), "max_rows": 64},
+        {"rounds": rounds, "sentences": sentences, "lanes": usable_cores(), "max_rows": OurSettings(1).max_rows},
         measured,
         [
             Table(

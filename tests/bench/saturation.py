@@ -107,7 +107,7 @@ def fastest_of_ours(name: str, work: Workload, *, beam: int) -> tuple[OurSetting
     """The engine's setting with the best tokens/s, and that of every setting."""
     cores = usable_cores()
     tried: dict[OurSettings, float] = {}
-    for settings in dict.fromkeys([OurSettings(1), *(OurSettings(cores, rows) for rows in (64, 96, 128))]):
+    for settings in dict.fromkeys([OurSettings(1), *(OurSettings(cores, rows) for rows in (64, 128, 256))]):
         with Ours(bench_model(name).repository, name, settings) as ours:
             ours.decode(work.sources[:32], beam=beam)
             tried[settings] = max(ours.decode(work.sources, beam=beam).tokens_per_second for _ in range(2))

@@ -119,7 +119,7 @@ class OnnxRuntime:
         # Memory is taken when it is first written, so by servers that are asked for what needs logits.
         self._logits = np.zeros((max_rows, dimensions.vocabulary), np.float32)
         self._buckets = row_buckets(max_rows)
-        self._bindings = {(rows, *_PLAIN): self._bind(rows, *_PLAIN) for rows in self._buckets}
+        self._bindings = {(rows, *_PLAIN): self._bind(rows, with_logits=False) for rows in self._buckets}
         self._select(1, *_PLAIN)
 
     @property
@@ -205,6 +205,9 @@ class OnnxRuntime:
         if total > self.target_capacity:
             raise ValueError(f"a row has {total} target tokens: at most {self.target_capacity}")
         self._total[...] = total
+        if with_attention:
+            # As wide as the longest source: what the step before has allocated may not fit. Comes after all others.
+            self._binding.bind_output("cross_attention", "cpu")
         self._decoder.run_with_iobinding(self._binding)
         self._live_lengths += 1
         return self._output._replace(attention=self._attention()) if with_attention else self._output
@@ -231,12 +234,15 @@ class OnnxRuntime:
         self._output = StepOutput(self._top_log_probs[:rows], self._top_ids[:rows], logits)
         key = bucket, with_logits, with_attention
         if key not in self._bindings:
-            self._bindings[key] = self._bind(*key)
+            self._bindings[key] = self._bind(bucket, with_logits=with_logits)
         self._binding = self._bindings[key]
         self._selected, self._stale = (rows, with_logits, with_attention), False
 
-    def _bind(self, rows: int, with_logits: bool, with_attention: bool) -> Any:
-        """Bind the first ``rows`` rows of every array; caches are bound as input and output, so written in place."""
+    def _bind(self, rows: int, *, with_logits: bool) -> Any:
+        """Bind the first ``rows`` rows of every array; caches are bound as input and output, so written in place.
+
+        Attention is bound by each step that gives it.
+        """
         binding = self._decoder.io_binding()
         plain = {
             "input_ids": self._ids[:rows],
@@ -261,8 +267,6 @@ class OnnxRuntime:
             outputs["logits"] = self._logits
         for name, array in outputs.items():
             binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array[:rows]))
-        if with_attention:  # as wide as the longest source, so allocated anew at every step; bound last
-            binding.bind_output("cross_attention", "cpu")
         return binding
 
 

@@ -12,6 +12,7 @@ import structlog
 from typer.testing import CliRunner
 
 from dragoman_server.bench_commands import bench
+from dragoman_server.independence.cases import KINDS
 from dragoman_server.independence.sentences import own_sentences
 
 BUNDLE = Path(__file__).parents[2] / "models/deu-eng/1"
@@ -38,11 +39,14 @@ def test_every_request_gets_the_same_bits_alone_and_among_others(tmp_path: Path)
     found = report["results"]
     assert {(line["kind"], line["lanes"]) for line in found} == {
         ("encoder", 1),
-        *((kind, lanes) for kind in ("greedy", "beam", "sampling", "filtered") for lanes in (1, 2)),
+        *((kind, lanes) for kind in KINDS for lanes in (1, 2)),
     }
     for line in found:
         assert (line["different_tokens"], line["different_scores"], line["largest_difference"]) == (0, 0, 0)
         assert line["scores"] > line["tokens"] > 500
+        assert line["kind"] == "encoder" or line["weights"] > 1000
+        assert (line["different_weights"], line["taken_back"]) == (0, 0)
+    assert sum(line["watched"] for line in found) > 50
     # Nothing would be shown by requests that were alone again.
     assert max(line["mean_batch"] for line in found if line["kind"] == "greedy") > 8
     for company in report["company"]:

@@ -1,17 +1,22 @@
-"""What every sentence is asked: greedy, beam search and seeded sampling, a third of them with filters."""
+"""What every sentence is asked: every way to decode and to score, some with filters, attention or coverage."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from dragoman_server.decoding.options import DecodingOptions, SamplingOptions
 from dragoman_server.decoding.ranking import LengthPenalty
+from dragoman_server.decoding.stopping import StopSequences
 
-KINDS = ("greedy", "beam", "sampling", "filtered")
+KINDS = ("greedy", "beam", "alternatives", "sampling", "forced", "filtered")
 WIDEST = 8
 """Rows that the widest case needs."""
+# How likely it is: alternatives in the place of a beam, a target to score, and one of these for a request of any kind.
+_ALTERNATIVES, _FORCED, _ATTENTION, _COVERAGE = 1 / 3, 1 / 2, 1 / 4, 1 / 4
+_STOPS = 1 / 3
+"""Of filtered requests."""
 
 
 @dataclass(frozen=True)
@@ -19,26 +24,41 @@ class Case:
     """One request."""
 
     kind: str
-    """Of ``KINDS``; filtered: any of the other three, with filters."""
+    """Of ``KINDS``; forced: a target is scored; filtered: any of the others, with filters."""
     source_ids: tuple[int, ...]
     options: DecodingOptions
 
 
-def draw_cases(sources: Sequence[tuple[int, ...]], *, target_tokens: int, seed: int) -> list[Case]:
-    """Three cases for each source; ``target_tokens`` is the longest target. The same for the same arguments."""
+@dataclass(frozen=True)
+class Target:
+    """What has to be known of a model's targets. Its vocabulary is that of the sources, too."""
+
+    tokens: int
+    """The longest, end-of-sentence included."""
+    vocabulary: int
+    """How many ids there are."""
+    decode: Callable[[Sequence[int]], str]
+    """The text of target ids, for stop sequences."""
+
+
+def draw_cases(sources: Sequence[tuple[int, ...]], target: Target, *, seed: int) -> list[Case]:
+    """Three or four cases for each source. The same for the same arguments."""
     chance = random.Random(seed)
     # With a joint vocabulary the ids of the sources are words that come in targets, too.
     words = sorted({token for source in sources for token in source[1:-1]})
     cases = []
     for source in sources:
-        plain = DecodingOptions(max_length=min(target_tokens, 3 * len(source) // 2 + 10))
-        asked = {"greedy": plain, "beam": _beam(plain, chance), "sampling": _sampling(plain, chance)}
-        filtered = chance.choice(list(asked))
-        for kind, options in asked.items():
-            if kind == filtered:
-                cases.append(Case("filtered", source, _filtered(options, words, chance)))
-            else:
-                cases.append(Case(kind, source, options))
+        plain = DecodingOptions(max_length=min(target.tokens, 3 * len(source) // 2 + 10))
+        wide = chance.random() < _ALTERNATIVES
+        asked = {
+            "greedy": plain,
+            "alternatives" if wide else "beam": _alternatives(plain, chance) if wide else _beam(plain, chance),
+            "sampling": _sampling(plain, chance),
+        }
+        asked["filtered"] = _filtered(asked.pop(chance.choice(list(asked))), words, target, chance)
+        if chance.random() < _FORCED:
+            asked["forced"] = _forced(source, target, chance)
+        cases += [Case(kind, source, _attending(options, chance)) for kind, options in asked.items()]
     return cases
 
 
@@ -53,6 +73,10 @@ def _beam(plain: DecodingOptions, chance: random.Random) -> DecodingOptions:
     )
 
 
+def _alternatives(plain: DecodingOptions, chance: random.Random) -> DecodingOptions:
+    return replace(plain, alternatives=chance.randint(2, WIDEST))
+
+
 def _sampling(plain: DecodingOptions, chance: random.Random) -> DecodingOptions:
     sampling = SamplingOptions(
         seed=chance.getrandbits(64),
@@ -64,7 +88,16 @@ def _sampling(plain: DecodingOptions, chance: random.Random) -> DecodingOptions:
     return replace(plain, sampling=sampling, num_hypotheses=chance.choice([1, 1, 2, 4]))
 
 
-def _filtered(options: DecodingOptions, words: Sequence[int], chance: random.Random) -> DecodingOptions:
+def _forced(source: tuple[int, ...], target: Target, chance: random.Random) -> DecodingOptions:
+    """Score the sentence itself, as its own translation, or any ids of the vocabulary."""
+    ids = source[1:-1]
+    if not ids or chance.random() < 0.5:
+        ids = tuple(chance.randrange(target.vocabulary) for _ in range(chance.randint(1, len(source) + 5)))
+    prefix = (*ids[: target.tokens - 1], source[-1])
+    return DecodingOptions(max_length=len(prefix), prefix=prefix, forced=True)
+
+
+def _filtered(options: DecodingOptions, words: Sequence[int], target: Target, chance: random.Random) -> DecodingOptions:
     max_length = min(options.max_length, chance.randint(5, 60))
     return replace(
         options,
@@ -74,4 +107,20 @@ def _filtered(options: DecodingOptions, words: Sequence[int], chance: random.Ran
         no_repeat_ngram_size=chance.choice([0, 2, 3, 4]),
         # At least one, so that none of them is a request without filters after all.
         banned=tuple((chance.choice(words),) for _ in range(chance.randint(1, 8))) if words else (),
+        stop=_stop(words, target, chance) if words and chance.random() < _STOPS else None,
+    )
+
+
+def _stop(words: Sequence[int], target: Target, chance: random.Random) -> StopSequences | None:
+    """Parts of words, so that many are met, and inside tokens."""
+    texts = [target.decode([chance.choice(words)]).strip() for _ in range(chance.randint(1, 3))]
+    strings = tuple(text[at : at + 3] for text in texts if text for at in [chance.randrange(len(text))])
+    return StopSequences(strings, target.decode) if strings else None
+
+
+def _attending(options: DecodingOptions, chance: random.Random) -> DecodingOptions:
+    return replace(
+        options,
+        with_attention=chance.random() < _ATTENTION,
+        coverage_penalty=chance.uniform(0.05, 1.0) if chance.random() < _COVERAGE else 0.0,
     )

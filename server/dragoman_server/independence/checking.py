@@ -121,6 +121,7 @@ def _compare(answered: Sequence[Answered], expected: dict[int, Answered]) -> Com
     comparison = Comparison()
     for answer in answered:
         comparison.add(answer.case, expected[answer.case].completion.answers, answer.completion.answers)
+        comparison.add_progress(answer.kept)
     return comparison
 
 

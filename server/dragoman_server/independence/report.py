@@ -19,7 +19,7 @@ from dragoman_server.independence.checking import Company, Result
 from dragoman_server.independence.comparison import tolerance
 
 _PARTED_SHOWN = 20
-WIDTH = 130
+WIDTH = 165
 """Columns that the table needs."""
 
 
@@ -46,8 +46,9 @@ class Report:
 
 def table(report: Report) -> RenderableType:
     """One line for each precision, kind and number of lanes, and the verdict."""
-    columns = ("precision", "kind", "lanes", "requests", "tokens differ", "scores differ", "largest", "ties")
-    shown = Table(*columns, "alone/s", "together/s", "batch", "", box=None)
+    compared = ("tokens differ", "scores differ", "attention differs", "largest", "ties", "taken back")
+    rated = ("alone/s", "together/s", "batch", "")
+    shown = Table("precision", "kind", "lanes", "requests", *compared, *rated, box=None)
     for result in report.results:
         found = result.comparison
         rates = (result.alone_per_second, result.together_per_second, result.mean_batch)
@@ -58,8 +59,10 @@ def table(report: Report) -> RenderableType:
             f"{found.requests:,}",
             f"{found.different_tokens:,} of {found.tokens:,}",
             f"{found.different_scores:,} of {found.scores:,}",
+            f"{found.different_weights:,} of {found.weights:,}",
             f"{found.largest_difference:.2g}",
             str(found.ties),
+            f"{found.taken_back:,} of {found.watched:,}",
             *("" if rate is None else f"{rate:,.1f}" for rate in rates),
             "ok" if result.holds else "FAIL",
         )
@@ -110,10 +113,14 @@ def _plain(result: Result) -> dict[str, Any]:
         "different_tokens": found.different_tokens,
         "scores": found.scores,
         "different_scores": found.different_scores,
+        "weights": found.weights,
+        "different_weights": found.different_weights,
         "largest_difference": found.largest_difference,
         "tolerance": tolerance(result.precision),
         "ties": found.ties,
         "parted": _parted(result),
+        "watched": found.watched,
+        "taken_back": found.taken_back,
         "alone_per_second": result.alone_per_second,
         "together_per_second": result.together_per_second,
         "mean_batch": result.mean_batch,

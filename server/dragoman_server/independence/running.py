@@ -9,7 +9,7 @@ from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.bundle import LoadedBundle, load_bundle
 from dragoman_server.catalogue import choose_default
 from dragoman_server.errors import InvalidArgument, Violation
-from dragoman_server.independence.cases import WIDEST, draw_cases
+from dragoman_server.independence.cases import WIDEST, Target, draw_cases
 from dragoman_server.independence.checking import ENCODER, Company, Result, Subject, check
 from dragoman_server.independence.encoding import compare_encodings, sources_of_every_length
 from dragoman_server.independence.report import Report
@@ -60,8 +60,10 @@ def run(options: Options, stages: Stages) -> Report:
     path = options.bundle or _default_bundle()
     bundles = [load_bundle(path, precision) for precision in _precisions(path, options.precision)]
     manifest = bundles[0].manifest
-    sources = _sources(bundles[0], options)
-    cases = draw_cases(sources, target_tokens=manifest.limits.target_tokens, seed=options.seed)
+    codec = _codec(bundles[0])
+    sources = _sources(codec, manifest, options)
+    target = Target(manifest.limits.target_tokens, manifest.dimensions.vocabulary, codec.decode)
+    cases = draw_cases(sources, target, seed=options.seed)
     results: list[Result] = []
     company: list[Company] = []
     for bundle in bundles:
@@ -123,10 +125,12 @@ def _runtime(bundle: LoadedBundle, rows: int) -> OnnxRuntime:
     )
 
 
-def _sources(bundle: LoadedBundle, options: Options) -> Sources:
-    manifest = bundle.manifest
-    tags = {language.code: language.tag_id for language in manifest.languages}
-    codec = TextCodec(bundle.tokenizer, tags=tags, eos=manifest.special_ids.eos)
+def _codec(bundle: LoadedBundle) -> TextCodec:
+    tags = {language.code: language.tag_id for language in bundle.manifest.languages}
+    return TextCodec(bundle.tokenizer, tags=tags, eos=bundle.manifest.special_ids.eos)
+
+
+def _sources(codec: TextCodec, manifest: Bundle, options: Options) -> Sources:
     if options.data:
         sentences = read_sentences(options.data, options.column, options.sentences, seed=options.seed)
     else:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from dragoman_server.engine import Engine
 from dragoman_server.errors import Overloaded, ServerError
 from dragoman_server.independence.cases import Case
+from dragoman_server.independence.watching import Watch
 from dragoman_server.request import Completion, Outcome, Request
 
 Advance = Callable[[int], None]
@@ -25,6 +26,8 @@ _LONGEST_PAUSE = 0.02
 _LONGEST_DEADLINE = 0.2
 # Of each request: how likely it is sent twice, and how likely one comes along that does not count.
 _TWICE, _CANCELLED, _WITH_DEADLINE = 0.1, 0.15, 0.05
+_WATCHED = 0.25
+"""How likely a request among others is told of its progress."""
 
 
 class TrafficError(Exception):
@@ -37,6 +40,8 @@ class Answered:
 
     case: int
     completion: Completion
+    kept: bool | None
+    """Whether what it was told of its progress came true; None: it was told of none."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,8 @@ def alone(engine: Engine, cases: Sequence[Case], which: Sequence[int], *, advanc
 def together(engine: Engine, cases: Sequence[Case], *, seed: int, advance: Advance, threads: int = 4) -> Traffic:
     """All cases in random order from several threads, among repeated, cancelled and expiring requests.
 
-    Order, priorities, pauses and company are drawn by ``seed``; what meets what in a batch is the clock's doing. Raises
-    TrafficError.
+    Order, priorities, pauses, company and who is told of its progress are drawn by ``seed``; what meets what in a batch
+    is the clock's doing. Raises TrafficError.
     """
     chance = random.Random(seed)
     order = [case for case in range(len(cases)) for _ in range(1 + (chance.random() < _TWICE))]
@@ -89,7 +94,7 @@ class _Caller:
         self._engine, self._cases, self._chance, self._advance = engine, cases, chance, advance
         self._changed = threading.Condition()
         self._under_way = 0
-        self._outcomes: list[tuple[int, Outcome]] = []
+        self._outcomes: list[tuple[int, Outcome, Watch | None]] = []
         self._to_cancel: list[Request] = []
         self.others: Counter[str] = Counter()
 
@@ -102,20 +107,20 @@ class _Caller:
             if chance.random() < 0.1:
                 time.sleep(chance.random() * _LONGEST_PAUSE)
             self.wait_for(level)
-            self.send(case, priority=chance.randrange(10))
+            self.send(case, priority=chance.randrange(10), watch=Watch() if chance.random() < _WATCHED else None)
             self._send_company()
         for request in self._to_cancel:
             request.cancel()
         self.wait_for(0)
 
-    def send(self, case: int, *, priority: int = 0) -> None:
+    def send(self, case: int, *, priority: int = 0, watch: Watch | None = None) -> None:
         """Send a request that counts."""
 
         def reply(outcome: Outcome) -> None:
-            self._outcomes.append((case, outcome))
+            self._outcomes.append((case, outcome, watch))
             self._ended()
 
-        self._submit(case, reply, priority=priority)
+        self._submit(case, reply, priority=priority, watch=watch)
         self._advance(1)
 
     def wait_for(self, level: int) -> None:
@@ -127,10 +132,10 @@ class _Caller:
     def answered(self) -> list[Answered]:
         """What counts. Raises TrafficError where the engine failed on any."""
         found = []
-        for case, outcome in self._outcomes:
+        for case, outcome, watch in self._outcomes:
             if isinstance(outcome, ServerError):
                 raise TrafficError(f"request {case} failed: {type(outcome).__name__}: {outcome}") from outcome
-            found.append(Answered(case, outcome))
+            found.append(Answered(case, outcome, watch.kept(outcome) if watch else None))
         return found
 
     def _send_company(self) -> None:
@@ -157,10 +162,16 @@ class _Caller:
         return self._submit(case, reply, priority=priority, deadline=deadline)
 
     def _submit(
-        self, case: int, reply: Callable[[Outcome], None], *, priority: int, deadline: float | None = None
+        self,
+        case: int,
+        reply: Callable[[Outcome], None],
+        *,
+        priority: int,
+        deadline: float | None = None,
+        watch: Watch | None = None,
     ) -> Request:
         asked = self._cases[case]
-        request = Request(asked.source_ids, asked.options, reply, deadline=deadline, priority=priority)
+        request = Request(asked.source_ids, asked.options, reply, deadline=deadline, priority=priority, progress=watch)
         with self._changed:
             self._under_way += 1
         self._engine.submit(request)

@@ -9,7 +9,6 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from dragoman_server.bench_commands import bench
-from dragoman_server.decoding.hypothesis import Answer, FinishReason
 from dragoman_server.errors import Internal, InvalidArgument
-from dragoman_server.independence.cases import KINDS, WIDEST, Case, draw_cases
+from dragoman_server.independence.cases import KINDS, WIDEST, Case, Target, draw_cases
 from dragoman_server.independence.checking import Result, Subject, check
-from dragoman_server.independence.comparison import Comparison
 from dragoman_server.independence.encoding import compare_encodings, sources_of_every_length
 from dragoman_server.independence.sentences import own_sentences
 from dragoman_server.independence.texts import read_sentences
@@ -35,7 +32,7 @@ from dragoman_server.independence.traffic import TrafficError
 from dragoman_server.progress import Stages
 from dragoman_server.runtime import Runtime, StepOutput
 from tests.unit.server import tiny
-from tests.unit.server.reference import BOS, EOS, ToyRuntime
+from tests.unit.server.reference import BOS, EOS, VOCABULARY, ToyRuntime
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +63,20 @@ class Doctored(ToyRuntime):
         return output._replace(top_log_probs=np.take_along_axis(changed, order, axis=1), top_ids=ids, logits=logits)
 
 
+class Distracted(ToyRuntime):
+    """Only its attention depends on the batch: with company, each weight is ``change``d."""
+
+    def __init__(self, max_rows: int, change: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]) -> None:
+        super().__init__(max_rows)
+        self._change = change
+
+    def step(self, tokens: Any, **asked: Any) -> StepOutput:
+        output = super().step(tokens, **asked)
+        if len(tokens) <= WIDEST or output.attention is None:
+            return output
+        return output._replace(attention=self._change(output.attention))
+
+
 class Failing(ToyRuntime):
     """Its graph fails when it has company."""
 
@@ -86,10 +97,14 @@ def by_a_lot(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return changed
 
 
-def cases(count: int = 12) -> list[Case]:
+def text_of(ids: Sequence[int]) -> str:
+    return "".join(f"{chr(ord('a') + token_id)}{token_id % 3}" for token_id in ids)
+
+
+def cases(count: int = 20) -> list[Case]:
     chance = random.Random(7)
     sources = [(9, *chance.choices(range(4, 20), k=chance.randint(1, 9)), EOS) for _ in range(count)]
-    return draw_cases(sources, target_tokens=16, seed=3)
+    return draw_cases(sources, Target(16, VOCABULARY, text_of), seed=3)
 
 
 def results(runtime: Callable[[int], Runtime], precision: str = "int8") -> list[Result]:
@@ -106,6 +121,8 @@ def test_an_honest_model_holds() -> None:
         assert line.comparison.requests
         assert line.comparison.tokens
         assert line.comparison.scores > line.comparison.tokens
+    assert {line.kind for line in found if line.comparison.weights} == set(KINDS)
+    assert sum(line.comparison.watched for line in found) > 20
 
 
 def test_one_bit_that_depends_on_the_batch_is_found() -> None:
@@ -119,9 +136,24 @@ def test_one_bit_that_depends_on_the_batch_is_found() -> None:
 def test_fp32_may_differ_by_one_bit_but_not_by_a_token() -> None:
     assert all(line.holds for line in results(lambda rows: Doctored(rows, by_one_bit), "fp32"))
     found = results(lambda rows: Doctored(rows, by_a_lot), "fp32")
-    assert not any(line.holds for line in found if line.lanes == 1)
+    # A target that is scored is given.
+    assert not any(line.comparison.parted for line in found if line.kind == "forced")
+    free = [line for line in found if line.lanes == 1 and line.kind != "forced"]
+    assert not any(line.holds for line in free)
     assert sum(line.comparison.different_tokens for line in found) > 100
-    assert all(line.comparison.parted for line in found if line.lanes == 1)
+    assert all(line.comparison.parted for line in free)
+
+
+@pytest.mark.parametrize(("change", "fp32"), [(by_one_bit, True), (lambda weights: weights + np.float32(1e-3), False)])
+def test_attention_that_depends_on_the_batch_is_found(
+    change: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]], fp32: bool
+) -> None:
+    found = [line.comparison for line in results(lambda rows: Distracted(rows, change))]
+    assert sum(line.different_weights for line in found) > 100
+    assert not any(line.holds("int8") for line in found if line.different_weights)
+    # Beside the attention itself only the ranks that cover it may differ.
+    assert all(line.different_scores < line.scores / 4 for line in found)
+    assert all(line.holds("fp32") for line in found) == fp32
 
 
 def test_a_request_that_fails_is_no_proof() -> None:
@@ -158,49 +190,33 @@ def test_encodings_that_depend_on_their_company_are_found(leak: float, int8: boo
     assert found.scores == 2 * found.tokens
 
 
-def answer(ids: list[int], log_probs: list[float], reason: FinishReason = FinishReason.STOP) -> Answer:
-    return Answer(ids, log_probs, reason, sum(log_probs))
-
-
-def compared(alone: list[Answer], other: list[Answer]) -> Comparison:
-    comparison = Comparison()
-    comparison.add(5, alone, other)
-    return comparison
-
-
-def test_what_counts_as_a_difference() -> None:
-    one = answer([4, 5], [-0.5, -0.25, -0.125])
-    same = compared([one, one], [one, replace(one)])
-    assert (same.tokens, same.scores, same.different_tokens, same.different_scores) == (4, 8, 0, 0)
-    assert same.holds("int8")
-
-    other = compared([one], [answer([4, 6], [-0.5, -0.25, -0.125])])
-    assert (other.different_tokens, other.ties, other.parted) == (1, 1, [5])
-    assert not other.holds("fp32")  # a tie is told, and is a difference all the same
-    assert compared([one], [answer([4, 6], [-0.5, -1.0, -0.125])]).ties == 0
-
-    assert compared([one], [answer([4], [-0.5, -0.25])]).different_tokens == 1
-    assert compared([one], [answer([4, 5], [-0.5, -0.25], FinishReason.LENGTH)]).different_tokens == 1
-    assert compared([one], [one, one]).different_tokens == 1
-
-    scored = compared([one], [replace(one, rank_score=one.rank_score + 0.5)])
-    assert (scored.different_tokens, scored.different_scores, scored.largest_difference) == (0, 1, 0.5)
-    assert not scored.holds("fp32")
-    assert not compared([one], [replace(one, rank_score=float("nan"))]).holds("fp32")
-
-
 def test_cases_are_the_seeds_and_of_every_kind() -> None:
-    drawn = cases(60)
-    assert drawn == cases(60)
+    drawn = cases(90)
+    assert drawn == cases(90)
     counts = Counter(case.kind for case in drawn)
-    assert sum(counts.values()) == 180
-    assert counts["filtered"] == 60
-    assert min(counts.values()) > 20
+    assert sum(counts.values()) == 270 + counts["forced"]
+    assert counts["filtered"] == 90
+    assert set(counts) == set(KINDS)
+    assert min(counts.values()) > 10
     for case in drawn:
-        assert case.options.width <= WIDEST
-        assert case.options.min_length < case.options.max_length <= 16
-        assert case.options.restricts == (case.kind == "filtered")
-        assert case.kind != "greedy" or case.options.plain
+        options = case.options
+        assert options.width <= WIDEST
+        assert options.min_length < options.max_length <= 16
+        assert options.restricts == (case.kind == "filtered")
+        assert case.kind != "greedy" or options.plain
+        assert options.forced == (case.kind == "forced")
+        assert bool(options.alternatives) == (case.kind == "alternatives") or case.kind == "filtered"
+        if options.forced:
+            assert options.prefix[-1] == EOS
+            assert max(options.prefix) < VOCABULARY
+    forced = [case for case in drawn if case.kind == "forced"]
+    assert 0 < sum(case.source_ids[1:] == case.options.prefix for case in forced) < len(forced)
+    for some in (
+        [case.options.with_attention for case in drawn],
+        [case.options.coverage_penalty > 0 for case in drawn],
+        [case.options.stop is not None for case in drawn if case.kind == "filtered"],
+    ):
+        assert len(some) / 8 < sum(some) < len(some) / 2
 
 
 def test_a_thousand_sentences_of_our_own() -> None:
@@ -288,7 +304,7 @@ def test_the_command_passes_a_bundle_that_keeps_the_promise(bundle: Path) -> Non
     report = json.loads(result.stdout)
     assert report["holds"]
     assert set(report["graphs"]) == {"fp32"}
-    assert [line["lanes"] for line in report["results"]] == [1] * 5 + [3] * 4
+    assert [line["lanes"] for line in report["results"]] == [1] * 7 + [3] * 6
     encoder = report["results"][0]
     assert encoder["requests"] == 6 * tiny.SOURCE_TOKENS
     assert report["machine"]["cores"] >= 1

@@ -243,3 +243,13 @@ def test_attention_is_a_distribution_over_each_rows_own_source(bundle: LoadedBun
         assert (weights[: len(text)] > 0).all()
         assert not weights[len(text) :].any()
         np.testing.assert_allclose(weights.sum(), 1, rtol=1e-5)
+
+
+def test_attention_is_as_wide_as_the_longest_source_of_each_step(bundle: LoadedBundle) -> None:
+    runtime = make(bundle, 2)
+    for length in (3, 9, 4):
+        runtime.encode([0, 1], [[5] * length, [6] * 2])
+        for _ in range(2):
+            attention = runtime.step([tiny.BOS] * 2, with_attention=True).attention
+            assert attention is not None
+            assert attention.shape == (2, length)

@@ -48,8 +48,7 @@ class RowChanges:
         """
         table, copies = self._table, []
         for parents, targets in self._replaced:
-            kept = table.common(parents, targets)
-            table.copy_past(parents, targets)
+            kept = table.replace(parents, targets)
             copies.append(list(map(Move, parents.tolist(), targets.tolist(), kept.tolist())))
         if not (self._freed or self._parents):
             return copies, None

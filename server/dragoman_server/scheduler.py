@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 from dragoman_server.request import Request
 from dragoman_server.waiting import Place, WaitingQueue, Work
@@ -17,8 +17,7 @@ _JOINING_SHARE = 8
 """How many requests that are too wide are passed over in search of one that fits."""
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What a lane has to do before its next step."""
 
     joiners: list[Request]

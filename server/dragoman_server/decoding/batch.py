@@ -141,10 +141,11 @@ class Batch:
     def _end_plain(self, step: Step) -> None:
         table, live = self.table, self.rows.used
         ends = step.ids[:live] == self._eos
-        ends |= table.limits[:live] - table.steps[:live] == 1
-        ends &= table.plain[:live]
-        if ends.any():
-            rows: list[int] = ends.nonzero()[0].tolist()
+        ends |= table.steps[:live] == table.last[:live]
+        if self._searching:
+            ends &= table.plain[:live]
+        rows: list[int] = ends.nonzero()[0].tolist()
+        if rows:
             for row in rows:
                 step.answer(row, int(step.ids[row]), float(step.log_probs[row]))
                 step.finished.append(table.owners[row])

@@ -114,6 +114,8 @@ class OnnxRuntime:
         self._encoded = [_NOTHING] * max_rows
         """Which encoding, counted from 0, the row's cross caches hold."""
         self._encodings = 0
+        self._longest = 0
+        """Most target tokens of a live row."""
         self._total, self._cross_total = np.array(1, np.int32), np.array(1, np.int32)
         self._top_log_probs = np.zeros((max_rows, dimensions.top_k), np.float32)
         self._top_ids = np.zeros((max_rows, dimensions.top_k), np.int64)

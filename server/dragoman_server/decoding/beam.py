@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from math import ceil
+from operator import itemgetter, methodcaller
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +32,7 @@ class _Continuations(NamedTuple):
 
     def map(self, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> _Continuations:
         """The same change of each."""
-        return _Continuations(*[change(array) for array in self])
+        return _Continuations(*map(change, self))
 
 
 class Beams:
@@ -46,6 +47,7 @@ class Beams:
 
     def __init__(self, width: int) -> None:
         self._width = width
+        self._best = itemgetter(np.s_[:, :width])
         self.tasks: list[Task] = []
         self._rows: Ints = np.zeros((0, width), np.int64)
         """Of a place without a hypothesis: that of the first place."""
@@ -100,15 +102,14 @@ class Beams:
         ends = self._ends(step, found)
         goes = found.possible & ~ends
         if not self._ranked and goes[:, :width].all():
-            self._place(step, found.map(lambda array: array[:, :width]), all_go=True)
+            self._place(step, found.map(self._best), all_go=True)
             return
         self._answer(step, found, (ends & found.possible)[:, :width])
-        begins = _begins(goes)
-        first = (~goes).argsort(axis=1, kind="stable")[:, :width] + begins
-        found = found._replace(possible=goes).map(lambda array: array.take(first))
+        first = (~goes).argsort(axis=1, kind="stable")[:, :width] + 2 * self._firsts
+        found = found._replace(possible=goes).map(methodcaller("take", first))
         going = self._finish(step, found)
         if len(going) < len(found.ids):
-            found = found.map(lambda array: array[going])
+            found = found.map(itemgetter(going))
         if going:
             self._place(step, found, all_go=bool(found.possible.all()))
 
@@ -120,7 +121,7 @@ class Beams:
         scores = self._scores[:, :, None] + log_probs.take(self._rows, axis=0)[:, :, :count]
         scores = scores.reshape(len(scores), -1)
         order = (-scores).argsort(axis=1, kind="stable")[:, :count]
-        scores = scores.take(order + _begins(scores))
+        scores = scores.take(order + count * self._firsts)
         parents, columns = np.divmod(order, count)
         rows = self._rows.take(parents + self._firsts)
         return _Continuations(parents, ids[rows, columns], log_probs[rows, columns], scores, scores > -np.inf)
@@ -218,10 +219,3 @@ class Beams:
             places, targets = np.array(pairs).T
             step.changes.replace(new[places], rows[targets])
             new[places] = rows[targets]
-
-
-def _begins(array: npt.NDArray[np.generic]) -> Ints:
-    """Where each row of a matrix begins when it is flattened: (rows, 1)."""
-    rows, columns = array.shape
-    begins: Ints = np.arange(0, rows * columns, columns)[:, None]
-    return begins

@@ -149,6 +149,8 @@ class Scheduler:
         Some lane with a free row may always add one, and a lane without any rows in use always may.
         """
         capacity, level = self._capacities[lane], self._held[lane]
+        if self.waiting_rows >= sum(self._capacities) - sum(self._held):
+            return capacity - level  # enough wait to fill all lanes
         start = level
         while level < capacity and self._rows_to_reach(level) < self.waiting_rows:
             level += 1

@@ -154,11 +154,11 @@ class Batch:
     def _apply(self, changes: RowChanges, step: Step | None) -> Copies:
         copies, places = changes.apply(self.rows)
         if places is not None:
-            moved = np.flatnonzero(places != np.arange(len(places)))
             for group in self._groups.values():
                 if group.tasks:
                     group.relocate(places)
             if step is not None:
+                moved = np.flatnonzero(places != np.arange(len(places)))
                 step.ids[places[moved]] = step.ids[moved]
                 step.log_probs[places[moved]] = step.log_probs[moved]
         return copies

@@ -59,6 +59,8 @@ class Beams:
         """Whether all places are taken."""
         self._stop = False
         """Whether there was ever a request with stop sequences."""
+        self._grown = False
+        """Whether requests were added since the last step."""
         self._view()
 
     def _view(self) -> None:
@@ -69,6 +71,7 @@ class Beams:
         self._next_last = int(self._last.min()) if self.tasks else 0
         self._ranked = bool((self._worst > -np.inf).any())
         """Whether some search may stop early."""
+        self._grown = False
         self._places = np.arange(self._rows.size)
         self._firsts = self._places[:: self._width, None]
         """The first place of each beam: (requests, 1)."""
@@ -85,7 +88,7 @@ class Beams:
         self._limits = np.concatenate([self._limits, [[last, enough, -np.inf, divisor]]])
         self._full = False
         self._stop |= options.stop is not None
-        self._view()
+        self._grown = True
 
     def drop(self, gone: set[Task]) -> None:
         """As ``Group`` says."""
@@ -97,6 +100,8 @@ class Beams:
 
     def advance(self, step: Step) -> None:
         """As ``Group`` says."""
+        if self._grown:
+            self._view()
         width = self._width
         found = self._continuations(step)
         ends = self._ends(step, found)

@@ -53,7 +53,7 @@ class HypothesisTable:
         self.plain = np.zeros(max_rows, np.bool_)  # (rows,)
         """Greedy, and nothing else."""
         self.owners: npt.NDArray[np.object_] = np.full(max_rows, None, np.object_)  # (rows,), of Task
-        self.history = np.zeros((max_rows, capacity), np.int32)  # (rows, steps)
+        self.history = np.zeros((max_rows, capacity), np.int64)  # (rows, steps)
         self.log_probs = np.zeros((max_rows, capacity), np.float32)  # (rows, steps)
         self.covered: Floats | None = None  # (rows, source)
         """How much attention each source id has had in all."""

@@ -181,7 +181,7 @@ class Beams:
         rows, goes = self._rows.reshape(-1), chosen.possible
         parents = (chosen.parents + self._firsts).reshape(-1)
         children = self._places if all_go else np.flatnonzero(goes)
-        families = parents[children]
+        families = parents if all_go else parents[children]
         heirs = np.empty(len(rows), np.int64)
         heirs[families[::-1]] = children[::-1]  # the first child is written last, and so stands
         new = rows[parents]
@@ -189,9 +189,9 @@ class Beams:
         if not (self._full and all_go):
             self._balance(step, parents, copied.tolist(), self._left_by(families).tolist(), new)
         elif len(copied):
-            left = self._left_by(families)
-            step.changes.replace(new[copied], rows[left])
-            new[copied] = rows[left]
+            targets = rows[self._left_by(families)]
+            step.changes.replace(new[copied], targets)
+            new[copied] = targets
         self._rows, self._scores, self._full = new.reshape(goes.shape), chosen.scores, all_go
         if all_go:
             step.ids[self._rows], step.log_probs[self._rows] = chosen.ids, chosen.log_probs
@@ -222,5 +222,6 @@ class Beams:
         step.changes.free(rows[[*freed, *spare]].tolist())
         if pairs:
             places, targets = np.array(pairs).T
-            step.changes.replace(new[places], rows[targets])
-            new[places] = rows[targets]
+            targets = rows[targets]
+            step.changes.replace(new[places], targets)
+            new[places] = targets

@@ -12,9 +12,9 @@ from dragoman_server.waiting import Place, WaitingQueue, Work
 _SWEEP_SECONDS = 0.05
 """A long queue is searched for cancelled and expired requests no more often than this."""
 _PASSED_OVER = 64
+"""How many requests that are too wide are passed over in search of one that fits."""
 _JOINING_SHARE = 8
 """While more wait than fit, requests join a lane when this part of its rows is free."""
-"""How many requests that are too wide are passed over in search of one that fits."""
 
 
 class Plan(NamedTuple):

@@ -46,10 +46,10 @@ class HypothesisTable:
     def __init__(self, max_rows: int, capacity: int, source_capacity: int) -> None:
         self._numbers = np.zeros((max_rows, 4), np.int64)
         self.tokens, self.steps, self.last, self.until = self._numbers.T
-        """Each (rows,). What is fed next; tokens so far, and before the last; and how many steps need logits."""
+        """Each (rows,). What is fed next; tokens so far; tokens before the last that may come; steps with logits."""
         self.next_ids = np.zeros(2 * max_rows, np.int64)
+        """(2 x rows,), and so below: a step's own, kept so that none has to make its arrays anew."""
         self.next_log_probs = np.zeros(2 * max_rows, np.float32)
-        """Of the step that is being taken; what they hold is the step's business."""
         self.plain = np.zeros(max_rows, np.bool_)  # (rows,)
         """Greedy, and nothing else."""
         self.owners: npt.NDArray[np.object_] = np.full(max_rows, None, np.object_)  # (rows,), of Task

@@ -121,15 +121,14 @@ class Beams:
     def _continuations(self, step: Step) -> _Continuations:
         """The 2 x beam_size best; of equals the better parent's first, then the better token."""
         count = 2 * self._width
-        ids, log_probs = step.candidates.ids, step.candidates.log_probs
         # (requests, places, candidates)
-        scores = self._scores[:, :, None] + log_probs.take(self._rows, axis=0)[:, :, :count]
-        scores = scores.reshape(len(scores), -1)
+        ids = step.candidates.ids.take(self._rows, axis=0)[:, :, :count]
+        log_probs = step.candidates.log_probs.take(self._rows, axis=0)[:, :, :count]
+        scores = (self._scores[:, :, None] + log_probs).reshape(len(ids), -1)
         order = (-scores).argsort(axis=1, kind="stable")[:, :count]
-        scores = scores.take(order + count * self._firsts)
-        parents, columns = np.divmod(order, count)
-        rows = self._rows.take(parents + self._firsts)
-        return _Continuations(parents, ids[rows, columns], log_probs[rows, columns], scores, scores > -np.inf)
+        best = order + count * self._firsts
+        scores = scores.take(best)
+        return _Continuations(order // count, ids.take(best), log_probs.take(best), scores, scores > -np.inf)
 
     def _ends(self, step: Step, found: _Continuations) -> Bools:
         ends: Bools = found.ids == step.eos

@@ -48,8 +48,7 @@ class RowChanges:
         """
         table, copies = self._table, []
         for parents, targets in self._replaced:
-            kept = table.common(parents, targets)
-            table.copy_past(parents, targets)
+            kept = table.replace(parents, targets)
             copies.append(list(map(Move, parents.tolist(), targets.tolist(), kept.tolist())))
         if not (self._freed or self._parents):
             return copies, None
@@ -58,10 +57,11 @@ class RowChanges:
         places = np.arange(2 * self._first_number)
         places[self._first_number : self._first_number + len(self._parents)] = targets_of_forks
         forks = [Move(parent, target) for parent, target in zip(self._parents, targets_of_forks, strict=True)]
-        if moves or forks:
-            sources, targets, _ = np.array([*moves, *forks]).T
+        if together := [*moves, *forks]:
+            sources = np.array([move.source for move in together])
+            targets = np.array([move.target for move in together])
             table.copy(sources, targets)
             places[sources[: len(moves)]] = targets[: len(moves)]
-            copies.append([*moves, *forks])
+            copies.append(together)
         table.release(rows.used, used)
         return copies, places

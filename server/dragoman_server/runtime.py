@@ -95,7 +95,8 @@ class OnnxRuntime:
         if max_rows < 1:
             raise ValueError(f"max_rows = {max_rows}: at least 1")
         self._encoder, self._decoder = _session(encoder), _session(decoder)
-        self._max_rows, self._limits = max_rows, limits
+        self._max_rows = max_rows
+        self._source_capacity, self._target_capacity = limits.source_tokens, limits.target_tokens
         types = {port.name: CACHE_TYPES.get(port.type) for port in self._decoder.get_inputs()}
         self._kinds = [f"{kind}_{layer}" for layer in range(dimensions.decoder_layers) for kind in ("key", "value")]
 
@@ -110,9 +111,11 @@ class OnnxRuntime:
         self._ids = np.zeros((max_rows, 1), np.int64)
         self._lengths = np.zeros(max_rows, np.int32)
         self._cross_lengths = np.zeros(max_rows, np.int32)
-        self._encoded = np.full(max_rows, _NOTHING, np.int64)
+        self._encoded = [_NOTHING] * max_rows
         """Which encoding, counted from 0, the row's cross caches hold."""
         self._encodings = 0
+        self._longest = 0
+        """Most target tokens of a live row."""
         self._total, self._cross_total = np.array(1, np.int32), np.array(1, np.int32)
         self._top_log_probs = np.zeros((max_rows, dimensions.top_k), np.float32)
         self._top_ids = np.zeros((max_rows, dimensions.top_k), np.int64)
@@ -130,12 +133,12 @@ class OnnxRuntime:
     @property
     def source_capacity(self) -> int:
         """Longest source, in tokens."""
-        return self._limits.source_tokens
+        return self._source_capacity
 
     @property
     def target_capacity(self) -> int:
         """Most steps that a row can take."""
-        return self._limits.target_tokens
+        return self._target_capacity
 
     @property
     def top_k(self) -> int:
@@ -167,11 +170,11 @@ class OnnxRuntime:
         cross, last = self._encoder.run(["cross", "cross_last"], packed.feeds)
         for row, begin, length in zip(rows, packed.begins.tolist(), packed.lengths.tolist(), strict=True):
             self._cross[:, row, :, :length] = cross[:, :, begin : begin + length]
+            self._encoded[row] = self._encodings
+            self._encodings += 1
         where = np.array(rows)
         self._last[:, where] = last
         self._lengths[where], self._cross_lengths[where] = 0, packed.lengths - 1
-        self._encoded[where] = self._encodings + np.arange(len(where))
-        self._encodings += len(where)
 
     def encoded(self, row: int) -> list[npt.NDArray[Any]]:
         """Copies of what the row holds of its source, for comparing: keys and values of every layer."""
@@ -181,11 +184,13 @@ class OnnxRuntime:
 
     def copy(self, moves: Sequence[Move]) -> None:
         """Copy the used part of the caches, and the counters; what a row holds already of its source stays."""
-        self._stale = True
         for source, target, kept in moves:
             same_source = self._encoded[source] == self._encoded[target]
             begin, length = kept if same_source else 0, int(self._lengths[source])
             self._self[:, target, :, begin:length] = self._self[:, source, :, begin:length]
+            if same_source and length == self._lengths[target]:
+                continue
+            self._stale = True
             self._lengths[target] = length
             if same_source:
                 continue
@@ -201,15 +206,16 @@ class OnnxRuntime:
         if self._stale or (len(tokens), with_logits, with_attention) != self._selected:
             self._select(len(tokens), with_logits, with_attention)
         self._live_ids[:] = tokens
-        total = int(self._live_lengths.max()) + 1
-        if total > self.target_capacity:
-            raise ValueError(f"a row has {total} target tokens: at most {self.target_capacity}")
+        total = self._longest + 1
+        if total > self._target_capacity:
+            raise ValueError(f"a row has {total} target tokens: at most {self._target_capacity}")
         self._total[...] = total
         if with_attention:
             # As wide as the longest source: what the step before has allocated may not fit. Comes after all others.
             self._binding.bind_output("cross_attention", "cpu")
         self._decoder.run_with_iobinding(self._binding)
         self._live_lengths += 1
+        self._longest = total
         return self._output._replace(attention=self._attention()) if with_attention else self._output
 
     def _attention(self) -> npt.NDArray[np.float32]:
@@ -227,9 +233,10 @@ class OnnxRuntime:
         for counter in (self._ids, self._lengths, self._cross_lengths):
             counter[rows:bucket] = 0
         # A step writes the last source token's key and value of these rows to the wrong place.
-        self._encoded[rows:bucket] = _NOTHING
+        self._encoded[rows:bucket] = [_NOTHING] * (bucket - rows)
         self._cross_total[...] = int(self._cross_lengths[:rows].max()) + 1
         self._live_ids, self._live_lengths = self._ids[:rows, 0], self._lengths[:rows]
+        self._longest = int(self._live_lengths.max())
         logits = self._logits[:rows] if with_logits else None
         self._output = StepOutput(self._top_log_probs[:rows], self._top_ids[:rows], logits)
         key = bucket, with_logits, with_attention

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 from dragoman_server.request import Request
 from dragoman_server.waiting import Place, WaitingQueue, Work
@@ -12,13 +12,12 @@ from dragoman_server.waiting import Place, WaitingQueue, Work
 _SWEEP_SECONDS = 0.05
 """A long queue is searched for cancelled and expired requests no more often than this."""
 _PASSED_OVER = 64
+"""How many requests that are too wide are passed over in search of one that fits."""
 _JOINING_SHARE = 8
 """While more wait than fit, requests join a lane when this part of its rows is free."""
-"""How many requests that are too wide are passed over in search of one that fits."""
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What a lane has to do before its next step."""
 
     joiners: list[Request]
@@ -150,6 +149,8 @@ class Scheduler:
         Some lane with a free row may always add one, and a lane without any rows in use always may.
         """
         capacity, level = self._capacities[lane], self._held[lane]
+        if self.waiting_rows >= sum(self._capacities) - sum(self._held):
+            return capacity - level  # enough wait to fill all lanes
         start = level
         while level < capacity and self._rows_to_reach(level) < self.waiting_rows:
             level += 1

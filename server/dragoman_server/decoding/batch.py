@@ -141,10 +141,11 @@ class Batch:
     def _end_plain(self, step: Step) -> None:
         table, live = self.table, self.rows.used
         ends = step.ids[:live] == self._eos
-        ends |= table.limits[:live] - table.steps[:live] == 1
-        ends &= table.plain[:live]
-        if ends.any():
-            rows: list[int] = ends.nonzero()[0].tolist()
+        ends |= table.steps[:live] == table.last[:live]
+        if self._searching:
+            ends &= table.plain[:live]
+        rows: list[int] = ends.nonzero()[0].tolist()
+        if rows:
             for row in rows:
                 step.answer(row, int(step.ids[row]), float(step.log_probs[row]))
                 step.finished.append(table.owners[row])
@@ -153,11 +154,11 @@ class Batch:
     def _apply(self, changes: RowChanges, step: Step | None) -> Copies:
         copies, places = changes.apply(self.rows)
         if places is not None:
-            moved = np.flatnonzero(places != np.arange(len(places)))
             for group in self._groups.values():
                 if group.tasks:
                     group.relocate(places)
             if step is not None:
+                moved = np.flatnonzero(places != np.arange(len(places)))
                 step.ids[places[moved]] = step.ids[moved]
                 step.log_probs[places[moved]] = step.log_probs[moved]
         return copies

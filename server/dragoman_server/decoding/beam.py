@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from math import ceil
+from operator import itemgetter, methodcaller
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,9 +32,7 @@ class _Continuations(NamedTuple):
 
     def map(self, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> _Continuations:
         """The same change of each."""
-        return _Continuations(
-            change(self.parents), change(self.ids), change(self.log_probs), change(self.scores), change(self.possible)
-        )
+        return _Continuations(*map(change, self))
 
 
 class Beams:
@@ -47,36 +47,48 @@ class Beams:
 
     def __init__(self, width: int) -> None:
         self._width = width
+        self._best = itemgetter(np.s_[:, :width])
         self.tasks: list[Task] = []
         self._rows: Ints = np.zeros((0, width), np.int64)
         """Of a place without a hypothesis: that of the first place."""
         self._scores: Doubles = np.zeros((0, width))
         """Sums of log-probabilities."""
         self._limits = np.zeros((0, 4))
+        self._steps = 0
         self._full = True
         """Whether all places are taken."""
         self._stop = False
         """Whether there was ever a request with stop sequences."""
+        self._grown = False
+        """Whether requests were added since the last step."""
         self._view()
 
     def _view(self) -> None:
-        """Each (requests,): tokens left to come; how many more answers are enough; where the search may stop early,
-        what the least of the wanted answers ranks; and what the score of the longest hypothesis is divided by."""
-        self._left, self._missing, self._worst, self._divisors = self._limits.T
+        """Each (requests,): the group's step that is the last; how many more answers are enough; where the search may
+        stop early, what the least of the wanted answers ranks; and what the score of the longest hypothesis is divided
+        by. What follows from how many requests there are, and from their limits, is worked out here too."""
+        self._last, self._missing, self._worst, self._divisors = self._limits.T
+        self._next_last = int(self._last.min()) if self.tasks else 0
+        self._ranked = bool((self._worst > -np.inf).any())
+        """Whether some search may stop early."""
+        self._grown = False
+        self._places = np.arange(self._rows.size)
+        self._firsts = self._places[:: self._width, None]
+        """The first place of each beam: (requests, 1)."""
 
     def add(self, task: Task, row: int, score: float) -> None:
         """As ``Group`` says."""
         options = task.options
-        left = options.max_length - len(options.prefix)
+        last = self._steps + options.max_length - len(options.prefix)
         enough = max(ceil(options.patience * options.beam_size), options.num_hypotheses)
         divisor = options.length_penalty.divisor(options.max_length)
         self.tasks.append(task)
-        self._rows = np.vstack([self._rows, np.full(self._width, row)])
-        self._scores = np.vstack([self._scores, [score] + [-np.inf] * (self._width - 1)])
-        self._limits = np.vstack([self._limits, [left, enough, -np.inf, divisor]])
+        self._rows = np.concatenate([self._rows, [[row] * self._width]])
+        self._scores = np.concatenate([self._scores, [[score] + [-np.inf] * (self._width - 1)]])
+        self._limits = np.concatenate([self._limits, [[last, enough, -np.inf, divisor]]])
         self._full = False
         self._stop |= options.stop is not None
-        self._view()
+        self._grown = True
 
     def drop(self, gone: set[Task]) -> None:
         """As ``Group`` says."""
@@ -88,40 +100,41 @@ class Beams:
 
     def advance(self, step: Step) -> None:
         """As ``Group`` says."""
+        if self._grown:
+            self._view()
         width = self._width
         found = self._continuations(step)
         ends = self._ends(step, found)
         goes = found.possible & ~ends
-        if goes[:, :width].all() and not self._worst.max() > -np.inf:
-            self._place(step, found.map(lambda array: array[:, :width]))
+        if not self._ranked and goes[:, :width].all():
+            self._place(step, found.map(self._best), all_go=True)
             return
         self._answer(step, found, (ends & found.possible)[:, :width])
-        first = (~goes).argsort(axis=1, kind="stable")[:, :width] + _begins(goes)
-        found = found._replace(possible=goes).map(lambda array: array.reshape(-1)[first])
+        first = (~goes).argsort(axis=1, kind="stable")[:, :width] + 2 * self._firsts
+        found = found._replace(possible=goes).map(methodcaller("take", first))
         going = self._finish(step, found)
         if len(going) < len(found.ids):
-            found = found.map(lambda array: array[going])
+            found = found.map(itemgetter(going))
         if going:
-            self._place(step, found)
+            self._place(step, found, all_go=bool(found.possible.all()))
 
     def _continuations(self, step: Step) -> _Continuations:
         """The 2 x beam_size best; of equals the better parent's first, then the better token."""
         count = 2 * self._width
-        ids = step.candidates.ids[:, :count][self._rows]  # (requests, places, candidates)
-        log_probs = step.candidates.log_probs[:, :count][self._rows]
+        # (requests, places, candidates)
+        ids = step.candidates.ids.take(self._rows, axis=0)[:, :, :count]
+        log_probs = step.candidates.log_probs.take(self._rows, axis=0)[:, :, :count]
         scores = (self._scores[:, :, None] + log_probs).reshape(len(ids), -1)
         order = (-scores).argsort(axis=1, kind="stable")[:, :count]
-        best = order + _begins(scores)
-        scores = scores.reshape(-1)[best]
-        return _Continuations(
-            order // count, ids.reshape(-1)[best], log_probs.reshape(-1)[best], scores, scores > -np.inf
-        )
+        best = order + count * self._firsts
+        scores = scores.take(best)
+        return _Continuations(order // count, ids.take(best), log_probs.take(best), scores, scores > -np.inf)
 
     def _ends(self, step: Step, found: _Continuations) -> Bools:
         ends: Bools = found.ids == step.eos
-        self._left -= 1
-        if not self._left.all():
-            ends[self._left == 0] = True
+        self._steps += 1
+        if self._steps == self._next_last:
+            ends[self._last == self._steps] = True
         for index, task in enumerate(self.tasks if self._stop else ()):
             if task.options.stop is None:
                 continue
@@ -141,6 +154,7 @@ class Beams:
             self._missing[index] -= 1
             options = task.options
             if options.early_stopping and len(task.answers) >= options.num_hypotheses:
+                self._ranked = True
                 self._worst[index] = n_best(task.answers, options.num_hypotheses)[-1].rank_score
 
     def _finish(self, step: Step, found: _Continuations) -> list[int]:
@@ -161,22 +175,22 @@ class Beams:
             self._rows, self._scores, self._limits = self._rows[indices], self._scores[indices], self._limits[indices]
             self._view()
 
-    def _place(self, step: Step, chosen: _Continuations) -> None:
+    def _place(self, step: Step, chosen: _Continuations, *, all_go: bool) -> None:
         """What was chosen, as many as there are places, is from now on the beam; everybody gets a row."""
         rows, goes = self._rows.reshape(-1), chosen.possible
-        all_go = bool(goes.all())
-        parents = (chosen.parents + _begins(self._rows)).reshape(-1)
-        children = np.arange(len(rows)) if all_go else np.flatnonzero(goes)
-        heirs = np.full(len(rows), -1)
-        heirs[parents[children[::-1]]] = children[::-1]  # the first child is written last, and so stands
+        parents = (chosen.parents + self._firsts).reshape(-1)
+        children = self._places if all_go else np.flatnonzero(goes)
+        families = parents if all_go else parents[children]
+        heirs = np.empty(len(rows), np.int64)
+        heirs[families[::-1]] = children[::-1]  # the first child is written last, and so stands
         new = rows[parents]
-        copied = children[heirs[parents[children]] != children]
-        left = np.flatnonzero(heirs < 0) if self._full else np.flatnonzero((heirs < 0) & (self._scores > -np.inf).flat)
+        copied = children[heirs[families] != children]
         if not (self._full and all_go):
-            copied, left = self._balance(step, parents, copied, left, new)
-        if len(copied):
-            step.changes.replace(new[copied], rows[left])
-            new[copied] = rows[left]
+            self._balance(step, parents, copied.tolist(), self._left_by(families).tolist(), new)
+        elif len(copied):
+            targets = rows[self._left_by(families)]
+            step.changes.replace(new[copied], targets)
+            new[copied] = targets
         self._rows, self._scores, self._full = new.reshape(goes.shape), chosen.scores, all_go
         if all_go:
             step.ids[self._rows], step.log_probs[self._rows] = chosen.ids, chosen.log_probs
@@ -185,25 +199,28 @@ class Beams:
         self._scores = np.where(goes, self._scores, -np.inf)
         step.ids[self._rows[goes]], step.log_probs[self._rows[goes]] = chosen.ids[goes], chosen.log_probs[goes]
 
-    def _balance(self, step: Step, parents: Ints, copied: Ints, left: Ints, new: Ints) -> tuple[Ints, Ints]:
-        """As many copies as rows that are left, request by request; other copies fork, other rows are freed."""
-        rows, requests = self._rows.reshape(-1), len(self._rows)
-        needed, there = (np.bincount(places // self._width, minlength=requests) for places in (copied, left))
-        keep_copied, keep_left = np.ones(len(copied), np.bool_), np.ones(len(left), np.bool_)
-        for request in np.flatnonzero(needed != there).tolist():
-            fewer = min(needed[request], there[request])
-            forks = np.flatnonzero(copied // self._width == request)[fewer:]
-            keep_copied[forks] = False
-            for place in copied[forks].tolist():
+    def _left_by(self, parents: Ints) -> Ints:
+        """The places whose hypothesis is nobody's parent."""
+        left = (self._scores > -np.inf).reshape(-1)
+        left[parents] = False
+        return left.nonzero()[0]
+
+    def _balance(self, step: Step, parents: Ints, copied: list[int], left: list[int], new: Ints) -> None:
+        """Copies go to rows that their own request has left; further copies fork, further rows are freed."""
+        rows, width = self._rows.reshape(-1), self._width
+        pairs: list[tuple[int, int]] = []
+        freed: list[int] = []
+        spare = deque(left)
+        for place in copied:
+            while spare and spare[0] // width < place // width:
+                freed.append(spare.popleft())
+            if spare and spare[0] // width == place // width:
+                pairs.append((place, spare.popleft()))
+            else:
                 new[place] = step.changes.fork(int(rows[parents[place]]))
-            freed = np.flatnonzero(left // self._width == request)[fewer:]
-            keep_left[freed] = False
-            step.changes.free(rows[left[freed]].tolist())
-        return copied[keep_copied], left[keep_left]
-
-
-def _begins(array: npt.NDArray[np.generic]) -> Ints:
-    """Where each row of a matrix begins when it is flattened: (rows, 1)."""
-    rows, columns = array.shape
-    begins: Ints = np.arange(0, rows * columns, columns)[:, None]
-    return begins
+        step.changes.free(rows[[*freed, *spare]].tolist())
+        if pairs:
+            places, targets = np.array(pairs).T
+            targets = rows[targets]
+            step.changes.replace(new[places], targets)
+            new[places] = targets

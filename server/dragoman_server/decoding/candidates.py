@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.floating[Any]]
 
+_NO_LOGITS = np.zeros((0, 0), np.float32)
+_NO_OFFSETS = np.zeros((0, 1))
+
 
 class Candidates:
     """Of each row the likeliest tokens that may come, and their log-probabilities; of equals the lower id comes first.
@@ -30,13 +33,13 @@ class Candidates:
         self.ids: Ints = output.top_ids  # (rows, candidates)
         self.log_probs: Floats = output.top_log_probs  # (rows, candidates)
         self._reading = reading
-        self._logits: Floats = np.zeros((0, 0), np.float32)  # (reading, vocabulary)
-        self._offsets: Floats = np.zeros((0, 1))  # (reading, 1)
+        self._logits: Floats = _NO_LOGITS  # (reading, vocabulary)
+        self._offsets: Floats = _NO_OFFSETS  # (reading, 1)
         """What makes a logit a log-probability."""
         if len(reading):
             self._read(output, table, eos)
         self.faults: dict[int, NonFiniteScoreError] = {}
-        if not isfinite(self.log_probs[:, 0].sum()):
+        if not isfinite(np.add.reduce(self.log_probs[:, 0])):
             self._exclude(table, eos)
 
     def vocabulary(self, row: int) -> tuple[Floats, float]:

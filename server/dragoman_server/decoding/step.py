@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
-
 from dragoman_server.decoding.candidates import Candidates
 from dragoman_server.decoding.ending import answered, stopped
 from dragoman_server.decoding.table import HypothesisTable, Ints, Task
@@ -20,8 +18,8 @@ class Step:
 
     def __init__(self, table: HypothesisTable, candidates: Candidates, eos: int) -> None:
         self.table, self.candidates, self.eos = table, candidates, eos
-        rows, live = len(table.owners), len(candidates.ids)
-        self.ids, self.log_probs = np.empty(2 * rows, np.int64), np.empty(2 * rows, np.float32)
+        live = len(candidates.ids)
+        self.ids, self.log_probs = table.next_ids, table.next_log_probs
         self.ids[:live], self.log_probs[:live] = candidates.ids[:, 0], candidates.log_probs[:, 0]
         self.changes = RowChanges(table)
         self.finished: list[Task] = []

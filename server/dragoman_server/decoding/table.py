@@ -45,12 +45,15 @@ class HypothesisTable:
 
     def __init__(self, max_rows: int, capacity: int, source_capacity: int) -> None:
         self._numbers = np.zeros((max_rows, 4), np.int64)
-        self.tokens, self.steps, self.limits, self.until = self._numbers.T
-        """Each (rows,). What is fed next; tokens so far; most tokens; and how many steps of the row need logits."""
+        self.tokens, self.steps, self.last, self.until = self._numbers.T
+        """Each (rows,). What is fed next; tokens so far; tokens before the last that may come; steps with logits."""
+        self.next_ids = np.zeros(2 * max_rows, np.int64)
+        """(2 x rows,), and so below: a step's own, kept so that none has to make its arrays anew."""
+        self.next_log_probs = np.zeros(2 * max_rows, np.float32)
         self.plain = np.zeros(max_rows, np.bool_)  # (rows,)
         """Greedy, and nothing else."""
         self.owners: npt.NDArray[np.object_] = np.full(max_rows, None, np.object_)  # (rows,), of Task
-        self.history = np.zeros((max_rows, capacity), np.int32)  # (rows, steps)
+        self.history = np.zeros((max_rows, capacity), np.int64)  # (rows, steps)
         self.log_probs = np.zeros((max_rows, capacity), np.float32)  # (rows, steps)
         self.covered: Floats | None = None  # (rows, source)
         """How much attention each source id has had in all."""
@@ -62,7 +65,7 @@ class HypothesisTable:
     def start(self, row: int, task: Task, token: int, until: int) -> None:
         """The row holds an empty hypothesis of the task; ``token`` is fed first, ``until`` as above."""
         options = task.options
-        self._numbers[row] = token, 0, options.max_length, until
+        self._numbers[row] = token, 0, options.max_length - 1, until
         self.plain[row], self.owners[row] = options.plain, task
         if options.coverage_penalty and self.covered is None:
             self.covered = np.zeros((len(self.owners), self._source_capacity), np.float32)
@@ -75,7 +78,7 @@ class HypothesisTable:
 
     def reading(self, count: int) -> Ints:
         """The rows of ``0 .. count - 1`` whose next step needs logits."""
-        return np.flatnonzero(self.steps[:count] < self.until[:count])
+        return (self.steps[:count] < self.until[:count]).nonzero()[0]
 
     def attend(self, count: int, attention: Floats) -> None:
         """Take in what the rows ``0 .. count - 1`` attended to in this step: (count, source)."""
@@ -92,11 +95,21 @@ class HypothesisTable:
         self._numbers[targets] = self._numbers[sources]
         self.plain[targets] = self.plain[sources]
         self.owners[targets] = self.owners[sources]
-        self.copy_past(sources, targets)
+        self._copy_past(sources, targets, int(self.steps[sources].max()))
 
-    def copy_past(self, sources: Ints, targets: Ints) -> None:
-        """Copy between rows of one task, which differ in what came so far and nothing else."""
-        longest = int(self.steps[sources].max())
+    def replace(self, sources: Ints, targets: Ints) -> Ints:
+        """Copy between rows of one task, which differ in what came so far and nothing else.
+
+        Both of a pair have the same number of tokens, and not all of them alike. Returns how many positions of the
+        caches were the same: begin-of-sentence's, and those of the same first tokens.
+        """
+        steps = self.steps[sources]
+        longest = int(steps.max())
+        differ = self.history[sources, :longest] != self.history[targets, :longest]
+        self._copy_past(sources, targets, longest)
+        return np.minimum(differ.argmax(axis=1), steps) + 1 if longest else steps + 1
+
+    def _copy_past(self, sources: Ints, targets: Ints, longest: int) -> None:
         self.history[targets, :longest] = self.history[sources, :longest]
         self.log_probs[targets, :longest] = self.log_probs[sources, :longest]
         if self.covered is not None:
@@ -110,27 +123,14 @@ class HypothesisTable:
         if self.traces is not None:
             self.traces[begin:end] = None
 
-    def common(self, some: Ints, others: Ints) -> Ints:
-        """How many positions of the caches are the same: begin-of-sentence's, and those of the same first tokens.
-
-        Both of a pair have the same number of tokens, and not all of them alike.
-        """
-        steps = self.steps[some]
-        longest = int(steps.max())
-        if not longest:
-            return steps + 1
-        differ = self.history[some, :longest] != self.history[others, :longest]
-        common: Ints = np.minimum(differ.argmax(axis=1), steps) + 1
-        return common
-
     def append(self, count: int, ids: Ints, log_probs: Floats) -> None:
         """Every row of ``0 .. count - 1`` grows by one token, which is fed next."""
         steps = self.steps[:count]
-        at = self._begins[:count] + steps
-        self._flat_history[at] = ids[:count]
+        at, ids = self._begins[:count] + steps, ids[:count]
+        self._flat_history[at] = ids
         self._flat_log_probs[at] = log_probs[:count]
         steps += 1
-        self.tokens[:count] = ids[:count]
+        self.tokens[:count] = ids
 
     def token_ids(self, row: int) -> list[int]:
         """What came so far."""

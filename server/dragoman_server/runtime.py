@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import mmap
 from collections.abc import Sequence
-from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -15,10 +12,10 @@ import onnxruntime as ort
 
 from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
 from dragoman_server.graphs import CACHE_TYPES
+from dragoman_server.huge_pages import zeros
 from dragoman_server.packing import pack
 from dragoman_server.rows import Move
 
-_HUGE_PAGE = 2 << 20
 _NOTHING = -1
 _PLAIN = False, False
 """Neither logits nor attention."""
@@ -102,7 +99,7 @@ class OnnxRuntime:
 
         def caches(name: str, time: int) -> npt.NDArray[Any]:
             shape = (len(self._kinds), max_rows, dimensions.num_heads, time, dimensions.head_dim)
-            return _zeros(shape, np.dtype(types[name]), huge_pages)
+            return zeros(shape, np.dtype(types[name]), huge_pages=huge_pages)
 
         # One array for the caches of all layers, keys and values by turns: a row is copied by one assignment.
         self._self = caches("past_key_0", limits.target_tokens)
@@ -287,16 +284,3 @@ def _session(path: Path) -> Any:
     return ort.InferenceSession(
         path, options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
     )
-
-
-def _zeros(shape: tuple[int, ...], dtype: np.dtype[Any], huge_pages: bool) -> npt.NDArray[Any]:
-    """A zeroed array, in huge pages where the system has them: a step walks all over the caches."""
-    size = prod(shape) * dtype.itemsize
-    if not huge_pages or size < _HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return np.zeros(shape, dtype)
-    memory = mmap.mmap(-1, size + _HUGE_PAGE)
-    with contextlib.suppress(OSError):  # a kernel without them: ordinary pages do
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    base = np.frombuffer(memory, np.uint8)
-    start = -base.ctypes.data % _HUGE_PAGE
-    return base[start : start + size].view(dtype).reshape(shape)

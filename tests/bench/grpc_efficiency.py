@@ -151,7 +151,10 @@ def _callers(address: str, work: Workload, model: str) -> int:
 
 def _one_caller(address: str, work: Workload, model: str) -> int:
     with Client(address, timeout=_TIMEOUT) as client:
-        return sum(bool(client.translate(text, target="de", model=model, segmentation="none").hypotheses) for text in work.texts)
+        return sum(
+            bool(client.translate(text, target="de", model=model, segmentation="none").hypotheses)
+            for text in work.texts
+        )
 
 
 def _many(address: str, work: Workload, model: str) -> int:

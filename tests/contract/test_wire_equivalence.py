@@ -6,16 +6,14 @@ import asyncio
 import itertools
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from dragoman import AsyncClient, Chunk, Client, Receipt, Retry, Translation
-from dragoman_server.catalogue import Catalogue
-from dragoman_server.loading import load
-from dragoman_server.server import DragomanServer
 from dragoman_server.settings import Settings
+from tests.contract.running import Running, serving
 from tests.unit.server import tiny
 
 TEXTS = [
@@ -34,43 +32,14 @@ DECODINGS: list[dict[str, Any]] = [
 ]
 
 
-@dataclass
-class Running:
-    """A server in a thread of its own."""
-
-    address: str
-    catalogue: Catalogue
-
-    @property
-    def rows_used(self) -> int:
-        (host,) = self.catalogue
-        return host.engine.state().rows_used  # type: ignore[attr-defined, no-any-return]
-
-
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     root = tmp_path_factory.mktemp("models")
     tiny.write_bundle(root / "tiny" / "1")
-    settings = Settings(port=0, models=root, precision="fp32", lanes=2, max_rows=8, max_waiting=32, stream_window=48)
-    ready, over = threading.Event(), threading.Event()
-    servers: list[Running] = []
-
-    async def serve() -> None:
-        loaded = await asyncio.to_thread(load, settings)
-        server = DragomanServer(settings)
-        address = await server.start()
-        await server.open(loaded.catalogue)
-        servers.append(Running(address, loaded.catalogue))
-        ready.set()
-        await asyncio.to_thread(over.wait)
-        await server.drain(5)
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    assert ready.wait(60)
-    yield servers[0]
-    over.set()
-    thread.join(60)
+    with serving(
+        Settings(port=0, models=root, precision="fp32", lanes=2, max_rows=8, max_waiting=32, stream_window=48)
+    ) as found:
+        yield found
 
 
 def bare(translation: Translation) -> Translation:

@@ -117,8 +117,11 @@ def build_encoder(vocabulary: int, seed: int = 1) -> onnx.ModelProto:
     return g.model(inputs, outputs)
 
 
-def build_decoder(vocabulary: int, seed: int = 2) -> onnx.ModelProto:
-    """One step; self- and cross-attention are GroupQueryAttention, whose caches are written in place."""
+def build_decoder(vocabulary: int, seed: int = 2, unknown: float = -1e4) -> onnx.ModelProto:
+    """One step; self- and cross-attention are GroupQueryAttention, whose caches are written in place.
+
+    ``unknown`` is added to the unknown token's logit; as it is, that never comes.
+    """
     g = _Graph(seed)
     token = g.op("Gather", [g.weight(vocabulary, D_MODEL, scale=1.0), "input_ids"])
     positions = g.op("Unsqueeze", ["lengths", g.constant(np.array([1], np.int64))])  # (rows, 1)
@@ -164,7 +167,8 @@ def build_decoder(vocabulary: int, seed: int = 2) -> onnx.ModelProto:
     heads = g.constant(np.array([1, 2], np.int64))
     g.op("ReduceMean", [f"weights_{LAYERS - 1}", heads], ["cross_attention"], keepdims=0)
     scores = np.zeros(vocabulary, np.float32)
-    scores[:EOS], scores[EOS] = -1e4, 2.0  # never pad, unk or bos; often enough the end
+    scores[:EOS], scores[EOS] = -1e4, 2.0  # never pad or bos; often enough the end
+    scores[UNK] = unknown
     logits = g.op("Squeeze", [g.linear(x, vocabulary), g.constant(np.array([1], np.int64))])
     g.op("Add", [logits, g.constant(scores)], ["logits"])
     top = g.constant(np.array([TOP_K], np.int64))
@@ -178,7 +182,7 @@ def build_decoder(vocabulary: int, seed: int = 2) -> onnx.ModelProto:
     return g.model(inputs, outputs)
 
 
-def write_bundle(root: Path) -> Path:
+def write_bundle(root: Path, unknown: float = -1e4) -> Path:
     """Write a complete fp32 bundle into ``root`` and return it."""
     (root / "fp32").mkdir(parents=True)
     tokenizer = train_tokenizer()
@@ -186,7 +190,7 @@ def write_bundle(root: Path) -> Path:
     vocabulary = tokenizer.get_vocab_size()
     (root / "generation.json").write_text(json.dumps({"maxLength": 20}))
     (root / "fp32" / "encoder.onnx").write_bytes(build_encoder(vocabulary).SerializeToString())
-    (root / "fp32" / "decoder.onnx").write_bytes(build_decoder(vocabulary).SerializeToString())
+    (root / "fp32" / "decoder.onnx").write_bytes(build_decoder(vocabulary, unknown=unknown).SerializeToString())
     manifest: dict[str, Any] = {
         "formatVersion": 1,
         "name": "tiny",

@@ -1,0 +1,51 @@
+"""A server over real engines, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from dragoman_server.catalogue import Catalogue
+from dragoman_server.loading import load
+from dragoman_server.server import DragomanServer
+from dragoman_server.settings import Settings
+
+
+@dataclass
+class Running:
+    """Where it listens, and what it serves."""
+
+    address: str
+    catalogue: Catalogue
+
+    @property
+    def rows_used(self) -> int:
+        (host,) = self.catalogue
+        return host.engine.state().rows_used  # type: ignore[attr-defined, no-any-return]
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[Running]:
+    """Serve the repository that the settings name, until the context ends."""
+    ready, over = threading.Event(), threading.Event()
+    servers: list[Running] = []
+
+    async def serve() -> None:
+        loaded = await asyncio.to_thread(load, settings)
+        server = DragomanServer(settings)
+        address = await server.start()
+        await server.open(loaded.catalogue)
+        servers.append(Running(address, loaded.catalogue))
+        ready.set()
+        await asyncio.to_thread(over.wait)
+        await server.drain(5)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert ready.wait(60)
+    yield servers[0]
+    over.set()
+    thread.join(60)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
 from tokenizers import Tokenizer
+
+# Lanes are the parallelism: a pool of threads for a few short texts waits for cores that the lanes hold.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 class TextCodec:

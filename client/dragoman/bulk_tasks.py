@@ -22,6 +22,9 @@ Requests = AsyncIterator[inference_pb2.TranslateManyRequest]
 OpenStream = Callable[[Requests], Any]
 """Begins a TranslateMany call."""
 
+_ENDED_UNDER_A_WRITE = "Internal error from Core"
+"""What grpc.aio says in place of the call's own status, which is lost then."""
+
 
 class BulkTasks:
     """One iteration. ``timeout`` is the longest time without any answer while the server owes one."""
@@ -140,7 +143,7 @@ class BulkTasks:
                 self._progress = time.monotonic()
                 self._to_give.set()
         except grpc.aio.AioRpcError as error:
-            return Failure(error.code(), error.details() or "", entries(error.trailing_metadata()))
+            return failure_of(error)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if call.cancelled() and not (task is not None and task.cancelling()):  # the client was closed under it
@@ -161,6 +164,13 @@ class BulkTasks:
             if ended.is_set() or not self._pending.unsent:  # a call that is over must take nothing from the next
                 return
             yield self._pending.message()
+
+
+def failure_of(error: grpc.aio.AioRpcError) -> Failure:
+    """What the stream ended with; UNAVAILABLE where gRPC cannot tell, since it broke under a message being sent."""
+    if error.code() is grpc.StatusCode.INTERNAL and error.details() == _ENDED_UNDER_A_WRITE:
+        return Failure(grpc.StatusCode.UNAVAILABLE, "the stream broke while a message was being sent")
+    return Failure(error.code(), error.details() or "", entries(error.trailing_metadata()))
 
 
 async def _until(condition: Callable[[], bool], news: asyncio.Event) -> None:

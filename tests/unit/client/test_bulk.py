@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import dragoman
 from dragoman import Client
+from dragoman.bulk_tasks import failure_of
 from dragoman.pending import Pending, prepared
 from dragoman_protos.v1 import inference_pb2
 
@@ -172,3 +173,13 @@ def test_whatever_happens_each_text_is_given_out_once_and_in_order(actions: list
     assert given_out == added
     assert pending.empty
     assert not pending.unanswered
+
+
+def test_a_stream_that_broke_under_a_write_may_be_begun_again() -> None:
+    nothing = grpc.aio.Metadata()
+    lost = grpc.aio.AioRpcError(
+        grpc.StatusCode.INTERNAL, nothing, nothing, details="Internal error from Core", debug_error_string=""
+    )
+    assert failure_of(lost).code is grpc.StatusCode.UNAVAILABLE
+    told = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, nothing, nothing, details="incident 5", debug_error_string="")
+    assert (failure_of(told).code, failure_of(told).message) == (grpc.StatusCode.INTERNAL, "incident 5")

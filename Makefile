@@ -46,7 +46,7 @@ check: $(DEV_STAMP)  ## Style, formatting, strict types, and whether the stubs a
 proto: $(DEV_STAMP)  ## Generate the stubs anew.
 	$(PROTOC) --python_out=protos --grpc_python_out=protos --mypy_out=protos --mypy_grpc_out=protos $(PROTOS)
 
-bench: $(BENCH_STAMP)  ## Measure speed against CTranslate2 and Hugging Face: half an hour, on a quiet machine.
+bench: $(BENCH_STAMP)  ## Measure speed against CTranslate2 and Hugging Face: up to an hour, on a quiet machine.
 	@for name in $(BENCHMARKS); do $(BIN)/python -m tests.bench.$$name || exit 1; done
 
 clean:  ## Remove what was installed, built and cached; runs/ stays.

@@ -24,7 +24,7 @@ from dragoman_model.transformer import Transformer
 from dragoman_server.machine import usable_cores
 from tests.bench.charts import bars
 from tests.bench.models import bench_model
-from tests.bench.options import BEAMS, MODELS, OUTPUT, Models, Output, Rounds
+from tests.bench.options import BEAMS, MODELS, OUTPUT, ROUNDS, Models, Output, Rounds
 from tests.bench.ours import Ours, OurSettings
 from tests.bench.random_base import LONGEST
 from tests.bench.results import Result, Table
@@ -36,7 +36,7 @@ _CHECKED = 16
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def main(rounds: Rounds = 3, sentences: int = 64, model: Models = MODELS, output: Output = OUTPUT) -> None:
+def main(rounds: Rounds = ROUNDS, sentences: int = 64, model: Models = MODELS, output: Output = OUTPUT) -> None:
     """Measure and publish."""
     measured: dict[str, Any] = {}
     rows: list[list[str]] = []

@@ -43,6 +43,15 @@ def test_joiners_keep_to_the_encode_budget_but_a_long_first_is_never_passed_over
     assert queue.schedule(0, [long, short], 0.0).joiners == [other]
 
 
+def test_a_nearly_full_lane_is_joined_by_several_at_a_time_while_more_wait_than_fit() -> None:
+    queue, running = scheduler(16), [request() for _ in range(15)]
+    waiting = [request() for _ in range(3)]
+    offer(queue, *waiting)
+    assert not queue.schedule(0, running, 0.0), "one row of sixteen is free"
+    assert queue.schedule(0, running[:14], 0.0).joiners == waiting[:2], "an eighth is"
+    assert queue.schedule(0, running, 0.0).joiners == waiting[2:], "all that wait fit"
+
+
 def test_queue_is_bounded_in_requests() -> None:
     queue = scheduler(1, max_waiting=2)
     offer(queue, request(), request())

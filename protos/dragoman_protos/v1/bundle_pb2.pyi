@@ -50,10 +50,30 @@ class Bundle(_message.Message):
         DESCRIPTOR: _descriptor.EnumDescriptor
         TASK_UNSPECIFIED: Bundle._Task.ValueType  # 0
         TASK_TRANSLATE: Bundle._Task.ValueType  # 1
+        TASK_GENERATE: Bundle._Task.ValueType  # 2
+        """Continues a text (decoder)."""
+        TASK_CLASSIFY: Bundle._Task.ValueType  # 3
+        """Labels a text, or a pair of texts (encoder)."""
+        TASK_TAG: Bundle._Task.ValueType  # 4
+        """Labels spans of a text (encoder)."""
+        TASK_FILL_MASK: Bundle._Task.ValueType  # 5
+        """Says what a masked token may be (encoder)."""
+        TASK_EMBED: Bundle._Task.ValueType  # 6
+        """Texts as vectors (encoder)."""
 
     class Task(_Task, metaclass=_TaskEnumTypeWrapper): ...
     TASK_UNSPECIFIED: Bundle.Task.ValueType  # 0
     TASK_TRANSLATE: Bundle.Task.ValueType  # 1
+    TASK_GENERATE: Bundle.Task.ValueType  # 2
+    """Continues a text (decoder)."""
+    TASK_CLASSIFY: Bundle.Task.ValueType  # 3
+    """Labels a text, or a pair of texts (encoder)."""
+    TASK_TAG: Bundle.Task.ValueType  # 4
+    """Labels spans of a text (encoder)."""
+    TASK_FILL_MASK: Bundle.Task.ValueType  # 5
+    """Says what a masked token may be (encoder)."""
+    TASK_EMBED: Bundle.Task.ValueType  # 6
+    """Texts as vectors (encoder)."""
 
     @_typing.final
     class PrecisionsEntry(_message.Message):
@@ -89,12 +109,20 @@ class Bundle(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
+    CLASSIFIER_FIELD_NUMBER: _builtins.int
+    TAGGER_FIELD_NUMBER: _builtins.int
+    EMBEDDING_NOTE_FIELD_NUMBER: _builtins.int
     format_version: _builtins.int
     """1. A reader refuses a version that it does not know."""
     name: _builtins.str
     """Lower-case letters, digits and hyphens, such as "deu-eng"."""
     description: _builtins.str
     family: Global___Bundle.Family.ValueType
+    explain: _builtins.str
+    """Path of the graph that returns all attention weights, teacher-forced; it computes in float32."""
+    embedding_note: _builtins.str
+    """Of TASK_EMBED: what the vectors are good for, and what not, in a sentence."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedScalarFieldContainer[Global___Bundle.Task.ValueType]: ...
     @_builtins.property
@@ -117,6 +145,14 @@ class Bundle(_message.Message):
     def provenance(self) -> Global___Provenance: ...
     @_builtins.property
     def certificate(self) -> Global___Certificate: ...
+    @_builtins.property
+    def classifier(self) -> Global___Classifier:
+        """Of TASK_CLASSIFY."""
+
+    @_builtins.property
+    def tagger(self) -> Global___Tagger:
+        """Of TASK_TAG."""
+
     def __init__(
         self,
         *,
@@ -133,14 +169,80 @@ class Bundle(_message.Message):
         files: _abc.Iterable[Global___File] | None = ...,
         provenance: Global___Provenance | None = ...,
         certificate: Global___Certificate | None = ...,
+        explain: _builtins.str = ...,
+        classifier: Global___Classifier | None = ...,
+        tagger: Global___Tagger | None = ...,
+        embedding_note: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "dimensions", b"dimensions", "limits", b"limits", "provenance", b"provenance", "special_ids", b"special_ids"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "classifier", b"classifier", "dimensions", b"dimensions", "limits", b"limits", "provenance", b"provenance", "special_ids", b"special_ids", "tagger", b"tagger"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "description", b"description", "dimensions", b"dimensions", "family", b"family", "files", b"files", "format_version", b"format_version", "languages", b"languages", "limits", b"limits", "name", b"name", "precisions", b"precisions", "provenance", b"provenance", "special_ids", b"special_ids", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "classifier", b"classifier", "description", b"description", "dimensions", b"dimensions", "embedding_note", b"embedding_note", "explain", b"explain", "family", b"family", "files", b"files", "format_version", b"format_version", "languages", b"languages", "limits", b"limits", "name", b"name", "precisions", b"precisions", "provenance", b"provenance", "special_ids", b"special_ids", "tagger", b"tagger", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Bundle: _TypeAlias = Bundle  # noqa: Y015
+
+@_typing.final
+class Classifier(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABELS_FIELD_NUMBER: _builtins.int
+    MULTI_LABEL_FIELD_NUMBER: _builtins.int
+    OUT_OF_SCOPE_THRESHOLD_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    multi_label: _builtins.bool
+    """Each label is true or not by itself (sigmoid); otherwise just one is (softmax)."""
+    out_of_scope_threshold: _builtins.float
+    """A text whose likeliest label has a smaller probability is out of scope: it belongs to none of the labels."""
+    pairs: _builtins.bool
+    """The model was trained on pairs of texts."""
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """In the order of the graph's logits."""
+
+    def __init__(
+        self,
+        *,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        multi_label: _builtins.bool = ...,
+        out_of_scope_threshold: _builtins.float | None = ...,
+        pairs: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_out_of_scope_threshold", b"_out_of_scope_threshold", "out_of_scope_threshold", b"out_of_scope_threshold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_out_of_scope_threshold", b"_out_of_scope_threshold", "labels", b"labels", "multi_label", b"multi_label", "out_of_scope_threshold", b"out_of_scope_threshold", "pairs", b"pairs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__out_of_scope_threshold: _TypeAlias = _typing.Literal["out_of_scope_threshold"]  # noqa: Y015
+    _WhichOneofArgType__out_of_scope_threshold: _TypeAlias = _typing.Literal["_out_of_scope_threshold", b"_out_of_scope_threshold"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__out_of_scope_threshold) -> _WhichOneofReturnType__out_of_scope_threshold | None: ...
+
+Global___Classifier: _TypeAlias = Classifier  # noqa: Y015
+
+@_typing.final
+class Tagger(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAGS_FIELD_NUMBER: _builtins.int
+    BIO_FIELD_NUMBER: _builtins.int
+    bio: _builtins.bool
+    """Tags begin with B- and I-: words of one span are joined. Otherwise each word is a span."""
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """In the order of the graph's logits."""
+
+    def __init__(
+        self,
+        *,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        bio: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bio", b"bio", "tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tagger: _TypeAlias = Tagger  # noqa: Y015
 
 @_typing.final
 class Language(_message.Message):
@@ -186,6 +288,7 @@ class Dimensions(_message.Message):
     DECODER_LAYERS_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     TOP_K_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
     vocabulary: _builtins.int
     d_model: _builtins.int
     num_heads: _builtins.int
@@ -196,6 +299,8 @@ class Dimensions(_message.Message):
     parameters: _builtins.int
     top_k: _builtins.int
     """Candidates that the decoder graph returns for each row (top_log_probs, top_ids)."""
+    segments: _builtins.int
+    """Kinds of segment that an encoder tells apart: 2 for pairs of texts, 0 where it knows none."""
     def __init__(
         self,
         *,
@@ -208,10 +313,11 @@ class Dimensions(_message.Message):
         decoder_layers: _builtins.int = ...,
         parameters: _builtins.int = ...,
         top_k: _builtins.int = ...,
+        segments: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["d_ff", b"d_ff", "d_model", b"d_model", "decoder_layers", b"decoder_layers", "encoder_layers", b"encoder_layers", "head_dim", b"head_dim", "num_heads", b"num_heads", "parameters", b"parameters", "top_k", b"top_k", "vocabulary", b"vocabulary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["d_ff", b"d_ff", "d_model", b"d_model", "decoder_layers", b"decoder_layers", "encoder_layers", b"encoder_layers", "head_dim", b"head_dim", "num_heads", b"num_heads", "parameters", b"parameters", "segments", b"segments", "top_k", b"top_k", "vocabulary", b"vocabulary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -225,12 +331,19 @@ class SpecialIds(_message.Message):
     UNK_FIELD_NUMBER: _builtins.int
     BOS_FIELD_NUMBER: _builtins.int
     EOS_FIELD_NUMBER: _builtins.int
+    CLS_FIELD_NUMBER: _builtins.int
+    SEP_FIELD_NUMBER: _builtins.int
+    MASK_FIELD_NUMBER: _builtins.int
     pad: _builtins.int
     unk: _builtins.int
     """Absent: the vocabulary has no unknown token."""
     bos: _builtins.int
     """The decoder's first input."""
     eos: _builtins.int
+    cls: _builtins.int
+    """Of an encoder: what every text begins with, what ends each text, and what stands for a hidden token."""
+    sep: _builtins.int
+    mask: _builtins.int
     def __init__(
         self,
         *,
@@ -238,13 +351,29 @@ class SpecialIds(_message.Message):
         unk: _builtins.int | None = ...,
         bos: _builtins.int = ...,
         eos: _builtins.int = ...,
+        cls: _builtins.int | None = ...,
+        sep: _builtins.int | None = ...,
+        mask: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_unk", b"_unk", "unk", b"unk"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cls", b"_cls", "_mask", b"_mask", "_sep", b"_sep", "_unk", b"_unk", "cls", b"cls", "mask", b"mask", "sep", b"sep", "unk", b"unk"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_unk", b"_unk", "bos", b"bos", "eos", b"eos", "pad", b"pad", "unk", b"unk"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cls", b"_cls", "_mask", b"_mask", "_sep", b"_sep", "_unk", b"_unk", "bos", b"bos", "cls", b"cls", "eos", b"eos", "mask", b"mask", "pad", b"pad", "sep", b"sep", "unk", b"unk"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cls: _TypeAlias = _typing.Literal["cls"]  # noqa: Y015
+    _WhichOneofArgType__cls: _TypeAlias = _typing.Literal["_cls", b"_cls"]  # noqa: Y015
+    _WhichOneofReturnType__mask: _TypeAlias = _typing.Literal["mask"]  # noqa: Y015
+    _WhichOneofArgType__mask: _TypeAlias = _typing.Literal["_mask", b"_mask"]  # noqa: Y015
+    _WhichOneofReturnType__sep: _TypeAlias = _typing.Literal["sep"]  # noqa: Y015
+    _WhichOneofArgType__sep: _TypeAlias = _typing.Literal["_sep", b"_sep"]  # noqa: Y015
     _WhichOneofReturnType__unk: _TypeAlias = _typing.Literal["unk"]  # noqa: Y015
     _WhichOneofArgType__unk: _TypeAlias = _typing.Literal["_unk", b"_unk"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cls) -> _WhichOneofReturnType__cls | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mask) -> _WhichOneofReturnType__mask | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sep) -> _WhichOneofReturnType__sep | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__unk) -> _WhichOneofReturnType__unk | None: ...
 
 Global___SpecialIds: _TypeAlias = SpecialIds  # noqa: Y015
@@ -256,9 +385,11 @@ class Limits(_message.Message):
     SOURCE_TOKENS_FIELD_NUMBER: _builtins.int
     TARGET_TOKENS_FIELD_NUMBER: _builtins.int
     source_tokens: _builtins.int
-    """Longest source, language tag and end-of-sentence included."""
+    """Longest source: language tag and end-of-sentence included, or an encoder's [CLS] and [SEP]. 0 for a decoder."""
     target_tokens: _builtins.int
-    """Longest target, end-of-sentence included: the length of the self cache."""
+    """Longest target, end-of-sentence included: the length of the self cache. Of a decoder, its window: prompt and
+    continuation together. 0 for an encoder.
+    """
     def __init__(
         self,
         *,
@@ -282,7 +413,9 @@ class Graphs(_message.Message):
     ENCODER_FIELD_NUMBER: _builtins.int
     DECODER_FIELD_NUMBER: _builtins.int
     encoder: _builtins.str
+    """Not of a decoder."""
     decoder: _builtins.str
+    """Not of an encoder."""
     def __init__(
         self,
         *,
@@ -390,6 +523,7 @@ class Certificate(_message.Message):
     MACHINE_FIELD_NUMBER: _builtins.int
     TEST_SET_FIELD_NUMBER: _builtins.int
     MEASUREMENTS_FIELD_NUMBER: _builtins.int
+    ATTENTION_FIELD_NUMBER: _builtins.int
     measured_at: _builtins.str
     """RFC 3339, UTC."""
     machine: _builtins.str
@@ -402,6 +536,8 @@ class Certificate(_message.Message):
     def test_set(self) -> Global___TestSet: ...
     @_builtins.property
     def measurements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Measurement]: ...
+    @_builtins.property
+    def attention(self) -> Global___AttentionMeasurement: ...
     def __init__(
         self,
         *,
@@ -410,14 +546,51 @@ class Certificate(_message.Message):
         machine: _builtins.str = ...,
         test_set: Global___TestSet | None = ...,
         measurements: _abc.Iterable[Global___Measurement] | None = ...,
+        attention: Global___AttentionMeasurement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["test_set", b"test_set"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "test_set", b"test_set"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["machine", b"machine", "measured_at", b"measured_at", "measurements", b"measurements", "test_set", b"test_set", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "machine", b"machine", "measured_at", b"measured_at", "measurements", b"measurements", "test_set", b"test_set", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Certificate: _TypeAlias = Certificate  # noqa: Y015
+
+@_typing.final
+class AttentionMeasurement(_message.Message):
+    """What the graph that explains was measured to give, against PyTorch in float32."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_WEIGHT_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    MAX_SUM_ERROR_FIELD_NUMBER: _builtins.int
+    MAX_PADDING_WEIGHT_FIELD_NUMBER: _builtins.int
+    SENTENCES_FIELD_NUMBER: _builtins.int
+    GRAPH_SHA256_FIELD_NUMBER: _builtins.int
+    max_weight_difference: _builtins.float
+    """Largest absolute difference of a weight."""
+    max_sum_error: _builtins.float
+    """Largest distance from 1 of the sum over the keys."""
+    max_padding_weight: _builtins.float
+    """Largest weight of a key that is padding."""
+    sentences: _builtins.int
+    graph_sha256: _builtins.str
+    def __init__(
+        self,
+        *,
+        max_weight_difference: _builtins.float = ...,
+        max_sum_error: _builtins.float = ...,
+        max_padding_weight: _builtins.float = ...,
+        sentences: _builtins.int = ...,
+        graph_sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["graph_sha256", b"graph_sha256", "max_padding_weight", b"max_padding_weight", "max_sum_error", b"max_sum_error", "max_weight_difference", b"max_weight_difference", "sentences", b"sentences"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttentionMeasurement: _TypeAlias = AttentionMeasurement  # noqa: Y015
 
 @_typing.final
 class TestSet(_message.Message):
@@ -430,7 +603,7 @@ class TestSet(_message.Message):
     name: _builtins.str
     sha256: _builtins.str
     sentences: _builtins.int
-    """Sentence pairs of the file; each direction is scored over all of them."""
+    """Sentence pairs of the file; each direction is scored over all of them. Of a text: its lines."""
     licence: _builtins.str
     def __init__(
         self,
@@ -480,6 +653,7 @@ class Measurement(_message.Message):
     TIES_FIELD_NUMBER: _builtins.int
     QUALITY_FIELD_NUMBER: _builtins.int
     GRAPH_SHA256_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
     precision: _builtins.str
     provider: _builtins.str
     max_logit_difference: _builtins.float
@@ -488,7 +662,7 @@ class Measurement(_message.Message):
     """
     parity_sentences: _builtins.int
     identical_greedy: _builtins.float
-    """Share of those sentences whose greedy output equals PyTorch's token for token."""
+    """Share of those sentences whose greedy output equals PyTorch's token for token; of an encoder, whose labels do."""
     @_builtins.property
     def ties(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tie]:
         """The sentences (by line of the test set and direction) that differ, and the gap between
@@ -501,6 +675,10 @@ class Measurement(_message.Message):
     def graph_sha256(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """SHA-256 of each graph that was measured, by path."""
 
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___Metric]:
+        """Whatever is not quality of translation."""
+
     def __init__(
         self,
         *,
@@ -512,14 +690,41 @@ class Measurement(_message.Message):
         ties: _abc.Iterable[Global___Tie] | None = ...,
         quality: _abc.Iterable[Global___Quality] | None = ...,
         graph_sha256: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        metrics: _abc.Iterable[Global___Metric] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["graph_sha256", b"graph_sha256", "identical_greedy", b"identical_greedy", "max_logit_difference", b"max_logit_difference", "parity_sentences", b"parity_sentences", "precision", b"precision", "provider", b"provider", "quality", b"quality", "ties", b"ties"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["graph_sha256", b"graph_sha256", "identical_greedy", b"identical_greedy", "max_logit_difference", b"max_logit_difference", "metrics", b"metrics", "parity_sentences", b"parity_sentences", "precision", b"precision", "provider", b"provider", "quality", b"quality", "ties", b"ties"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Measurement: _TypeAlias = Measurement  # noqa: Y015
+
+@_typing.final
+class Metric(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PYTORCH_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Such as "nats per character", "accuracy", "macro F1", "out-of-scope recall"."""
+    pytorch: _builtins.float
+    value: _builtins.float
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        pytorch: _builtins.float = ...,
+        value: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "pytorch", b"pytorch", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Metric: _TypeAlias = Metric  # noqa: Y015
 
 @_typing.final
 class Tie(_message.Message):

@@ -95,6 +95,81 @@ FINISH_REASON_STOP_SEQUENCE: FinishReason.ValueType  # 3
 """A string of options.stop was produced."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
+class _ContextOverflow:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ContextOverflowEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ContextOverflow.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONTEXT_OVERFLOW_REFUSE: _ContextOverflow.ValueType  # 0
+    """INVALID_ARGUMENT."""
+    CONTEXT_OVERFLOW_SLIDE: _ContextOverflow.ValueType  # 1
+    """The oldest tokens are left out: of a long prompt at once, and half a window whenever the window is full. Excludes
+    beam_size above 1 and num_hypotheses above 1.
+    """
+
+class ContextOverflow(_ContextOverflow, metaclass=_ContextOverflowEnumTypeWrapper): ...
+
+CONTEXT_OVERFLOW_REFUSE: ContextOverflow.ValueType  # 0
+"""INVALID_ARGUMENT."""
+CONTEXT_OVERFLOW_SLIDE: ContextOverflow.ValueType  # 1
+"""The oldest tokens are left out: of a long prompt at once, and half a window whenever the window is full. Excludes
+beam_size above 1 and num_hypotheses above 1.
+"""
+Global___ContextOverflow: _TypeAlias = ContextOverflow  # noqa: Y015
+
+class _Pooling:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PoolingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pooling.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POOLING_MEAN: _Pooling.ValueType  # 0
+    """The mean over the text's tokens, special ones left out."""
+    POOLING_CLS: _Pooling.ValueType  # 1
+    """The state of [CLS]."""
+
+class Pooling(_Pooling, metaclass=_PoolingEnumTypeWrapper): ...
+
+POOLING_MEAN: Pooling.ValueType  # 0
+"""The mean over the text's tokens, special ones left out."""
+POOLING_CLS: Pooling.ValueType  # 1
+"""The state of [CLS]."""
+Global___Pooling: _TypeAlias = Pooling  # noqa: Y015
+
+class _Aggregation:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AggregationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Aggregation.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    AGGREGATION_NONE: _Aggregation.ValueType  # 0
+    """Each layer and head by itself."""
+    AGGREGATION_MEAN_HEADS: _Aggregation.ValueType  # 1
+    """The mean over the heads of each layer."""
+    AGGREGATION_MEAN: _Aggregation.ValueType  # 2
+    """The mean over all layers and heads."""
+    AGGREGATION_ROLLOUT: _Aggregation.ValueType  # 3
+    """Attention rollout (Abnar and Zuidema 2020, arXiv:2005.00928) of the self-attentions: the mean over heads, plus the
+    residual connection, multiplied through the layers. The cross-attention, which no other follows: mean over heads of
+    each layer, through the encoder's rollout.
+    """
+
+class Aggregation(_Aggregation, metaclass=_AggregationEnumTypeWrapper): ...
+
+AGGREGATION_NONE: Aggregation.ValueType  # 0
+"""Each layer and head by itself."""
+AGGREGATION_MEAN_HEADS: Aggregation.ValueType  # 1
+"""The mean over the heads of each layer."""
+AGGREGATION_MEAN: Aggregation.ValueType  # 2
+"""The mean over all layers and heads."""
+AGGREGATION_ROLLOUT: Aggregation.ValueType  # 3
+"""Attention rollout (Abnar and Zuidema 2020, arXiv:2005.00928) of the self-attentions: the mean over heads, plus the
+residual connection, multiplied through the layers. The cross-attention, which no other follows: mean over heads of
+each layer, through the encoder's rollout.
+"""
+Global___Aggregation: _TypeAlias = Aggregation  # noqa: Y015
+
 @_typing.final
 class TranslateRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -723,11 +798,15 @@ class ScoreRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The source, UTF-8, not blank: at most the model's limits.source_tokens."""
+    """The source, UTF-8, not blank: at most the model's limits.source_tokens. For a model that generates: the prompt, which
+    may be empty.
+    """
     target: _builtins.str
-    """Its translation, not blank: at most limits.target_tokens - 1 tokens."""
+    """Its translation, not blank: at most limits.target_tokens - 1 tokens. For a model that generates: the continuation,
+    scored without an end-of-sentence; with the prompt at most limits.target_tokens tokens.
+    """
     target_language: _builtins.str
-    """As in TranslateRequest."""
+    """As in TranslateRequest. Empty for a model that generates."""
     source_language: _builtins.str
     model: _builtins.str
     priority: _builtins.int
@@ -765,7 +844,7 @@ class ScoreResponse(_message.Message):
     model_version: _builtins.str
     @_builtins.property
     def token_log_probs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """One per token, and one more for end-of-sentence."""
+        """One per token, and one more for the end-of-sentence of a translation."""
 
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -790,6 +869,754 @@ class ScoreResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ScoreResponse: _TypeAlias = ScoreResponse  # noqa: Y015
+
+@_typing.final
+class GenerateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    CONTEXT_OVERFLOW_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    prompt: _builtins.str
+    """The text to continue, UTF-8; may be empty. Its tokens and options.max_length new ones fit the model's window,
+    limits.target_tokens; if not, context_overflow says what becomes of them.
+    """
+    model: _builtins.str
+    """Empty: the server's default, if it generates; otherwise its first model by name that does."""
+    context_overflow: Global___ContextOverflow.ValueType
+    priority: _builtins.int
+    """As in TranslateRequest."""
+    @_builtins.property
+    def options(self) -> Global___DecodingOptions:
+        """As for Translate; max_length counts new tokens: up to limits.target_tokens, or up to 65,536 with
+        CONTEXT_OVERFLOW_SLIDE; its default is what is left of the window. Not for generation: the ratios,
+        coverage_penalty, replace_unknowns.
+        """
+
+    def __init__(
+        self,
+        *,
+        prompt: _builtins.str = ...,
+        model: _builtins.str = ...,
+        options: Global___DecodingOptions | None = ...,
+        context_overflow: Global___ContextOverflow.ValueType = ...,
+        priority: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_overflow", b"context_overflow", "model", b"model", "options", b"options", "priority", b"priority", "prompt", b"prompt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
+
+@_typing.final
+class GenerateChunk(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINAL_TEXT_DELTA_FIELD_NUMBER: _builtins.int
+    PROVISIONAL_TEXT_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    final_text_delta: _builtins.str
+    """What has become final since the last chunk: joined together, these are the answer's text."""
+    provisional_text: _builtins.str
+    """What the best hypothesis adds to all final text. It may change, and is replaced by every chunk."""
+    @_builtins.property
+    def response(self) -> Global___GenerateResponse:
+        """In the last chunk, and there alone."""
+
+    def __init__(
+        self,
+        *,
+        final_text_delta: _builtins.str = ...,
+        provisional_text: _builtins.str = ...,
+        response: Global___GenerateResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["final_text_delta", b"final_text_delta", "provisional_text", b"provisional_text", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerateChunk: _TypeAlias = GenerateChunk  # noqa: Y015
+
+@_typing.final
+class GenerateResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HYPOTHESES_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    DISCARDED_TOKENS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    model_version: _builtins.str
+    discarded_tokens: _builtins.int
+    """Tokens of the prompt, its oldest, that did not fit the window and were not read."""
+    @_builtins.property
+    def hypotheses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hypothesis]:
+        """Best first. Never empty. Without the prompt."""
+
+    @_builtins.property
+    def usage(self) -> Global___Usage: ...
+    def __init__(
+        self,
+        *,
+        hypotheses: _abc.Iterable[Global___Hypothesis] | None = ...,
+        usage: Global___Usage | None = ...,
+        model: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        discarded_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["discarded_tokens", b"discarded_tokens", "hypotheses", b"hypotheses", "model", b"model", "model_version", b"model_version", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
+
+@_typing.final
+class ClassifyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    TEXT_PAIR_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    MIN_PROBABILITY_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """UTF-8, not blank: with text_pair at most the model's limits.source_tokens, three special tokens included."""
+    text_pair: _builtins.str
+    """The second text, for a model of pairs, which needs it."""
+    model: _builtins.str
+    """Empty: the server's default, if it classifies; otherwise its first model by name that does."""
+    top_k: _builtins.int
+    """Labels to return, likeliest first: 1 up to 1000; 0 (the default): 5. Never more than there are."""
+    min_probability: _builtins.float
+    """Only labels of at least this probability: 0 (the default) to 1."""
+    priority: _builtins.int
+    """As in TranslateRequest."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        text_pair: _builtins.str = ...,
+        model: _builtins.str = ...,
+        top_k: _builtins.int = ...,
+        min_probability: _builtins.float = ...,
+        priority: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_probability", b"min_probability", "model", b"model", "priority", b"priority", "text", b"text", "text_pair", b"text_pair", "top_k", b"top_k"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassifyRequest: _TypeAlias = ClassifyRequest  # noqa: Y015
+
+@_typing.final
+class ClassifyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABELS_FIELD_NUMBER: _builtins.int
+    OUT_OF_SCOPE_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    out_of_scope: _builtins.bool
+    """The text seems to belong to none of the labels: its likeliest one stays under the model's threshold. Absent: the
+    model has no threshold.
+    """
+    model: _builtins.str
+    model_version: _builtins.str
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Label]: ...
+    @_builtins.property
+    def usage(self) -> Global___Usage: ...
+    def __init__(
+        self,
+        *,
+        labels: _abc.Iterable[Global___Label] | None = ...,
+        out_of_scope: _builtins.bool | None = ...,
+        usage: Global___Usage | None = ...,
+        model: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_out_of_scope", b"_out_of_scope", "out_of_scope", b"out_of_scope", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_out_of_scope", b"_out_of_scope", "labels", b"labels", "model", b"model", "model_version", b"model_version", "out_of_scope", b"out_of_scope", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__out_of_scope: _TypeAlias = _typing.Literal["out_of_scope"]  # noqa: Y015
+    _WhichOneofArgType__out_of_scope: _TypeAlias = _typing.Literal["_out_of_scope", b"_out_of_scope"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__out_of_scope) -> _WhichOneofReturnType__out_of_scope | None: ...
+
+Global___ClassifyResponse: _TypeAlias = ClassifyResponse  # noqa: Y015
+
+@_typing.final
+class Label(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    probability: _builtins.float
+    """Of all labels together 1; for a model of several labels at a time, of each by itself."""
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        probability: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "probability", b"probability"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Label: _TypeAlias = Label  # noqa: Y015
+
+@_typing.final
+class TagRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """UTF-8, not blank: at most the model's limits.source_tokens, two special tokens included."""
+    model: _builtins.str
+    """Empty: the server's default, if it tags; otherwise its first model by name that does."""
+    priority: _builtins.int
+    """As in TranslateRequest."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        model: _builtins.str = ...,
+        priority: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "priority", b"priority", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TagRequest: _TypeAlias = TagRequest  # noqa: Y015
+
+@_typing.final
+class TagResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPANS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    model_version: _builtins.str
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[Global___Span]:
+        """In the text's order; they never overlap."""
+
+    @_builtins.property
+    def usage(self) -> Global___Usage: ...
+    def __init__(
+        self,
+        *,
+        spans: _abc.Iterable[Global___Span] | None = ...,
+        usage: Global___Usage | None = ...,
+        model: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "model_version", b"model_version", "spans", b"spans", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TagResponse: _TypeAlias = TagResponse  # noqa: Y015
+
+@_typing.final
+class Span(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAG_FIELD_NUMBER: _builtins.int
+    BEGIN_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    tag: _builtins.str
+    begin: _builtins.int
+    """Unicode code points of the text."""
+    end: _builtins.int
+    text: _builtins.str
+    probability: _builtins.float
+    """Of its first word's tag."""
+    def __init__(
+        self,
+        *,
+        tag: _builtins.str = ...,
+        begin: _builtins.int = ...,
+        end: _builtins.int = ...,
+        text: _builtins.str = ...,
+        probability: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "end", b"end", "probability", b"probability", "tag", b"tag", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Span: _TypeAlias = Span  # noqa: Y015
+
+@_typing.final
+class FillMaskRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """UTF-8, with [MASK] once at least, 16 times at most."""
+    model: _builtins.str
+    """Empty: the server's default, if it fills masks; otherwise its first model by name that does."""
+    top_k: _builtins.int
+    """Candidates for each mask, likeliest first: 1 up to 1000; 0 (the default): 5."""
+    priority: _builtins.int
+    """As in TranslateRequest."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        model: _builtins.str = ...,
+        top_k: _builtins.int = ...,
+        priority: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "priority", b"priority", "text", b"text", "top_k", b"top_k"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FillMaskRequest: _TypeAlias = FillMaskRequest  # noqa: Y015
+
+@_typing.final
+class FillMaskResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MASKS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    model_version: _builtins.str
+    @_builtins.property
+    def masks(self) -> _containers.RepeatedCompositeFieldContainer[Global___FilledMask]:
+        """One for each mask, in the text's order; each is filled without regard to the others."""
+
+    @_builtins.property
+    def usage(self) -> Global___Usage: ...
+    def __init__(
+        self,
+        *,
+        masks: _abc.Iterable[Global___FilledMask] | None = ...,
+        usage: Global___Usage | None = ...,
+        model: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["masks", b"masks", "model", b"model", "model_version", b"model_version", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FillMaskResponse: _TypeAlias = FillMaskResponse  # noqa: Y015
+
+@_typing.final
+class FilledMask(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEGIN_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    begin: _builtins.int
+    """Where the mask stands, in Unicode code points."""
+    end: _builtins.int
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___MaskCandidate]: ...
+    def __init__(
+        self,
+        *,
+        begin: _builtins.int = ...,
+        end: _builtins.int = ...,
+        candidates: _abc.Iterable[Global___MaskCandidate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "candidates", b"candidates", "end", b"end"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilledMask: _TypeAlias = FilledMask  # noqa: Y015
+
+@_typing.final
+class MaskCandidate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The vocabulary's entry."""
+    text: _builtins.str
+    """What it reads as in the mask's place."""
+    probability: _builtins.float
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        text: _builtins.str = ...,
+        probability: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["probability", b"probability", "text", b"text", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MaskCandidate: _TypeAlias = MaskCandidate  # noqa: Y015
+
+@_typing.final
+class EmbedRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXTS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    POOLING_FIELD_NUMBER: _builtins.int
+    NORMALISE_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Empty: the server's default, if it embeds; otherwise its first model by name that does."""
+    pooling: Global___Pooling.ValueType
+    normalise: _builtins.bool
+    """Vectors of length 1, so that their dot product is the cosine. Absent: true."""
+    priority: _builtins.int
+    """As in TranslateRequest."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 up to 256, each UTF-8, not blank, at most the model's limits.source_tokens."""
+
+    def __init__(
+        self,
+        *,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        model: _builtins.str = ...,
+        pooling: Global___Pooling.ValueType = ...,
+        normalise: _builtins.bool | None = ...,
+        priority: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_normalise", b"_normalise", "normalise", b"normalise"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalise", b"_normalise", "model", b"model", "normalise", b"normalise", "pooling", b"pooling", "priority", b"priority", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__normalise: _TypeAlias = _typing.Literal["normalise"]  # noqa: Y015
+    _WhichOneofArgType__normalise: _TypeAlias = _typing.Literal["_normalise", b"_normalise"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__normalise) -> _WhichOneofReturnType__normalise | None: ...
+
+Global___EmbedRequest: _TypeAlias = EmbedRequest  # noqa: Y015
+
+@_typing.final
+class EmbedResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    note: _builtins.str
+    """What the vectors are good for."""
+    model: _builtins.str
+    model_version: _builtins.str
+    @_builtins.property
+    def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
+        """In the order of the texts."""
+
+    @_builtins.property
+    def usage(self) -> Global___Usage: ...
+    def __init__(
+        self,
+        *,
+        embeddings: _abc.Iterable[Global___Embedding] | None = ...,
+        note: _builtins.str = ...,
+        usage: Global___Usage | None = ...,
+        model: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "model", b"model", "model_version", b"model_version", "note", b"note", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedResponse: _TypeAlias = EmbedResponse  # noqa: Y015
+
+@_typing.final
+class Embedding(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """d_model of them."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Embedding: _TypeAlias = Embedding  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    TEXT_PAIR_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    TARGET_LANGUAGE_FIELD_NUMBER: _builtins.int
+    SOURCE_LANGUAGE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MAX_NEW_TOKENS_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    HEADS_FIELD_NUMBER: _builtins.int
+    AGGREGATION_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The source, prompt or text, UTF-8, not blank: one segment, at most the model's limits."""
+    text_pair: _builtins.str
+    """The second text, for an encoder of pairs."""
+    target: _builtins.str
+    """What the text becomes. Empty: what the model makes of it greedily (not for an encoder). A decoder continues it by
+    max_new_tokens.
+    """
+    target_language: _builtins.str
+    """As in TranslateRequest; for a model that translates."""
+    source_language: _builtins.str
+    model: _builtins.str
+    """Empty: the server's default."""
+    max_new_tokens: _builtins.int
+    """New tokens of a decoder that is given no target: 1 up to what is left of the window; 0: 16, or what is left."""
+    aggregation: Global___Aggregation.ValueType
+    priority: _builtins.int
+    """As in TranslateRequest."""
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers of the layers, and of the heads, to return, from 0. Empty: all. Not with an aggregation over them."""
+
+    @_builtins.property
+    def heads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        text_pair: _builtins.str = ...,
+        target: _builtins.str = ...,
+        target_language: _builtins.str = ...,
+        source_language: _builtins.str = ...,
+        model: _builtins.str = ...,
+        max_new_tokens: _builtins.int = ...,
+        layers: _abc.Iterable[_builtins.int] | None = ...,
+        heads: _abc.Iterable[_builtins.int] | None = ...,
+        aggregation: Global___Aggregation.ValueType = ...,
+        priority: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "heads", b"heads", "layers", b"layers", "max_new_tokens", b"max_new_tokens", "model", b"model", "priority", b"priority", "source_language", b"source_language", "target", b"target", "target_language", b"target_language", "text", b"text", "text_pair", b"text_pair"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_TOKENS_FIELD_NUMBER: _builtins.int
+    TARGET_TOKENS_FIELD_NUMBER: _builtins.int
+    ENCODER_SELF_FIELD_NUMBER: _builtins.int
+    DECODER_SELF_FIELD_NUMBER: _builtins.int
+    CROSS_FIELD_NUMBER: _builtins.int
+    ALIGNMENT_FIELD_NUMBER: _builtins.int
+    TARGET_TEXT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    target_text: _builtins.str
+    """The target's text, as given or decoded; a decoder's continuation."""
+    model: _builtins.str
+    model_version: _builtins.str
+    @_builtins.property
+    def source_tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedToken]:
+        """What the encoder reads, special tokens included. None for a decoder."""
+
+    @_builtins.property
+    def target_tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedToken]:
+        """What the decoder reads: queries and keys of decoder_self, queries of cross. None for an encoder."""
+
+    @_builtins.property
+    def encoder_self(self) -> Global___AttentionMaps:
+        """(layers, heads, source, source)"""
+
+    @_builtins.property
+    def decoder_self(self) -> Global___AttentionMaps:
+        """(layers, heads, target, target)"""
+
+    @_builtins.property
+    def cross(self) -> Global___AttentionMaps:
+        """(layers, heads, target, source)"""
+
+    @_builtins.property
+    def alignment(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlignmentLink]:
+        """Of a translation: which words stand for which, from the cross-attention."""
+
+    @_builtins.property
+    def usage(self) -> Global___Usage: ...
+    def __init__(
+        self,
+        *,
+        source_tokens: _abc.Iterable[Global___ExplainedToken] | None = ...,
+        target_tokens: _abc.Iterable[Global___ExplainedToken] | None = ...,
+        encoder_self: Global___AttentionMaps | None = ...,
+        decoder_self: Global___AttentionMaps | None = ...,
+        cross: Global___AttentionMaps | None = ...,
+        alignment: _abc.Iterable[Global___AlignmentLink] | None = ...,
+        target_text: _builtins.str = ...,
+        model: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        usage: Global___Usage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cross", b"cross", "decoder_self", b"decoder_self", "encoder_self", b"encoder_self", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "cross", b"cross", "decoder_self", b"decoder_self", "encoder_self", b"encoder_self", "model", b"model", "model_version", b"model_version", "source_tokens", b"source_tokens", "target_text", b"target_text", "target_tokens", b"target_tokens", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class ExplainedToken(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    BEGIN_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    SPECIAL_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The vocabulary's entry."""
+    begin: _builtins.int
+    """Where it stands in the text (or in target_text; a decoder's prompt and continuation together), in code points.
+    Equal for special tokens, which stand nowhere.
+    """
+    end: _builtins.int
+    special: _builtins.bool
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        begin: _builtins.int = ...,
+        end: _builtins.int = ...,
+        special: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "end", b"end", "special", b"special", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedToken: _TypeAlias = ExplainedToken  # noqa: Y015
+
+@_typing.final
+class AttentionMaps(_message.Message):
+    """Weights of attention: each row over the keys sums to one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAYERS_FIELD_NUMBER: _builtins.int
+    HEADS_FIELD_NUMBER: _builtins.int
+    SHAPE_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    weights: _builtins.bytes
+    """float32, little-endian, in that order, the last index fastest."""
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers of the layers and heads that are here, in this order; none where they were aggregated into one."""
+
+    @_builtins.property
+    def heads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Always four: layers, heads, queries, keys; an aggregated one is 1."""
+
+    def __init__(
+        self,
+        *,
+        layers: _abc.Iterable[_builtins.int] | None = ...,
+        heads: _abc.Iterable[_builtins.int] | None = ...,
+        shape: _abc.Iterable[_builtins.int] | None = ...,
+        weights: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heads", b"heads", "layers", b"layers", "shape", b"shape", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttentionMaps: _TypeAlias = AttentionMaps  # noqa: Y015
+
+@_typing.final
+class AlignmentLink(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_BEGIN_FIELD_NUMBER: _builtins.int
+    SOURCE_END_FIELD_NUMBER: _builtins.int
+    TARGET_BEGIN_FIELD_NUMBER: _builtins.int
+    TARGET_END_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    source_begin: _builtins.int
+    """The words' places, in code points of text and target_text."""
+    source_end: _builtins.int
+    target_begin: _builtins.int
+    target_end: _builtins.int
+    weight: _builtins.float
+    """Share of the target word's attention, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        source_begin: _builtins.int = ...,
+        source_end: _builtins.int = ...,
+        target_begin: _builtins.int = ...,
+        target_end: _builtins.int = ...,
+        weight: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source_begin", b"source_begin", "source_end", b"source_end", "target_begin", b"target_begin", "target_end", b"target_end", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlignmentLink: _TypeAlias = AlignmentLink  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):

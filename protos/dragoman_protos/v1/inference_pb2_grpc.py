@@ -58,6 +58,36 @@ class InferenceServiceStub(object):
                 request_serializer=dragoman__protos_dot_v1_dot_inference__pb2.ScoreRequest.SerializeToString,
                 response_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.ScoreResponse.FromString,
                 _registered_method=True)
+        self.Generate = channel.unary_stream(
+                '/dragoman.v1.InferenceService/Generate',
+                request_serializer=dragoman__protos_dot_v1_dot_inference__pb2.GenerateRequest.SerializeToString,
+                response_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.GenerateChunk.FromString,
+                _registered_method=True)
+        self.Classify = channel.unary_unary(
+                '/dragoman.v1.InferenceService/Classify',
+                request_serializer=dragoman__protos_dot_v1_dot_inference__pb2.ClassifyRequest.SerializeToString,
+                response_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.ClassifyResponse.FromString,
+                _registered_method=True)
+        self.Tag = channel.unary_unary(
+                '/dragoman.v1.InferenceService/Tag',
+                request_serializer=dragoman__protos_dot_v1_dot_inference__pb2.TagRequest.SerializeToString,
+                response_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.TagResponse.FromString,
+                _registered_method=True)
+        self.FillMask = channel.unary_unary(
+                '/dragoman.v1.InferenceService/FillMask',
+                request_serializer=dragoman__protos_dot_v1_dot_inference__pb2.FillMaskRequest.SerializeToString,
+                response_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.FillMaskResponse.FromString,
+                _registered_method=True)
+        self.Embed = channel.unary_unary(
+                '/dragoman.v1.InferenceService/Embed',
+                request_serializer=dragoman__protos_dot_v1_dot_inference__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.EmbedResponse.FromString,
+                _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/dragoman.v1.InferenceService/Explain',
+                request_serializer=dragoman__protos_dot_v1_dot_inference__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.ExplainResponse.FromString,
+                _registered_method=True)
 
 
 class InferenceServiceServicer(object):
@@ -95,7 +125,49 @@ class InferenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Score(self, request, context):
-        """How likely a given translation is to the model. Statuses as for Translate.
+        """How likely a given translation, or continuation, is to the model. Statuses as for Translate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Generate(self, request, context):
+        """Continues a prompt, with the text as it is decoded; the last chunk has the whole answer. Statuses as for Translate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Classify(self, request, context):
+        """Labels a text, or a pair of texts. Statuses of these as for Translate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Tag(self, request, context):
+        """Labels the words or spans of a text.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FillMask(self, request, context):
+        """What may stand where the text says [MASK].
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Embed(self, request, context):
+        """Texts as vectors.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """The attention behind an answer, of any model. Statuses as for Translate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,6 +195,36 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.Score,
                     request_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.ScoreRequest.FromString,
                     response_serializer=dragoman__protos_dot_v1_dot_inference__pb2.ScoreResponse.SerializeToString,
+            ),
+            'Generate': grpc.unary_stream_rpc_method_handler(
+                    servicer.Generate,
+                    request_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.GenerateRequest.FromString,
+                    response_serializer=dragoman__protos_dot_v1_dot_inference__pb2.GenerateChunk.SerializeToString,
+            ),
+            'Classify': grpc.unary_unary_rpc_method_handler(
+                    servicer.Classify,
+                    request_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.ClassifyRequest.FromString,
+                    response_serializer=dragoman__protos_dot_v1_dot_inference__pb2.ClassifyResponse.SerializeToString,
+            ),
+            'Tag': grpc.unary_unary_rpc_method_handler(
+                    servicer.Tag,
+                    request_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.TagRequest.FromString,
+                    response_serializer=dragoman__protos_dot_v1_dot_inference__pb2.TagResponse.SerializeToString,
+            ),
+            'FillMask': grpc.unary_unary_rpc_method_handler(
+                    servicer.FillMask,
+                    request_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.FillMaskRequest.FromString,
+                    response_serializer=dragoman__protos_dot_v1_dot_inference__pb2.FillMaskResponse.SerializeToString,
+            ),
+            'Embed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.EmbedRequest.FromString,
+                    response_serializer=dragoman__protos_dot_v1_dot_inference__pb2.EmbedResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=dragoman__protos_dot_v1_dot_inference__pb2.ExplainRequest.FromString,
+                    response_serializer=dragoman__protos_dot_v1_dot_inference__pb2.ExplainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -237,6 +339,168 @@ class InferenceService(object):
             '/dragoman.v1.InferenceService/Score',
             dragoman__protos_dot_v1_dot_inference__pb2.ScoreRequest.SerializeToString,
             dragoman__protos_dot_v1_dot_inference__pb2.ScoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Generate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/dragoman.v1.InferenceService/Generate',
+            dragoman__protos_dot_v1_dot_inference__pb2.GenerateRequest.SerializeToString,
+            dragoman__protos_dot_v1_dot_inference__pb2.GenerateChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Classify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dragoman.v1.InferenceService/Classify',
+            dragoman__protos_dot_v1_dot_inference__pb2.ClassifyRequest.SerializeToString,
+            dragoman__protos_dot_v1_dot_inference__pb2.ClassifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Tag(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dragoman.v1.InferenceService/Tag',
+            dragoman__protos_dot_v1_dot_inference__pb2.TagRequest.SerializeToString,
+            dragoman__protos_dot_v1_dot_inference__pb2.TagResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FillMask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dragoman.v1.InferenceService/FillMask',
+            dragoman__protos_dot_v1_dot_inference__pb2.FillMaskRequest.SerializeToString,
+            dragoman__protos_dot_v1_dot_inference__pb2.FillMaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dragoman.v1.InferenceService/Embed',
+            dragoman__protos_dot_v1_dot_inference__pb2.EmbedRequest.SerializeToString,
+            dragoman__protos_dot_v1_dot_inference__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dragoman.v1.InferenceService/Explain',
+            dragoman__protos_dot_v1_dot_inference__pb2.ExplainRequest.SerializeToString,
+            dragoman__protos_dot_v1_dot_inference__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

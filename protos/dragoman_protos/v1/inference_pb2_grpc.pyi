@@ -53,7 +53,19 @@ class InferenceServiceStub:
     queue is full. The call's deadline and its cancellation end everything that is under way.
     """
     Score: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ScoreRequest, _inference_pb2.ScoreResponse]
-    """How likely a given translation is to the model. Statuses as for Translate."""
+    """How likely a given translation, or continuation, is to the model. Statuses as for Translate."""
+    Generate: _grpc.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateChunk]
+    """Continues a prompt, with the text as it is decoded; the last chunk has the whole answer. Statuses as for Translate."""
+    Classify: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ClassifyRequest, _inference_pb2.ClassifyResponse]
+    """Labels a text, or a pair of texts. Statuses of these as for Translate."""
+    Tag: _grpc.UnaryUnaryMultiCallable[_inference_pb2.TagRequest, _inference_pb2.TagResponse]
+    """Labels the words or spans of a text."""
+    FillMask: _grpc.UnaryUnaryMultiCallable[_inference_pb2.FillMaskRequest, _inference_pb2.FillMaskResponse]
+    """What may stand where the text says [MASK]."""
+    Embed: _grpc.UnaryUnaryMultiCallable[_inference_pb2.EmbedRequest, _inference_pb2.EmbedResponse]
+    """Texts as vectors."""
+    Explain: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ExplainRequest, _inference_pb2.ExplainResponse]
+    """The attention behind an answer, of any model. Statuses as for Translate."""
 
 @_typing.type_check_only
 class InferenceServiceAsyncStub(InferenceServiceStub):
@@ -80,7 +92,19 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     queue is full. The call's deadline and its cancellation end everything that is under way.
     """
     Score: _aio.UnaryUnaryMultiCallable[_inference_pb2.ScoreRequest, _inference_pb2.ScoreResponse]  # type: ignore[assignment]
-    """How likely a given translation is to the model. Statuses as for Translate."""
+    """How likely a given translation, or continuation, is to the model. Statuses as for Translate."""
+    Generate: _aio.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateChunk]  # type: ignore[assignment]
+    """Continues a prompt, with the text as it is decoded; the last chunk has the whole answer. Statuses as for Translate."""
+    Classify: _aio.UnaryUnaryMultiCallable[_inference_pb2.ClassifyRequest, _inference_pb2.ClassifyResponse]  # type: ignore[assignment]
+    """Labels a text, or a pair of texts. Statuses of these as for Translate."""
+    Tag: _aio.UnaryUnaryMultiCallable[_inference_pb2.TagRequest, _inference_pb2.TagResponse]  # type: ignore[assignment]
+    """Labels the words or spans of a text."""
+    FillMask: _aio.UnaryUnaryMultiCallable[_inference_pb2.FillMaskRequest, _inference_pb2.FillMaskResponse]  # type: ignore[assignment]
+    """What may stand where the text says [MASK]."""
+    Embed: _aio.UnaryUnaryMultiCallable[_inference_pb2.EmbedRequest, _inference_pb2.EmbedResponse]  # type: ignore[assignment]
+    """Texts as vectors."""
+    Explain: _aio.UnaryUnaryMultiCallable[_inference_pb2.ExplainRequest, _inference_pb2.ExplainResponse]  # type: ignore[assignment]
+    """The attention behind an answer, of any model. Statuses as for Translate."""
 
 class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Every call but TranslateMany carries a receipt in its trailing metadata:
@@ -128,6 +152,54 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.ScoreRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.ScoreResponse, _abc.Awaitable[_inference_pb2.ScoreResponse]]:
-        """How likely a given translation is to the model. Statuses as for Translate."""
+        """How likely a given translation, or continuation, is to the model. Statuses as for Translate."""
+
+    @_abc_1.abstractmethod
+    def Generate(
+        self,
+        request: _inference_pb2.GenerateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_inference_pb2.GenerateChunk], _abc.AsyncIterator[_inference_pb2.GenerateChunk]]:
+        """Continues a prompt, with the text as it is decoded; the last chunk has the whole answer. Statuses as for Translate."""
+
+    @_abc_1.abstractmethod
+    def Classify(
+        self,
+        request: _inference_pb2.ClassifyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.ClassifyResponse, _abc.Awaitable[_inference_pb2.ClassifyResponse]]:
+        """Labels a text, or a pair of texts. Statuses of these as for Translate."""
+
+    @_abc_1.abstractmethod
+    def Tag(
+        self,
+        request: _inference_pb2.TagRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.TagResponse, _abc.Awaitable[_inference_pb2.TagResponse]]:
+        """Labels the words or spans of a text."""
+
+    @_abc_1.abstractmethod
+    def FillMask(
+        self,
+        request: _inference_pb2.FillMaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.FillMaskResponse, _abc.Awaitable[_inference_pb2.FillMaskResponse]]:
+        """What may stand where the text says [MASK]."""
+
+    @_abc_1.abstractmethod
+    def Embed(
+        self,
+        request: _inference_pb2.EmbedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.EmbedResponse, _abc.Awaitable[_inference_pb2.EmbedResponse]]:
+        """Texts as vectors."""
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _inference_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.ExplainResponse, _abc.Awaitable[_inference_pb2.ExplainResponse]]:
+        """The attention behind an answer, of any model. Statuses as for Translate."""
 
 def add_InferenceServiceServicer_to_server(servicer: InferenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

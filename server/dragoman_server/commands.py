@@ -31,11 +31,11 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
         int | None, typer.Option(help="Engine threads for each model. Default: one for each usable core.")
     ] = None,
     max_rows: Annotated[
-        int | None, typer.Option("--max-rows", help="Sentences that a lane decodes at once. Default: 64.")
+        int | None, typer.Option("--max-rows", help="Hypotheses that a lane decodes at once. Default: 128.")
     ] = None,
     stream_window: Annotated[
         int | None,
-        typer.Option("--stream-window", help="Segments of one bulk call under way at once. Default: 256."),
+        typer.Option("--stream-window", help="Segments of one bulk call under way at once. Default: 512."),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="TOML file with settings, named like these options: max_rows = 32.")
@@ -48,6 +48,20 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
     ] = None,
     log_level: Annotated[LogLevel | None, typer.Option(help="Least severe messages logged. Default: info.")] = None,
     log_format: Annotated[LogFormat | None, typer.Option(help="How logs are written to stderr. Default: auto.")] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Certificate chain (PEM). May be replaced while it runs.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key (PEM).")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Only clients with a certificate of these authorities (PEM).")
+    ] = None,
+    tokens: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Calls need a bearer token of this file: dragoman token.")
+    ] = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option("--insecure", help="Listen where others can reach it without TLS or without tokens."),
+    ] = None,
     reflection: Annotated[
         bool | None, typer.Option("--reflection/--no-reflection", help="Offer gRPC reflection. Default: no.")
     ] = None,
@@ -56,7 +70,8 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
 
     Each option may also be given as an environment variable, such as DRAGOMAN_PORT or DRAGOMAN_MAX_ROWS, or in the
     configuration file. An option outranks the variable, the variable the file, the file the default. What has no
-    option (default_model, max_waiting, max_waiting_tokens, max_message_bytes) is set in the other two.
+    option (default_model, max_waiting, max_waiting_tokens, max_message_bytes, max_connections,
+    max_streams) is set in the other two.
 
     When requests are answered, the address, the models and a first translation are printed to stdout.
     """
@@ -74,6 +89,11 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
         "grace": grace,
         "log_level": log_level,
         "log_format": log_format,
+        "tls_certificate": tls_certificate,
+        "tls_key": tls_key,
+        "tls_client_ca": tls_client_ca,
+        "tokens": tokens,
+        "insecure": insecure,
         "reflection": reflection,
     }
     # Imported here: --help needs none of it.

@@ -4,6 +4,8 @@ ServerError
 ├── InvalidArgument     the request is at fault: every violation is listed
 ├── NotFound            no such model
 ├── Overloaded          the queue is full, or the deadline cannot be met: try again later
+├── Unauthenticated     nobody knows who is calling
+├── PermissionDenied    the caller may not do this
 ├── DeadlineExceeded    the caller's deadline passed
 ├── Cancelled           the caller went away
 ├── Unavailable         the server is starting or draining
@@ -48,6 +50,14 @@ class Overloaded(ServerError):
     def __init__(self, message: str, retry_after: float) -> None:
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class Unauthenticated(ServerError):
+    """The call has no token, or one that is not known."""
+
+
+class PermissionDenied(ServerError):
+    """The caller is known and may not do this."""
 
 
 class DeadlineExceeded(ServerError):

@@ -13,6 +13,10 @@ from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc, models_pb2, mo
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.errors import Violation
 from dragoman_server.gate import Gate
+from dragoman_server.security.authentication import Authentication
+from dragoman_server.security.certificates import Certificates, certificate_files
+from dragoman_server.security.policy import is_loopback, policy_violations
+from dragoman_server.security.tokens import TokenFile
 from dragoman_server.service import health
 from dragoman_server.service.boundary import Boundary
 from dragoman_server.service.inference import InferenceService
@@ -32,15 +36,23 @@ _log = structlog.get_logger(__name__)
 
 
 class DragomanServer:
-    """One listening port. Created, used and stopped on one event loop."""
+    """One listening port. Created, used and stopped on one event loop.
+
+    Raises SettingsError where the settings would let anybody in, or name files of tokens or certificates with faults.
+    """
 
     def __init__(self, settings: Settings) -> None:
+        if violations := policy_violations(settings):
+            raise SettingsError(violations)
         self._settings = settings
+        files = certificate_files(settings)
+        self._certificates = None if files is None else Certificates(files)
+        tokens = None if settings.tokens is None else TokenFile(settings.tokens)
         self._gate = Gate()
         self._health = health.Health(SERVICES)
         self._catalogue: Catalogue | None = None
         self._server = grpc.aio.server(
-            interceptors=[Boundary()],
+            interceptors=[Authentication(tokens), Boundary()],
             options=_options(settings),
             # Only a backstop against floods: the engine's queue refuses earlier, and says when to come back.
             maximum_concurrent_rpcs=4 * settings.max_waiting + 4096,
@@ -60,11 +72,16 @@ class DragomanServer:
         host = _bracketed(self._settings.host)
         address = f"{host}:{self._settings.port}"
         try:
-            port = self._server.add_insecure_port(address)
+            if self._certificates is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, self._certificates.credentials())
         except RuntimeError as error:
             limit = "an address of this machine with a port that is free and allowed"
             raise SettingsError([Violation("host and port", address, limit)]) from error
         await self._server.start()
+        if self._settings.insecure and not is_loopback(self._settings.host):
+            _log.warning("others can reach this server, and it was told not to mind (--insecure)", host=host)
         return f"{host}:{port}"
 
     async def open(self, catalogue: Catalogue) -> None:
@@ -108,7 +125,8 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.http2.max_ping_strikes", 2),
         ("grpc.server_handshake_timeout_ms", 10_000),
-        ("grpc.max_allowed_incoming_connections", 4096),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.max_concurrent_streams", settings.max_streams),
     ]
 
 

@@ -67,6 +67,17 @@ class Settings(BaseSettings):
     )
     grace: float = Field(default=30.0, ge=0, le=3600, description="Seconds for work in flight when the server stops")
     max_message_bytes: int = Field(default=4 << 20, ge=1024, le=64 << 20, description="Largest message, decompressed")
+    max_connections: int = Field(default=4096, ge=1, le=100_000, description="Connections at one time")
+    max_streams: int = Field(default=1024, ge=1, le=100_000, description="Calls of one connection at one time")
+    tls_certificate: Path | None = Field(default=None, description="The server's certificate chain (PEM)")
+    tls_key: Path | None = Field(default=None, description="Its private key (PEM, not encrypted)")
+    tls_client_ca: Path | None = Field(
+        default=None, description="Authorities (PEM): only clients with a certificate of theirs may connect"
+    )
+    tokens: Path | None = Field(default=None, description="File with the hashes of bearer tokens; calls need one then")
+    insecure: bool = Field(
+        default=False, description="Listen where others can reach it without TLS or without asking who calls"
+    )
     reflection: bool = Field(default=False, description="Whether clients may ask for the services' descriptions")
     log_level: LogLevel = Field(default="info", description="Least severe messages that are logged")
     log_format: LogFormat = Field(default="auto", description="auto: console on a terminal, else JSON lines")

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import typer
 
-from dragoman.cli.common import connect, error_lines
+from dragoman.cli.common import error_lines
+from dragoman.cli.connecting import Connect
 from dragoman.cli.lines import answers
 from dragoman.cli.translate import concerns_all
 from dragoman.client import Client
@@ -22,13 +23,12 @@ WINDOW = 32
 """Texts under way at once."""
 
 
-def run_filter(  # noqa: PLR0917  (what a filter consists of)
+def run_filter(
     name: str,
     items: Iterable[T | DragomanError],
     ask: Callable[[Client, T], R],
     render: Callable[[R], str],
-    server: str,
-    timeout: float,
+    connect: Connect,
     *,
     label: str = "line",
     failed_line: str = "",
@@ -42,7 +42,7 @@ def run_filter(  # noqa: PLR0917  (what a filter consists of)
     """
     failed = False
     with contextlib.ExitStack() as stack:
-        client = stack.enter_context(connect(server, timeout))
+        client = stack.enter_context(connect())
 
         def outcome(item: T | DragomanError) -> R | DragomanError:
             try:

@@ -9,7 +9,8 @@ from typing import Annotated, Unpack, cast
 
 import typer
 
-from dragoman.cli.common import DEFAULT_SERVER, DEFAULT_TIMEOUT, Json, Model, Priority, Server, Timeout, connect
+from dragoman.cli.common import Json, Model, Priority
+from dragoman.cli.connecting import Connect, connecting
 from dragoman.cli.decoding import generation_options, several
 from dragoman.cli.translate import document, one_line, standard_input
 from dragoman.decoding import GenerationOptions
@@ -17,6 +18,7 @@ from dragoman.generation import ContextOverflow
 
 
 @generation_options
+@connecting
 def generate(
     prompt: Annotated[
         str | None, typer.Argument(metavar="PROMPT", help="None: all of stdin.", show_default=False)
@@ -38,8 +40,7 @@ def generate(
     echo: Annotated[bool, typer.Option("--echo", help="Print the prompt before it.")] = False,
     priority: Priority = None,
     as_json: Json = False,
-    server: Server = DEFAULT_SERVER,
-    timeout: Timeout = DEFAULT_TIMEOUT,
+    connect: Connect,
     **options: Unpack[GenerationOptions],
 ) -> None:
     """Continue a text. What is final of the continuation is printed at once.
@@ -50,7 +51,7 @@ def generate(
     if prompt is None:
         prompt = document(standard_input())
     each_its_line = several(options) and not as_json
-    with connect(server, timeout) as client:
+    with connect() as client:
         chunks = client.generate(
             prompt,
             model=model,

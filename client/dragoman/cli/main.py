@@ -44,6 +44,7 @@ _ORDER = (
     "inspect",
     "bench",
     "doctor",
+    "token",
 )
 _EXTRAS = {"dragoman_server": "server", "dragoman_model": "train", "dragoman_export": "export"}
 

@@ -10,19 +10,20 @@ from typing import Annotated, Any
 import typer
 from google.protobuf.json_format import MessageToDict
 
-from dragoman.cli.common import DEFAULT_SERVER, DEFAULT_TIMEOUT, Json, Server, Timeout, connect
+from dragoman.cli.common import Json
+from dragoman.cli.connecting import Connect, connecting
 from dragoman.values import Model, ModelDetails
 
 
+@connecting
 def models(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show this model alone, in full.")] = None,
     *,
     as_json: Json = False,
-    server: Server = DEFAULT_SERVER,
-    timeout: Timeout = DEFAULT_TIMEOUT,
+    connect: Connect,
 ) -> None:
     """List the models that a server serves, or show one."""
-    with connect(server, timeout) as client:
+    with connect() as client:
         if name is None:
             served = client.models()
             lines = [json.dumps([record(m) for m in served], ensure_ascii=False)] if as_json else table(served)

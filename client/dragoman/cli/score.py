@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from dragoman.cli.common import DEFAULT_SERVER, DEFAULT_TIMEOUT, Json, Model, Priority, Server, Timeout
+from dragoman.cli.common import Json, Model, Priority
+from dragoman.cli.connecting import Connect, connecting
 from dragoman.cli.filtering import run_filter
 from dragoman.cli.lines import read_lines
 from dragoman.cli.translate import standard_input
@@ -18,6 +19,7 @@ from dragoman.errors import DragomanError, InvalidArgument, Violation
 from dragoman.values import Score
 
 
+@connecting
 def score(
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="None: score stdin.", show_default=False)] = None,
     translation: Annotated[
@@ -32,8 +34,7 @@ def score(
     model: Model = None,
     priority: Priority = None,
     as_json: Json = False,
-    server: Server = DEFAULT_SERVER,
-    timeout: Timeout = DEFAULT_TIMEOUT,
+    connect: Connect,
 ) -> None:
     """Score a translation, or stdin line by line: TEXT and TRANSLATION between a tab.
 
@@ -53,8 +54,7 @@ def score(
         _pairs() if text is None else [(text, translation) if translation is not None else _no_pair()],
         ask,
         render,
-        server,
-        timeout,
+        connect,
         label="line" if text is None else "",
         failed_line="null" if as_json else "",
         own_fields=("line", "text", "target"),

@@ -12,17 +12,8 @@ from typing import Annotated, Any, BinaryIO, Unpack, cast
 
 import typer
 
-from dragoman.cli.common import (
-    DEFAULT_SERVER,
-    DEFAULT_TIMEOUT,
-    Json,
-    Model,
-    Priority,
-    Server,
-    Timeout,
-    connect,
-    error_lines,
-)
+from dragoman.cli.common import Json, Model, Priority, error_lines
+from dragoman.cli.connecting import Connect, connecting
 from dragoman.cli.decoding import decoding_options, several
 from dragoman.cli.lines import count_lines, not_utf8, read_lines
 from dragoman.cli.progress import progress_bar
@@ -49,6 +40,7 @@ BLANK = InvalidArgument([Violation("text", "blank", "at least one character that
 
 
 @decoding_options
+@connecting
 def translate(
     texts: Annotated[
         list[str] | None,
@@ -65,8 +57,7 @@ def translate(
     priority: Priority = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print as it is decoded; all of stdin is one text.")] = False,
     as_json: Json = False,
-    server: Server = DEFAULT_SERVER,
-    timeout: Timeout = DEFAULT_TIMEOUT,
+    connect: Connect,
     **decoding: Unpack[Decoding],
 ) -> None:
     """Translate texts, or stdin line by line.
@@ -89,7 +80,7 @@ def translate(
         **decoding,
     }
     with contextlib.ExitStack() as stack:
-        client = stack.enter_context(connect(server, timeout))
+        client = stack.enter_context(connect())
         if stream:
             print_streamed(client, texts or [document(stdin or sys.stdin.buffer)], asked, as_json)
             return

@@ -9,7 +9,8 @@ from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
-from dragoman.cli.common import DEFAULT_SERVER, DEFAULT_TIMEOUT, Json, Model, Priority, Server, Timeout
+from dragoman.cli.common import Json, Model, Priority
+from dragoman.cli.connecting import Connect, connecting
 from dragoman.cli.filtering import run_filter
 from dragoman.cli.lines import read_lines
 from dragoman.cli.translate import standard_input
@@ -25,6 +26,7 @@ Texts = Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="None: s
 TopK = Annotated[int | None, typer.Option("--top-k", metavar="N", help="The N likeliest.", show_default=False)]
 
 
+@connecting
 def classify(
     texts: Texts = None,
     *,
@@ -36,8 +38,7 @@ def classify(
     ] = None,
     priority: Priority = None,
     as_json: Json = False,
-    server: Server = DEFAULT_SERVER,
-    timeout: Timeout = DEFAULT_TIMEOUT,
+    connect: Connect,
 ) -> None:
     """Label texts, or stdin line by line: the likeliest label and its probability between a tab.
 
@@ -68,17 +69,17 @@ def classify(
             return InvalidArgument([Violation("text", "one text", "two texts, between a tab")])
         return first, second if pairs else None
 
-    _run("classify", texts, item, ask, render, server, timeout, as_json)
+    _run("classify", texts, item, ask, render, connect, as_json)
 
 
+@connecting
 def tag(
     texts: Texts = None,
     *,
     model: Model = None,
     priority: Priority = None,
     as_json: Json = False,
-    server: Server = DEFAULT_SERVER,
-    timeout: Timeout = DEFAULT_TIMEOUT,
+    connect: Connect,
 ) -> None:
     """Label the words of texts, or of stdin line by line: each with its tag after a slash, between tabs.
 
@@ -92,9 +93,10 @@ def tag(
     def render(result: Tagging) -> str:
         return "\t".join(f"{span.text}/{span.tag}" for span in result.spans)
 
-    _run("tag", texts, _same, ask, render, server, timeout, as_json)
+    _run("tag", texts, _same, ask, render, connect, as_json)
 
 
+@connecting
 def fill_mask(
     texts: Texts = None,
     *,
@@ -102,8 +104,7 @@ def fill_mask(
     top_k: TopK = None,
     priority: Priority = None,
     as_json: Json = False,
-    server: Server = DEFAULT_SERVER,
-    timeout: Timeout = DEFAULT_TIMEOUT,
+    connect: Connect,
 ) -> None:
     """Say what may stand where texts, or the lines of stdin, have [MASK].
 
@@ -119,9 +120,10 @@ def fill_mask(
         found = [candidate for mask in result.masks for candidate in mask.candidates]
         return "\t".join(cell for c in found for cell in (c.text.strip(), f"{c.probability:.4f}"))
 
-    _run("fill-mask", texts, _same, ask, render, server, timeout, as_json)
+    _run("fill-mask", texts, _same, ask, render, connect, as_json)
 
 
+@connecting
 def embed(
     texts: Texts = None,
     *,
@@ -133,8 +135,7 @@ def embed(
     normalise: Annotated[bool, typer.Option(help="Vectors of length 1.")] = True,
     priority: Priority = None,
     as_json: Json = False,
-    server: Server = DEFAULT_SERVER,
-    timeout: Timeout = DEFAULT_TIMEOUT,
+    connect: Connect,
 ) -> None:
     """Turn texts, or stdin line by line, into vectors: their numbers between tabs.
 
@@ -149,7 +150,7 @@ def embed(
     def render(result: Embeddings) -> str:
         return "\t".join(f"{value:.7g}" for value in result.vectors[0])
 
-    _run("embed", texts, _same, ask, render, server, timeout, as_json, own_fields=("text", "texts"))
+    _run("embed", texts, _same, ask, render, connect, as_json, own_fields=("text", "texts"))
 
 
 def _same(text: str) -> str:
@@ -162,8 +163,7 @@ def _run(  # noqa: PLR0917  (what a filter consists of)
     item: Callable[[str], T | DragomanError],
     ask: Callable[[Client, T], R],
     render: Callable[[R], str],
-    server: str,
-    timeout: float,
+    connect: Connect,
     as_json: bool,
     *,
     own_fields: tuple[str, ...] = ("text", "text_pair"),
@@ -180,8 +180,7 @@ def _run(  # noqa: PLR0917  (what a filter consists of)
         items(texts if texts else read_lines(standard_input())),
         ask,
         printed,
-        server,
-        timeout,
+        connect,
         label="line" if not texts else "text" if len(texts) > 1 else "",
         failed_line="null" if as_json else "",
         own_fields=own_fields,

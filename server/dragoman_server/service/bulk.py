@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 
 from dragoman_protos.v1 import inference_pb2
 from dragoman_server.catalogue import Catalogue
-from dragoman_server.errors import InvalidArgument, Unavailable, Violation
+from dragoman_server.errors import InvalidArgument, Overloaded, Unavailable, Violation
 from dragoman_server.service.jobs import Job, pause
 from dragoman_server.service.mailbox import Mailbox
 from dragoman_server.service.receipt import receipt_message
@@ -30,6 +30,9 @@ _ANSWER_TOKENS = 16_384
 _INLINE_BYTES = 16_384
 """Items up to this size together take a millisecond or two; more are looked at in another thread."""
 
+_LONGEST_WAIT = 1.0
+"""Seconds until a used-up quota is looked at again, at most."""
+
 _Prepared = Translation | Exception
 
 
@@ -37,8 +40,8 @@ class BulkCall:
     """One call; belongs to the event loop's thread.
 
     ``window`` bounds the segments that are submitted and not yet written; an item of more of them goes alone.
-    ``closing`` returns when the server takes no more work: what is under way is answered, then the call ends with
-    UNAVAILABLE.
+    ``charge`` takes the items off the caller's quota, which is waited for. ``closing`` returns when the server takes no
+    more work: what is under way is answered, then the call ends with UNAVAILABLE.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class BulkCall:
         window: int,
         deadline: float | None,
         closing: Callable[[], Awaitable[None]],
+        charge: Callable[[int], None] = lambda items: None,
     ) -> None:
         self._catalogue = catalogue
         self._recipes = recipes
@@ -57,6 +61,7 @@ class BulkCall:
         self._window = window
         self._deadline = deadline
         self._closing = closing
+        self._charge = charge
         self._jobs: dict[Job, int] = {}
         """Under way, with their items' ids."""
         self._ready: deque[tuple[int, Job | Exception, int]] = deque()
@@ -114,10 +119,20 @@ class BulkCall:
                     fault = Violation("items", f"{len(message.items)} items", f"1 to {MOST_ITEMS}")
                     self._end(InvalidArgument([fault]))
                     return
+                await self._afford(len(message.items))
                 for item, prepared in zip(message.items, await self._prepared(message.items), strict=True):
                     await self._submit(item.id, prepared)
         except Exception as error:  # faults of an item are its answer: these are the call's
             self._end(error)
+
+    async def _afford(self, items: int) -> None:
+        while True:
+            try:
+                self._charge(items)
+            except Overloaded as refusal:
+                await asyncio.sleep(min(refusal.retry_after, _LONGEST_WAIT))
+            else:
+                return
 
     async def _prepared(self, items: Sequence[inference_pb2.TranslateItem]) -> list[_Prepared]:
         """A translation for each item, or why there is none; all texts are tokenised together."""

@@ -13,6 +13,7 @@ import grpc
 from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc
 from dragoman_server.gate import Gate
 from dragoman_server.request import Completion
+from dragoman_server.security.principal import CALLER
 from dragoman_server.service.bulk import BulkCall
 from dragoman_server.service.jobs import Job
 from dragoman_server.service.mailbox import Mailbox
@@ -78,6 +79,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
                 window=self._stream_window,
                 deadline=deadline,
                 closing=self._gate.wait_closed,
+                charge=CALLER.get().quota.charge,
             )
             async with contextlib.aclosing(call.answers(requests)) as answers:
                 async for answer in answers:

@@ -43,6 +43,10 @@ def status_of(error: Exception) -> Status:  # noqa: PLR0911  (one return per kin
         case errors.Overloaded(retry_after=retry_after):
             pushback = (PUSHBACK_KEY, str(max(0, ceil(retry_after * 1e3))))
             return Status(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), (pushback,))
+        case errors.Unauthenticated():
+            return Status(grpc.StatusCode.UNAUTHENTICATED, str(error))
+        case errors.PermissionDenied():
+            return Status(grpc.StatusCode.PERMISSION_DENIED, str(error))
         case errors.DeadlineExceeded():
             return Status(grpc.StatusCode.DEADLINE_EXCEEDED, str(error) or "the deadline passed")
         case errors.Cancelled():

@@ -57,8 +57,8 @@ def test_all_faults_are_told_at_once(invoke: Invoke) -> None:
 
 @pytest.mark.parametrize("option", ["max_length", "max_length_ratio", "coverage_penalty", "target"])
 def test_what_does_not_belong_to_generation_is_no_keyword(invoke: Invoke, option: str) -> None:
+    named: dict[str, Any] = {option: 1}
     with pytest.raises(TypeError, match=option):
-        named: dict[str, Any] = {option: 1}
         invoke("localhost:1", "generate", "a", **named)
 
 

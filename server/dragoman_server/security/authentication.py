@@ -1,0 +1,71 @@
+"""Stands before every method: who calls is known, and may, or the call ends before its message is read."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+
+from dragoman_server.errors import PermissionDenied, ServerError, Unauthenticated
+from dragoman_server.security.methods import METHODS, Need, Open
+from dragoman_server.security.principal import ANONYMOUS, CALLER, Principal
+from dragoman_server.security.tokens import TokenFile
+from dragoman_server.service.status import status_of
+
+_Handler = Any  # grpc.RpcMethodHandler: generic in the stubs, not at run time
+_Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]]
+_SCHEME = "bearer"
+
+
+class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """The outermost interceptor. ``tokens`` None: everybody is anonymous, and may use models.
+
+    A method without an entry in ``methods`` is denied, whoever calls; health is open.
+    """
+
+    def __init__(self, tokens: TokenFile | None, methods: Mapping[str, Need] = METHODS) -> None:
+        self._tokens = tokens
+        self._methods = methods
+
+    async def intercept_service(
+        self, continuation: _Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> _Handler:
+        """The method's handler, or one that refuses; None for an unknown method of a known caller."""
+        need = self._methods.get(handler_call_details.method)
+        if need is Open.OPEN:
+            return await continuation(handler_call_details)
+        try:
+            caller = self._caller(handler_call_details)
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            if need not in caller.permissions:
+                raise PermissionDenied(f"the method needs the permission {need}" if need else "the method is closed")
+            if not handler.request_streaming:  # a stream's requests are charged one by one
+                caller.quota.charge()
+        except ServerError as error:
+            return _refusal(error)
+        CALLER.set(caller)  # of this call's task alone
+        return handler
+
+    def _caller(self, details: grpc.HandlerCallDetails) -> Principal:
+        if self._tokens is None:
+            return ANONYMOUS
+        given = [value for key, value in details.invocation_metadata or () if key == "authorization"]
+        if len(given) != 1:
+            raise Unauthenticated("one authorization entry is needed, with a bearer token")
+        scheme, _, token = str(given[0]).partition(" ")
+        if scheme.lower() != _SCHEME or not token:
+            raise Unauthenticated("the authorization entry holds no bearer token")
+        return self._tokens.principal(token)
+
+
+def _refusal(error: ServerError) -> _Handler:
+    """Ends the call at once; as a stream, since a single request would be waited for."""
+    status = status_of(error)
+
+    async def refuse(requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        await context.abort(status.code, status.details, status.trailing_metadata)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)

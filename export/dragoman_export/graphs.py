@@ -36,7 +36,7 @@ def export_graphs(model: Transformer, folder: Path, *, top_k: int = TOP_K) -> Gr
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = GraphPaths(folder / ENCODER, folder / DECODER)
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         _export_encoder(model, paths.encoder)
         _export_decoder(model, paths.decoder, min(top_k, model.config.vocabulary))
     return paths
@@ -46,7 +46,7 @@ def _export_encoder(model: Transformer, path: Path) -> None:
     packed = pack([[1, 1, 1], [1, 1]])
     axes = {1: {0: "tokens"}, 2: {0: "batch", 1: "source"}}
     shapes = {name: axes[value.ndim] for name, value in packed.feeds.items()} | {"last_index": {0: "batch"}}
-    _export(
+    export_module(
         EncoderGraph(model).eval(),
         path,
         inputs={name: torch.from_numpy(value) for name, value in packed.feeds.items()},
@@ -75,7 +75,7 @@ def _export_decoder(model: Transformer, path: Path, top_k: int) -> None:
         for kind in ("", "cross_")
         for part in ("key", "value")
     ]
-    _export(
+    export_module(
         DecoderGraph(model, top_k).eval(),
         path,
         inputs={
@@ -100,7 +100,7 @@ def _cache_names(model: Transformer) -> Iterator[str]:
         yield from (f"key_{layer}", f"value_{layer}")
 
 
-def _export(
+def export_module(
     module: nn.Module,
     path: Path,
     *,
@@ -130,7 +130,7 @@ def _export(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The exporter reports its progress on stdout, warns of its own deprecations, and logs what it skips."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

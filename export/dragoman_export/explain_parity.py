@@ -14,7 +14,7 @@ from dragoman_model.attention import causal_mask
 from dragoman_model.layers import EncoderLayer
 from dragoman_model.transformer import Transformer
 from dragoman_protos.v1.bundle_pb2 import AttentionMeasurement
-from dragoman_server.explaining.graph import Attention, ExplainGraph, ExplainInput
+from dragoman_server.explaining.graph import Array, Attention, ExplainGraph, ExplainInput
 
 ATTENTION_SENTENCES = 200
 _BATCH = 8
@@ -87,7 +87,7 @@ def _self_attention(layers: Sequence[EncoderLayer], x: Tensor, mask: Tensor | No
     return torch.cat(weights), x
 
 
-def _padding_weights(outputs: dict[str, np.ndarray], batch: Sequence[ExplainInput]) -> Iterator[float]:  # type: ignore[type-arg]
+def _padding_weights(outputs: dict[str, Array], batch: Sequence[ExplainInput]) -> Iterator[float]:
     """Of each map and input: the largest weight that a real query gives to a key that is padding."""
     for kind, weights in outputs.items():
         for number, one in enumerate(batch):

@@ -11,7 +11,7 @@ EXPLAIN = "explain.onnx"
 _INT64, _INT32, _FLOAT = ("tensor(int64)",), ("tensor(int32)",), ("tensor(float)",)
 
 
-def explain_signature(family: Bundle.Family, dimensions: Dimensions) -> Signature:
+def explain_signature(family: Bundle.Family.ValueType, dimensions: Dimensions) -> Signature:
     """Inputs and outputs, teacher-forced over padded batches; weights are stacked over the layers."""
     ids = Port(_INT64, (None, None))
     lengths = Port(_INT32, (None,))

@@ -73,7 +73,7 @@ class Recipes:
         source_language: str,
         options: inference_pb2.DecodingOptions,
     ) -> Recipe:
-        """The recipe; raises NotFound for a model that is not served, InvalidArgument for one that translates nothing."""
+        """The recipe; raises NotFound for no such model, InvalidArgument for one that translates nothing."""
         host = catalogue.find(model, TranslationHost, bundle_pb2.Bundle.TASK_TRANSLATE)
         key = (model, target_language, source_language, options.SerializeToString())
         recipe = self._kept.get(key)

@@ -69,7 +69,7 @@ class TextEncoder(nn.Module):
         return self.norm(x)
 
     def label_logits(self, states: Tensor) -> Tensor:
-        return self.classifier(torch.tanh(self.pooler(states[:, 0])))
+        return self.classifier(torch.tanh(self.pooler(states)))
 
     def tag_logits(self, states: Tensor) -> Tensor:
         return self.tagger(states)

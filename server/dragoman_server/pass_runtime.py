@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
-from dragoman_server.packing import PackedSources, pack
+from dragoman_server.packing import pack
 from dragoman_server.sessions import lane_session
 
 Floats = npt.NDArray[np.float32]
@@ -54,6 +54,22 @@ class PassRuntime(Protocol):
         """One pass over all texts together; ValueError for what the model does not take."""
 
 
+def packed_feeds(inputs: Sequence[EncoderInput], names: Collection[str]) -> dict[str, npt.NDArray[Any]]:
+    """What a graph with inputs of these ``names`` is fed: the texts' tokens side by side; none is empty.
+
+    ``first_index`` names each text's first token, ``mask_index`` those whose places are to be filled.
+    """
+    packed = pack([text.ids for text in inputs])
+    masks = [np.array(text.mask_positions, np.int64) for text in inputs]
+    segments = [np.array([0] * len(text.ids) if text.segments is None else text.segments) for text in inputs]
+    feeds = packed.feeds | {
+        "first_index": packed.begins,
+        "segments": np.concatenate(segments).astype(np.int64),
+        "mask_index": np.concatenate([mask + begin for mask, begin in zip(masks, packed.begins, strict=True)]),
+    }
+    return {name: value for name, value in feeds.items() if name in names}
+
+
 class OnnxPassRuntime:
     """One onnxruntime session of one thread. The tokens of a pass lie side by side, so no padding is computed."""
 
@@ -61,6 +77,7 @@ class OnnxPassRuntime:
         if max_rows < 1:
             raise ValueError(f"max_rows = {max_rows}: at least 1")
         self._session = lane_session(encoder)
+        self._inputs: list[str] = [port.name for port in self._session.get_inputs()]
         self._outputs: list[str] = [port.name for port in self._session.get_outputs()]
         self._max_rows, self._source_capacity = max_rows, limits.source_tokens
         self._segments = dimensions.segments
@@ -95,38 +112,19 @@ class OnnxPassRuntime:
         faults = list(self._faults(inputs))
         if faults:
             raise ValueError("; ".join(faults))
-        packed = pack([text.ids for text in inputs])
-        values = self._session.run(self._outputs, self._feeds(packed, inputs))
+        values = self._session.run(self._outputs, packed_feeds(inputs, self._inputs))
         found: dict[str, Floats] = dict(zip(self._outputs, values, strict=True))
-        ends = np.cumsum(packed.lengths)
+        ends = np.cumsum([len(text.ids) for text in inputs])
         masks = np.cumsum([len(text.mask_positions) for text in inputs])
         return [
             EncoderOutput(
-                found["states"][begin:end],
+                found["states"][end - len(text.ids) : end],
                 _part(found.get("label_logits"), number),
-                _part(found.get("tag_logits"), slice(begin, end)),
+                _part(found.get("tag_logits"), slice(end - len(text.ids), end)),
                 _part(found.get("mask_logits"), slice(masks_end - len(text.mask_positions), masks_end)),
             )
-            for number, (text, begin, end, masks_end) in enumerate(
-                zip(inputs, packed.begins.tolist(), ends.tolist(), masks.tolist(), strict=True)
-            )
+            for number, (text, end, masks_end) in enumerate(zip(inputs, ends.tolist(), masks.tolist(), strict=True))
         ]
-
-    def _feeds(self, packed: PackedSources, inputs: Sequence[EncoderInput]) -> dict[str, npt.NDArray[Any]]:
-        feeds = {name: value for name, value in packed.feeds.items() if name != "last_index"}
-        feeds["first_index"] = packed.begins
-        if self._segments:
-            feeds["segments"] = np.concatenate(
-                [np.array([0] * len(text.ids) if text.segments is None else text.segments, np.int64) for text in inputs]
-            )
-        if self._fills_masks:
-            feeds["mask_index"] = np.concatenate(
-                [
-                    np.array(text.mask_positions, np.int64) + begin
-                    for text, begin in zip(inputs, packed.begins, strict=True)
-                ]
-            )
-        return feeds
 
     @property
     def _fills_masks(self) -> bool:

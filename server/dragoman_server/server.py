@@ -85,7 +85,7 @@ class DragomanServer:
         if not finished:
             _log.warning("the grace is over: work in flight is ended", grace_seconds=grace)
         left = max(0.0, end - time.monotonic()) if finished else 0.0
-        await asyncio.gather(*(asyncio.to_thread(host.engine.stop, left) for host in self._catalogue or ()))
+        await asyncio.gather(*(asyncio.to_thread(host.stop, left) for host in self._catalogue or ()))
         await self._gate.wait_idle(_REPLY_SECONDS)
         # Calls that have arrived and that no handler has seen yet would be ended as CANCELLED, which nobody retries.
         await self._gate.wait_quiet(_QUIET_SECONDS, _REPLY_SECONDS)

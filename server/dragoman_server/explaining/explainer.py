@@ -11,21 +11,20 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
 from dragoman_server.errors import Cancelled, DeadlineExceeded, Overloaded, Unavailable
-from dragoman_server.explaining.graph import ExplainGraph
+from dragoman_server.explaining.graph import Graph
 
 MOST_WAITING = 64
 _RETRY_SECONDS = (0.02, 30.0)
 _AGEING_SECONDS = 1.0
 
 T = TypeVar("T")
-G = TypeVar("G")
 
 
 @dataclass(eq=False)
-class ExplainJob(Generic[G, T]):
+class ExplainJob(Generic[T]):
     """Something to compute with the graph. Exactly one outcome is handed to ``reply``."""
 
-    compute: Callable[[G], T]
+    compute: Callable[[Graph], T]
     reply: Callable[[T | Exception], None]
     """Called once, by the explainer's thread or by whoever stops it; must not block."""
     deadline: float | None = None
@@ -41,7 +40,7 @@ class ExplainJob(Generic[G, T]):
         self.cancelled = True
 
 
-class Explainer(Generic[G]):
+class Explainer:
     """A thread of its own and a bounded queue before it, by priority and age (a second is worth one level).
 
     ``open_graph`` is called once, by the first request; a failure is that request's answer, and the next one tries
@@ -50,7 +49,7 @@ class Explainer(Generic[G]):
 
     def __init__(
         self,
-        open_graph: Callable[[], G],
+        open_graph: Callable[[], Graph],
         *,
         max_waiting: int = MOST_WAITING,
         clock: Callable[[], float] = time.monotonic,
@@ -58,9 +57,9 @@ class Explainer(Generic[G]):
         self._open_graph = open_graph
         self._max_waiting = max_waiting
         self._clock = clock
-        self._graph: G | None = None
+        self._graph: Graph | None = None
         # What has waited longest for its priority comes first: as all age alike, the order never changes.
-        self._queue: list[tuple[float, int, ExplainJob[G, object]]] = []
+        self._queue: list[tuple[float, int, ExplainJob[object]]] = []
         self._numbers = itertools.count()
         self._work = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -68,7 +67,7 @@ class Explainer(Generic[G]):
         self._seconds = 0.0
         """What a job took, lately."""
 
-    def submit(self, job: ExplainJob[G, T]) -> None:
+    def submit(self, job: ExplainJob[T]) -> None:
         """Queue it, from any thread, without waiting. Raises Overloaded where the queue is full, and Unavailable after
         ``stop``.
         """
@@ -83,7 +82,7 @@ class Explainer(Generic[G]):
             job.arrived = self._clock()
             rank = job.arrived - job.priority * _AGEING_SECONDS
             # Its type of outcome is the caller's and the job's; the queue does not care.
-            heapq.heappush(self._queue, (rank, next(self._numbers), cast(ExplainJob[G, object], job)))
+            heapq.heappush(self._queue, (rank, next(self._numbers), cast(ExplainJob[object], job)))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="dragoman-explain", daemon=True)
                 self._thread.start()
@@ -121,7 +120,7 @@ class Explainer(Generic[G]):
                 self._seconds = 0.5 * self._seconds + 0.5 * seconds
                 job.reply(outcome)
 
-    def _next(self) -> ExplainJob[G, object] | None:
+    def _next(self) -> ExplainJob[object] | None:
         with self._work:
             while not self._queue:
                 if self._stopped:
@@ -131,13 +130,10 @@ class Explainer(Generic[G]):
             self._work.notify_all()  # ``stop`` waits for an empty queue
             return job
 
-    def _computed(self, job: ExplainJob[G, object]) -> object:
+    def _computed(self, job: ExplainJob[object]) -> object:
         try:
             if self._graph is None:
                 self._graph = self._open_graph()
             return job.compute(self._graph)
         except Exception as error:  # its own answer; the next one is not concerned
             return error
-
-
-ModelExplainer = Explainer[ExplainGraph]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -38,11 +39,18 @@ class Attention:
     """(layers, heads, target, source)"""
 
 
+class Graph(Protocol):
+    """What an explainer needs of a graph."""
+
+    def run(self, inputs: Sequence[ExplainInput]) -> list[Attention]:
+        """The weights of each input, without padding."""
+
+
 class ExplainGraph:
     """One session of one thread over an ``explain.onnx``.
 
-    It holds the weights in float32: twice the file where that stores them in float16, and as much again while they are
-    laid out for the processor. ``model deu-eng`` (15 MB) takes 55 MB.
+    It holds the weights in float32, so twice the file where that stores them in float16, and more while it is made: the
+    15 MB of deu-eng take 55 MB of memory.
     """
 
     def __init__(self, path: Path) -> None:

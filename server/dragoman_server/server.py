@@ -49,7 +49,11 @@ class DragomanServer:
     async def start(self) -> str:
         """Listen, not yet serving; returns HOST:PORT with the port that was bound. Raises SettingsError."""
         await self._health.attach(self._server)
-        inference = InferenceService(self._gate, stream_window=self._settings.stream_window)
+        inference = InferenceService(
+            self._gate,
+            stream_window=self._settings.stream_window,
+            max_message_bytes=self._settings.max_message_bytes,
+        )
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, self._server)
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._gate), self._server)
         if self._settings.reflection:

@@ -14,6 +14,7 @@ from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc
 from dragoman_server.gate import Gate
 from dragoman_server.request import Completion
 from dragoman_server.service.bulk import BulkCall
+from dragoman_server.service.explaining import Explaining
 from dragoman_server.service.jobs import Job
 from dragoman_server.service.mailbox import Mailbox
 from dragoman_server.service.receipt import receipt_metadata
@@ -29,14 +30,16 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     """Answers as the proto says; every error leaves as a ServerError, which ``Boundary`` turns into a status.
 
-    ``stream_window`` bounds what one TranslateMany call has under way. To be created on the running event loop.
+    ``stream_window`` bounds what one TranslateMany call has under way, ``max_message_bytes`` an explanation. To be
+    created on the running event loop.
     """
 
-    def __init__(self, gate: Gate, *, stream_window: int) -> None:
+    def __init__(self, gate: Gate, *, stream_window: int, max_message_bytes: int) -> None:
         self._gate = gate
         self._stream_window = stream_window
         self._mailbox = Mailbox(asyncio.get_running_loop())
         self._recipes = Recipes()
+        self._explaining = Explaining(self._recipes, self._mailbox, most_bytes=max_message_bytes)
 
     async def Translate(  # noqa: N802  (gRPC's name)
         self, request: inference_pb2.TranslateRequest, context: _Context
@@ -93,6 +96,16 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
             completions = await self._complete(translation, deadline)
             context.set_trailing_metadata(receipt_metadata(joined_receipt(completions), translation.host))
             return score_response(translation, completions[0])
+
+    async def Explain(  # noqa: N802  (gRPC's name)
+        self, request: inference_pb2.ExplainRequest, context: _Context
+    ) -> inference_pb2.ExplainResponse:
+        """Explain one answer."""
+        deadline = _deadline(context)
+        with self._gate.enter() as catalogue:
+            response, host, receipt = await self._explaining.answer(request, catalogue, deadline)
+            context.set_trailing_metadata(receipt_metadata(receipt, host))
+            return response
 
     async def _complete(self, translation: Translation, deadline: float | None) -> list[Completion]:
         """Hand the segments to the engine and wait for them; when the call ends first, they are cancelled."""

@@ -8,7 +8,7 @@
 from dragoman.async_client import AsyncClient
 from dragoman.client import Client
 from dragoman.connection import TLS
-from dragoman.decoding import Decoding
+from dragoman.decoding import Decoding, GenerationOptions
 from dragoman.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -22,7 +22,18 @@ from dragoman.errors import (
     Unavailable,
     Violation,
 )
+from dragoman.generation import GeneratedChunk, GeneratedText
 from dragoman.retry import Retry
+from dragoman.understanding_values import (
+    Classification,
+    Embeddings,
+    FilledMask,
+    FilledMasks,
+    Label,
+    MaskCandidate,
+    Span,
+    Tagging,
+)
 from dragoman.values import (
     Chunk,
     FinishReason,
@@ -41,14 +52,23 @@ __all__ = [
     "AsyncClient",
     "Cancelled",
     "Chunk",
+    "Classification",
     "Client",
     "DeadlineExceeded",
     "Decoding",
     "DragomanError",
+    "Embeddings",
+    "FilledMask",
+    "FilledMasks",
     "FinishReason",
+    "GeneratedChunk",
+    "GeneratedText",
+    "GenerationOptions",
     "Hypothesis",
     "InternalError",
     "InvalidArgument",
+    "Label",
+    "MaskCandidate",
     "Model",
     "ModelDetails",
     "NotFound",
@@ -58,6 +78,8 @@ __all__ = [
     "Retry",
     "Score",
     "Segment",
+    "Span",
+    "Tagging",
     "Translation",
     "Unauthenticated",
     "Unavailable",

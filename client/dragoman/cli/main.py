@@ -29,6 +29,12 @@ GROUP = "dragoman.commands"
 _ORDER = (
     "serve",
     "translate",
+    "generate",
+    "classify",
+    "tag",
+    "fill-mask",
+    "embed",
+    "explain",
     "score",
     "models",
     "train",

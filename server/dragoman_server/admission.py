@@ -42,7 +42,7 @@ class Admission:
     yet takes no time. Not thread-safe: the engine holds the scheduler's lock.
     """
 
-    def __init__(self, scheduler: Scheduler, paces: Sequence[Pace], *, most_steps: int) -> None:
+    def __init__(self, scheduler: Scheduler[Request], paces: Sequence[Pace], *, most_steps: int) -> None:
         self._scheduler = scheduler
         self._paces = tuple(paces)
         self._most_steps = most_steps
@@ -77,6 +77,10 @@ class Admission:
         outlook = self._outlook(request, now)
         start = self._start(outlook)
         return Prediction(start, start + outlook.own)
+
+    def seconds_to_start(self, request: Request, now: float) -> float:
+        """Until the request would start were it submitted now."""
+        return self.predict(request, now).start
 
     def _outlook(self, request: Request, now: float) -> _Outlook:
         ahead = self._scheduler.ahead_of(request, now)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from dragoman_server.decoding.batch import Batch, Copies
 from dragoman_server.decoding.ranking import n_best
 from dragoman_server.decoding.table import Task
-from dragoman_server.errors import Cancelled, DeadlineExceeded, Internal, Unavailable
+from dragoman_server.errors import Unavailable
+from dragoman_server.outcomes import end, fail, give_up
 from dragoman_server.pace import Pace
-from dragoman_server.request import Completion, Outcome, Request
+from dragoman_server.request import Completion, Request
 from dragoman_server.rows import RowTable
 from dragoman_server.runtime import Runtime, StepOutput
 from dragoman_server.scheduler import Plan
@@ -34,7 +34,7 @@ class Lane:
         *,
         bos: int,
         eos: int,
-        next_plan: Callable[[Lane], Plan | None],
+        next_plan: Callable[[Lane], Plan[Request] | None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.number = number
@@ -59,6 +59,25 @@ class Lane:
         """How many rows are in use."""
         return self._batch.rows
 
+    @property
+    def rows_used(self) -> int:
+        """Rows that are in use."""
+        return self.rows.used
+
+    @property
+    def rows_free(self) -> int:
+        """Rows that are not."""
+        return self.rows.free_rows
+
+    @property
+    def step_seconds(self) -> float:
+        """What a step takes with as many rows as are used now, one at least; 0 before the first."""
+        return self.pace.step.at(max(1, self.rows.used))
+
+    def warm_up(self) -> None:
+        """Do everything that is slow the first time."""
+        self.runtime.warm_up()
+
     def run(self) -> None:
         """The life of the lane."""
         while (plan := self._next_plan(self)) is not None:
@@ -72,15 +91,14 @@ class Lane:
                     self._advance(self._step())
             except Exception as error:
                 self._clear()
-                self._fail(involved, error)
+                fail(involved, error, self.number)
         abandoned = self._clear()
         end(abandoned, Unavailable("the server is shutting down"))
 
-    def _leave(self, plan: Plan) -> None:
+    def _leave(self, plan: Plan[Request]) -> None:
         if plan.leavers:
             self._release(plan.leavers, self._batch.leave(plan.leavers))
-        for request in (*plan.leavers, *plan.dropped):
-            end([request], Cancelled("cancelled") if request.cancelled else DeadlineExceeded("the deadline passed"))
+        give_up((*plan.leavers, *plan.dropped))
 
     def _join(self, joiners: list[Request]) -> None:
         if not joiners:
@@ -97,7 +115,7 @@ class Lane:
         except Exception as error:
             # The rows that run already were not touched.
             self._release(joiners, self._batch.leave(joiners))
-            self._fail(joiners, error)
+            fail(joiners, error, self.number)
             return
         seconds = self._clock() - began
         self._turned += seconds
@@ -130,7 +148,7 @@ class Lane:
             wanted = max(request.options.num_hypotheses, request.options.alternatives)
             end([request], Completion(n_best(request.answers, wanted), request.receipt()))
         for task, error in advance.failed.items():
-            self._fail([_request(task)], error)
+            fail([_request(task)], error, self.number)
 
     def _tell(self) -> None:
         """Let those that want to hear know how far they are; a caller that raises hurts nobody, but hears no more."""
@@ -155,22 +173,6 @@ class Lane:
         requests, self.running, self._watched = self.running, [], []
         self._batch.clear()
         return requests
-
-    def _fail(self, requests: Iterable[Request], error: Exception) -> None:
-        incident = uuid.uuid4().hex
-        failed = list(requests)
-        _log.error("decoding failed", incident=incident, lane=self.number, requests=len(failed), exc_info=error)
-        end(failed, Internal(incident))
-
-
-def end(requests: Iterable[Request], outcome: Outcome) -> None:
-    """Deliver the outcome; a reply channel that raises hurts nobody else."""
-    for request in requests:
-        try:
-            request.finish(outcome)
-        except Exception as error:
-            kind = type(outcome).__name__
-            _log.error("a reply could not be delivered", request=request.number, outcome=kind, exc_info=error)
 
 
 def _request(task: Task) -> Request:

@@ -112,7 +112,7 @@ def measure(options: DecodingOptions, lengths: tuple[int, int] | None = None) ->
         length = int(random.integers(lengths[0], lengths[1] + 1)) if lengths else options.max_length
         return Request([7] * SOURCE, dataclasses.replace(options, max_length=length), lambda outcome: None)
 
-    def next_plan(lane: Lane) -> Plan | None:
+    def next_plan(lane: Lane) -> Plan[Request] | None:
         nonlocal began, waiting
         if began:
             seconds.append(time.perf_counter() - began - runtime.seconds)

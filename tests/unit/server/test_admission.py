@@ -30,7 +30,9 @@ class Lanes:
     ended: dict[Request, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.scheduler = Scheduler(self.capacities, max_waiting=1000, max_waiting_tokens=10_000, encode_tokens=10_000)
+        self.scheduler = Scheduler[Request](
+            self.capacities, max_waiting=1000, max_waiting_tokens=10_000, encode_tokens=10_000
+        )
         self.paces = [Pace() for _ in self.capacities]
         self.running: list[list[Request]] = [[] for _ in self.capacities]
         self.admission = Admission(self.scheduler, self.paces, most_steps=50)

@@ -19,8 +19,8 @@ def request(max_length: int) -> Request:
 
 
 def batch_of(*requests: Request) -> Batch:
-    batch = Batch(ToyRuntime(8), bos=BOS, eos=EOS)
-    assert [batch.join(joiner) for joiner in requests] == list(range(len(requests)))
+    batch = Batch(ToyRuntime(8), eos=EOS)
+    assert [batch.join(joiner, BOS) for joiner in requests] == list(range(len(requests)))
     return batch
 
 

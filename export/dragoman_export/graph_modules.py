@@ -97,9 +97,9 @@ class EncoderGraph(nn.Module):
         config = model.config
         self.num_heads, self.head_dim, self.d_model = config.num_heads, config.head_dim, config.d_model
         self.caches = 2 * config.decoder_layers
-        self.register_buffer(EMBEDDING, _scaled_embedding(model))
+        self.register_buffer(EMBEDDING, scaled_embedding(model.embedding))
         self.register_buffer("position_table", model.encoder_positions.table.detach().clone())
-        self.layers = nn.ModuleList(EncoderLayerGraph(_as(EncoderLayer, layer)) for layer in model.encoder)
+        self.layers = nn.ModuleList(EncoderLayerGraph(narrowed(layer, EncoderLayer)) for layer in model.encoder)
         self.norm = model.encoder_norm
         self.cross_key_value = Projection(_side_by_side(model))
 
@@ -201,10 +201,10 @@ class DecoderGraph(nn.Module):
     def __init__(self, model: Transformer, top_k: int) -> None:
         super().__init__()
         self.top_k = top_k
-        self.register_buffer(EMBEDDING, _scaled_embedding(model))
+        self.register_buffer(EMBEDDING, scaled_embedding(model.embedding))
         self.register_buffer("position_table", model.decoder_positions.table.detach().clone())
         self.register_buffer("output", model.embedding.weight.detach().T.contiguous())
-        layers = [_as(DecoderLayer, layer) for layer in model.decoder]
+        layers = [narrowed(layer, DecoderLayer) for layer in model.decoder]
         self.layers = nn.ModuleList(DecoderLayerGraph(layer, with_weights=layer is layers[-1]) for layer in layers)
         self.norm = model.decoder_norm
 
@@ -242,18 +242,19 @@ class DecoderGraph(nn.Module):
 
 def _side_by_side(model: Transformer) -> nn.Linear:
     """All decoder layers' projections of the encoder's output as one: d_model -> 2 * layers * d_model."""
-    maps = [_as(DecoderLayer, layer).cross_attention.key_value for layer in model.decoder]
+    maps = [narrowed(layer, DecoderLayer).cross_attention.key_value for layer in model.decoder]
     joined = nn.Linear(maps[0].in_features, sum(each.out_features for each in maps), device="meta")
     joined.weight = nn.Parameter(torch.cat([each.weight.detach() for each in maps]))
     joined.bias = nn.Parameter(torch.cat([each.bias.detach() for each in maps]))
     return joined
 
 
-def _scaled_embedding(model: Transformer) -> Tensor:
+def scaled_embedding(embedding: nn.Embedding) -> Tensor:
     """(vocabulary, d_model), times sqrt(d_model): the same products as at run time, taken once."""
-    return model.embedding.weight.detach() * math.sqrt(model.config.d_model)
+    return embedding.weight.detach() * math.sqrt(embedding.embedding_dim)
 
 
-def _as(kind: type[Layer], module: nn.Module) -> Layer:
+def narrowed(module: nn.Module, kind: type[Layer]) -> Layer:
+    """A member of a ModuleList as what it is."""
     assert isinstance(module, kind)
     return module

@@ -35,15 +35,10 @@ class _Outlook(NamedTuple):
         return self.before if self.row is None else self.before + seconds_left
 
 
-def source_size(request: Request) -> int:
-    """Of a translation: it grows with its source."""
-    return len(request.source_ids)
-
-
 class Admission:
     """Predicts from ``paces``, one for each of the scheduler's lanes, whose rows take ``most_steps`` at most.
 
-    Steps are expected to grow with a request's ``size``, as it is told to the paces. Where sources are encoded in
+    Steps are expected to grow with a request's ``size``, which is what the paces were told. Where sources are encoded in
     chunks of so many tokens, not 0, there is a step of the running rows between two of them.
 
     All is expectation, without a margin for safety: what is likely to be in time is not refused. What was not measured
@@ -52,11 +47,11 @@ class Admission:
 
     def __init__(
         self,
-        scheduler: Scheduler,
+        scheduler: Scheduler[Request],
         paces: Sequence[Pace],
         *,
         most_steps: int,
-        size: Callable[[Request], int] = source_size,
+        size: Callable[[Request], int],
         chunk: int = 0,
     ) -> None:
         self._scheduler = scheduler
@@ -95,6 +90,10 @@ class Admission:
         outlook = self._outlook(request, now)
         start = self._start(outlook)
         return Prediction(start, start + outlook.own)
+
+    def seconds_to_start(self, request: Request, now: float) -> float:
+        """Until the request would start were it submitted now."""
+        return self.predict(request, now).start
 
     def _outlook(self, request: Request, now: float) -> _Outlook:
         ahead = self._scheduler.ahead_of(request, now)

@@ -37,6 +37,9 @@ class Joining(Protocol):
     def under_way(self) -> bool:
         """Whether some have not got their rows yet: meanwhile nobody else should join."""
 
+    def size(self, request: Request) -> int:
+        """What the steps of requests are expected to grow with."""
+
     def turn(self, joiners: Sequence[Request], batch: Batch, pace: Pace) -> Turn:
         """Go on between two steps, with these as well."""
 
@@ -57,6 +60,10 @@ class EncoderJoining:
         self.source_capacity = runtime.source_capacity
         self._bos = bos
         self._clock = clock
+
+    def size(self, request: Request) -> int:
+        """As ``Joining`` says: a translation grows with its source."""
+        return len(request.source_ids)
 
     def turn(self, joiners: Sequence[Request], batch: Batch, pace: Pace) -> Turn:
         """As ``Joining`` says."""
@@ -110,6 +117,10 @@ class PromptJoining:
     def under_way(self) -> bool:
         """As ``Joining`` says."""
         return bool(self._prompts)
+
+    def size(self, request: Request) -> int:
+        """As ``Joining`` says: how far a text goes on, nothing tells but how far it may."""
+        return request.options.max_length
 
     def turn(self, joiners: Sequence[Request], batch: Batch, pace: Pace) -> Turn:
         """As ``Joining`` says: a chunk of the first prompt, and whole prompts for as long as no more tokens come in."""

@@ -1,4 +1,4 @@
-"""From settings to running models: everything is validated first, then engines start and translate once."""
+"""From settings to running models: everything is validated first, then engines start and answer once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server import machine
 from dragoman_server.catalogue import Catalogue, choose_default
 from dragoman_server.errors import NotFound, ServerError, Violation
-from dragoman_server.model_host import FirstTranslation, ModelHost
+from dragoman_server.first_answers import FirstAnswer
+from dragoman_server.model_host import ModelHost
 from dragoman_server.service.option_limits import option_violations
 from dragoman_server.settings import Settings, SettingsError
+from dragoman_server.translation_host import TranslationHost
 
 if TYPE_CHECKING:
     from dragoman_server.bundle import LoadedBundle
@@ -37,10 +40,10 @@ class LoadingError(Exception):
 
 @dataclass(frozen=True)
 class Loaded:
-    """Models whose engines run, and what each translated first (by its name)."""
+    """Models whose engines run, and what each answered first (by its name)."""
 
     catalogue: Catalogue
-    first_translations: Mapping[str, Sequence[FirstTranslation]]
+    first_answers: Mapping[str, Sequence[FirstAnswer]]
 
 
 def load(settings: Settings) -> Loaded:
@@ -59,7 +62,7 @@ def load(settings: Settings) -> Loaded:
             hosts.append(host)
             host.engine.start()
         _report_device(hosts)
-        return Loaded(Catalogue(hosts, default), {host.name: _first_translations(host) for host in hosts})
+        return Loaded(Catalogue(hosts, default), {host.name: _first_answers(host) for host in hosts})
     except BaseException:
         for host in hosts:
             host.engine.stop(0)
@@ -121,6 +124,13 @@ def _validated(entries: Sequence[ModelVersion], settings: Settings) -> list[tupl
 
 
 def _host(entry: ModelVersion, bundle: LoadedBundle, settings: Settings) -> ModelHost:
+    family = bundle.manifest.family
+    if family == Bundle.FAMILY_ENCODER_DECODER:
+        return _translation_host(entry, bundle, settings)
+    raise LoadingError([f"{entry.path}: family = {Bundle.Family.Name(family)}: no engine of this server runs it"])
+
+
+def _translation_host(entry: ModelVersion, bundle: LoadedBundle, settings: Settings) -> TranslationHost:
     from dragoman_server.engine import Engine  # noqa: PLC0415  (numpy)
     from dragoman_server.runtime import OnnxRuntime  # noqa: PLC0415  (onnxruntime)
     from dragoman_server.tokenization import TextCodec  # noqa: PLC0415  (tokenizers)
@@ -149,7 +159,7 @@ def _host(entry: ModelVersion, bundle: LoadedBundle, settings: Settings) -> Mode
         tags={language.code: language.tag_id for language in manifest.languages},
         eos=manifest.special_ids.eos,
     )
-    return ModelHost(
+    return TranslationHost(
         bundle=manifest,
         version=str(entry.version),
         codec=codec,
@@ -163,11 +173,11 @@ def _host(entry: ModelVersion, bundle: LoadedBundle, settings: Settings) -> Mode
     )
 
 
-def _first_translations(host: ModelHost) -> list[FirstTranslation]:
+def _first_answers(host: ModelHost) -> list[FirstAnswer]:
     try:
-        return host.first_translations()
+        return host.first_answers()
     except (ServerError, TimeoutError) as error:
-        raise LoadingError([f"{host.name} version {host.version}: the first translation failed: {error}"]) from error
+        raise LoadingError([f"{host.name} version {host.version}: the first request failed: {error}"]) from error
 
 
 def _report_device(hosts: Sequence[ModelHost]) -> None:

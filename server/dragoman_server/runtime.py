@@ -15,6 +15,7 @@ from dragoman_server.graphs import CACHE_TYPES
 from dragoman_server.huge_pages import zeros
 from dragoman_server.packing import pack
 from dragoman_server.rows import Move
+from dragoman_server.sessions import lane_session
 
 _NOTHING = -1
 _PLAIN = False, False
@@ -116,7 +117,7 @@ class OnnxRuntime:
     ) -> None:
         if max_rows < 1:
             raise ValueError(f"max_rows = {max_rows}: at least 1")
-        self._encoder, self._decoder = _session(encoder), _session(decoder)
+        self._encoder, self._decoder = lane_session(encoder), lane_session(decoder)
         self._max_rows = max_rows
         self._source_capacity, self._target_capacity = limits.source_tokens, limits.target_tokens
         types = {port.name: CACHE_TYPES.get(port.type) for port in self._decoder.get_inputs()}
@@ -297,15 +298,3 @@ class OnnxRuntime:
         for name, array in outputs.items():
             binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array[:rows]))
         return binding
-
-
-def _session(path: Path) -> Any:
-    options = ort.SessionOptions()
-    # Lanes are the parallelism: a thread pool inside each would only fight over the cores.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # The fused operator is several times slower on CPU than LayerNormalization and Add apart.
-    return ort.InferenceSession(
-        path, options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
-    )

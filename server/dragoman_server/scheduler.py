@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
-from dragoman_server.request import Request
+from dragoman_server.submission import SubmissionT
 from dragoman_server.waiting import Place, WaitingQueue, Work
 
 _SWEEP_SECONDS = 0.05
@@ -17,21 +17,21 @@ _JOINING_SHARE = 8
 """While more wait than fit, requests join a lane when this part of its rows is free."""
 
 
-class Plan(NamedTuple):
+class Plan(NamedTuple, Generic[SubmissionT]):
     """What a lane has to do before its next step."""
 
-    joiners: list[Request]
+    joiners: list[SubmissionT]
     """In the queue's order; they were taken off it and need a row and encoding."""
-    leavers: list[Request]
+    leavers: list[SubmissionT]
     """Running in the lane, cancelled or expired."""
-    dropped: list[Request]
+    dropped: list[SubmissionT]
     """Were waiting, cancelled or expired: they are never encoded."""
 
     def __bool__(self) -> bool:
         return bool(self.joiners or self.leavers or self.dropped)
 
 
-class Scheduler:
+class Scheduler(Generic[SubmissionT]):
     """One waiting queue, by priority and age, for all lanes. Not thread-safe: the engine holds a lock.
 
     ``capacities`` are the rows of each lane; ``max_waiting`` and ``max_waiting_tokens`` bound the queue in requests and
@@ -64,14 +64,14 @@ class Scheduler:
         self._max_waiting_tokens = max_waiting_tokens
         self._encode_tokens = encode_tokens
         self._in_groups = in_groups
-        self._waiting = WaitingQueue(ageing_seconds)
+        self._waiting: WaitingQueue[SubmissionT] = WaitingQueue(ageing_seconds)
         # As of each lane's last plan: enough to level the lanes, and refreshed by the lane itself at every step.
         self._held = [0] * len(capacities)
-        self._running: list[Sequence[Request]] = [()] * len(capacities)
+        self._running: list[Sequence[SubmissionT]] = [()] * len(capacities)
         self._keeping: tuple[int, int] | None = None
         """A request's number, and the lane that is kept for it."""
         self._swept = 0.0
-        self._gone: list[Request] = []
+        self._gone: list[SubmissionT] = []
 
     @property
     def waiting(self) -> int:
@@ -99,16 +99,16 @@ class Scheduler:
         return self._held
 
     @property
-    def running(self) -> Sequence[Sequence[Request]]:
+    def running(self) -> Sequence[Sequence[SubmissionT]]:
         """The requests that hold each lane's rows, by its last plan."""
         return self._running
 
-    def ahead_of(self, request: Request, now: float) -> Work:
+    def ahead_of(self, request: SubmissionT, now: float) -> Work:
         """What would be decoded before the request, were it queued now; those that have gone count for 0.05 s more."""
         self._sweep_now_and_then(now)
         return self._waiting.ahead_of(request.priority, now)
 
-    def offer(self, request: Request, now: float) -> bool:
+    def offer(self, request: SubmissionT, now: float) -> bool:
         """Queue the request, or return False where the queue is full.
 
         A request longer than ``max_waiting_tokens`` is taken by an empty queue: nothing that was valid waits forever.
@@ -120,7 +120,9 @@ class Scheduler:
         self._waiting.append(request, now)
         return True
 
-    def schedule(self, lane: int, running: Sequence[Request], now: float, *, takes: bool = True) -> Plan:
+    def schedule(
+        self, lane: int, running: Sequence[SubmissionT], now: float, *, takes: bool = True
+    ) -> Plan[SubmissionT]:
         """Plan the lane's next step; ``running`` is what it holds now, leavers included.
 
         It ``takes`` joiners, unless those that came before have not got their rows yet.
@@ -129,7 +131,7 @@ class Scheduler:
         leavers = [r for r in running if r.cancelled or (r.deadline is not None and r.deadline <= now)]
         staying = [r for r in running if r not in leavers] if leavers else running
         self._held[lane] = sum([r.width for r in staying])
-        joiners: list[Request] = []
+        joiners: list[SubmissionT] = []
         if self._waiting:
             self._sweep_now_and_then(now)
             if takes and self._worth_joining(lane):
@@ -138,12 +140,12 @@ class Scheduler:
         dropped, self._gone = self._gone, []
         return Plan(joiners, leavers, dropped)
 
-    def clear(self) -> list[Request]:
+    def clear(self) -> list[SubmissionT]:
         """Empty the queue and return everything that waited."""
         waited, self._gone = [*self._gone, *self._waiting.clear()], []
         return waited
 
-    def _fits(self, request: Request) -> bool:
+    def _fits(self, request: SubmissionT) -> bool:
         if not self._waiting:
             return True
         tokens = self.waiting_tokens + len(request.source_ids)
@@ -168,7 +170,7 @@ class Scheduler:
             max(0, min(capacity, level) - held) for capacity, held in zip(self._capacities, self._held, strict=True)
         )
 
-    def _join(self, lane: int, now: float) -> list[Request]:
+    def _join(self, lane: int, now: float) -> list[SubmissionT]:
         """Take requests off the queue, in its order, and their rows into account.
 
         One that is wider than the lane's free rows is passed over; but while the first of all does not fit anywhere,
@@ -176,8 +178,8 @@ class Scheduler:
         requests there are.
         """
         allowance = self._allowance(lane)
-        joiners: list[Request] = []
-        passed: list[Place] = []
+        joiners: list[SubmissionT] = []
+        passed: list[Place[SubmissionT]] = []
         tokens = taken = 0
         while self._waiting and taken < allowance and len(passed) < _PASSED_OVER:
             request = self._waiting.first
@@ -208,7 +210,7 @@ class Scheduler:
         free = capacity - held
         return not (held and self._in_groups) or free >= self.waiting_rows or free * _JOINING_SHARE >= capacity
 
-    def _kept_for(self, request: Request) -> int:
+    def _kept_for(self, request: SubmissionT) -> int:
         """The lane that takes nobody after this request, the first: the one that had most rows free."""
         if self._keeping is None or self._keeping[0] != request.number:
             free = [capacity - held for capacity, held in zip(self._capacities, self._held, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dragoman_server.model_host import Codec
+from dragoman_server.codec import Codec
 from dragoman_server.request import Progress
 
 _REPLACEMENT = "\ufffd"

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.announcement import announcement
 from dragoman_server.errors import NotFound
 from dragoman_server.loading import Loaded, LoadingError, load, newest_versions
 from dragoman_server.settings import Settings, SettingsError
+from dragoman_server.translation_host import TranslationHost
 from tests.unit.server import tiny
 
 
@@ -55,7 +57,7 @@ def test_models_are_found_by_name_and_the_default_by_none(loaded: Loaded) -> Non
 
 
 def test_a_host_knows_its_bundle_and_its_limits(loaded: Loaded) -> None:
-    host = loaded.catalogue.resolve("tiny")
+    host = loaded.catalogue.find("tiny", TranslationHost, Bundle.TASK_TRANSLATE)
     summary = host.summary(default=True)
     assert (summary.precision, summary.provider, summary.lanes, summary.max_rows) == (
         "fp32",
@@ -69,8 +71,8 @@ def test_a_host_knows_its_bundle_and_its_limits(loaded: Loaded) -> None:
 
 def test_every_direction_was_translated_once(loaded: Loaded) -> None:
     for name in ("tiny", "other"):
-        firsts = loaded.first_translations[name]
-        assert [(first.source_language, first.target_language) for first in firsts] == [("de", "en"), ("en", "de")]
+        firsts = loaded.first_answers[name]
+        assert [first.label for first in firsts] == ["de -> en", "en -> de"]
 
 
 def test_the_announcement_names_the_models_and_steers_no_terminal(loaded: Loaded) -> None:

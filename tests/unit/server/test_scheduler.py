@@ -14,13 +14,13 @@ def request(tokens: int = 3, deadline: float | None = None, width: int = 1, prio
 
 def scheduler(
     *capacities: int, max_waiting: int = 100, max_waiting_tokens: int = 10_000, encode_tokens: int = 1_000
-) -> Scheduler:
+) -> Scheduler[Request]:
     return Scheduler(
         capacities, max_waiting=max_waiting, max_waiting_tokens=max_waiting_tokens, encode_tokens=encode_tokens
     )
 
 
-def offer(queue: Scheduler, *requests: Request) -> None:
+def offer(queue: Scheduler[Request], *requests: Request) -> None:
     for entry in requests:
         assert queue.offer(entry, 0.0)
 

@@ -12,6 +12,7 @@ from google.protobuf import json_format
 from pydantic import BaseModel
 
 from dragoman_model.checkpoint import TrainedModel, atomic_folder
+from dragoman_model.families import AnyModel
 from dragoman_protos.v1.bundle_pb2 import Bundle, File
 from dragoman_server.bundle import GENERATION, MANIFEST, TOKENIZER
 from dragoman_server.inspection import checked_manifest
@@ -43,7 +44,7 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
 def write_bundle(
     output: Path,
     manifest: Bundle,
-    trained: TrainedModel,
+    trained: TrainedModel[AnyModel],
     graphs: Mapping[str, Mapping[str, Path]],
     record: BaseModel,
     *,
@@ -61,8 +62,9 @@ def write_bundle(
 
     def write(folder: Path) -> None:
         trained.tokenizer.save(str(folder / TOKENIZER))
-        generation = {"maxLength": manifest.limits.target_tokens}
-        (folder / GENERATION).write_text(json.dumps(generation) + "\n", encoding="utf-8")
+        if manifest.limits.target_tokens:  # an encoder decodes nothing
+            generation = {"maxLength": manifest.limits.target_tokens}
+            (folder / GENERATION).write_text(json.dumps(generation) + "\n", encoding="utf-8")
         (folder / PARITY_FILE).write_text(record.model_dump_json() + "\n", encoding="utf-8")
         for precision, paths in graphs.items():
             (folder / precision).mkdir()

@@ -10,6 +10,7 @@ import torch
 
 from dragoman_export.certificate import MAX_LOGIT_DIFFERENCE, find_misses
 from dragoman_model.checkpoint import TrainedModel, load_model
+from dragoman_model.families import AnyModel
 from dragoman_protos.v1.bundle_pb2 import Bundle, Measurement
 from dragoman_server.bundle import LoadedBundle, load_bundle
 from dragoman_server.machine import usable_cores
@@ -55,7 +56,7 @@ class Subject:
     """By precision."""
     data: Sequence[Path]
     """The certificate's test set; none: its figures are not measured again."""
-    trained: TrainedModel | None
+    trained: TrainedModel[AnyModel] | None
     """The model that was exported; None: PyTorch's side is not measured again."""
     stages: Stages
     threads: int
@@ -90,7 +91,7 @@ def certificate_checks(subject: Subject) -> Iterator[Check]:
         yield Check(f"{precision}: graphs that were measured", "the same", found, good=same)
 
 
-def checkpoint_check(manifest: Bundle, trained: TrainedModel) -> Check:
+def checkpoint_check(manifest: Bundle, trained: TrainedModel[AnyModel]) -> Check:
     """Whether the checkpoint is the one that was exported."""
     wanted = manifest.provenance.checkpoint_sha256
     return Check("checkpoint", wanted[:16], trained.sha256[:16], good=wanted == trained.sha256)

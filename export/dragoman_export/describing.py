@@ -7,12 +7,14 @@ import hashlib
 from dragoman_export.graphs import TOP_K
 from dragoman_export.sentences import recipe_facts
 from dragoman_model.checkpoint import CheckpointError, TrainedModel
+from dragoman_model.families import AnyModel
 from dragoman_model.tokenizer import language_tag
+from dragoman_model.transformer import Transformer
 from dragoman_protos.v1.bundle_pb2 import Bundle, Dimensions, Language, Limits, Provenance, SpecialIds
 from dragoman_server.bundle_manifest import FORMAT_VERSION
 
 
-def describe(trained: TrainedModel, *, name: str, limits: Limits) -> Bundle:
+def describe(trained: TrainedModel[AnyModel], *, name: str, limits: Limits) -> Bundle:
     """What every family says alike: no family yet, no tasks, no dimensions of layers, no special ids."""
     config, provenance = trained.model.config, trained.provenance
     facts = recipe_facts(provenance)
@@ -41,7 +43,7 @@ def describe(trained: TrainedModel, *, name: str, limits: Limits) -> Bundle:
     )
 
 
-def describe_translation(trained: TrainedModel, *, name: str, limits: Limits) -> Bundle:
+def describe_translation(trained: TrainedModel[Transformer], *, name: str, limits: Limits) -> Bundle:
     """Of an encoder-decoder model. CheckpointError where the tokenizer lacks a language's tag."""
     config = trained.model.config
     manifest = describe(trained, name=name, limits=limits)
@@ -65,7 +67,7 @@ def describe_translation(trained: TrainedModel, *, name: str, limits: Limits) ->
     return manifest
 
 
-def _token_id(trained: TrainedModel, tag: str) -> int:
+def _token_id(trained: TrainedModel[Transformer], tag: str) -> int:
     found = trained.tokenizer.token_to_id(tag)
     if found is None:
         raise CheckpointError(f"the tokenizer has no token {tag}, which asks for one of the model's languages")

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from dragoman_export.bundle_writer import refuse_existing
-from dragoman_model.checkpoint import TrainedModel, load_model
+from dragoman_model.checkpoint import CheckpointError, ModelT, TrainedModel, load_model
+from dragoman_model.families import AnyModel
 from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.machine import usable_cores
 from dragoman_server.progress import Stages
@@ -53,7 +54,7 @@ class ExportJob:
 
     options: ExportOptions
     stages: Stages
-    trained: TrainedModel
+    trained: TrainedModel[AnyModel]
     folder: Path
     """For what is made on the way; gone afterwards."""
     threads: int
@@ -63,6 +64,14 @@ class ExportJob:
     def name(self) -> str:
         """Of the bundle."""
         return self.options.name or self.trained.provenance.name
+
+
+def trained_as(trained: TrainedModel[AnyModel], kind: type[ModelT]) -> TrainedModel[ModelT]:
+    """The same, known to be a model of that kind; CheckpointError where it is of another."""
+    model = trained.model
+    if not isinstance(model, kind):
+        raise CheckpointError(f"the checkpoint holds a {type(model).__name__}, and a {kind.__name__} is needed")
+    return TrainedModel(model, trained.tokenizer, trained.provenance, trained.sha256)
 
 
 @contextmanager

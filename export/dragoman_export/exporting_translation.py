@@ -9,7 +9,7 @@ from dragoman_export import reference
 from dragoman_export.bundle_writer import graph_path, sha256, write_bundle
 from dragoman_export.certificate import BEAM, BEAM_SIZE, GREEDY, bleu_misses, issue, judge
 from dragoman_export.describing import describe_translation
-from dragoman_export.export_job import ExportError, ExportJob, ExportOptions, ExportResult
+from dragoman_export.export_job import ExportError, ExportJob, ExportOptions, ExportResult, trained_as
 from dragoman_export.graphs import GraphPaths, export_graphs
 from dragoman_export.measuring import (
     Outputs,
@@ -44,7 +44,7 @@ class _Export:
     """The steps of one export, with what they share."""
 
     def __init__(self, job: ExportJob, exporter: Exporter) -> None:
-        options, trained = job.options, job.trained
+        options, trained = job.options, trained_as(job.trained, Transformer)
         columns = _columns(options, trained)
         self.job, self.options, self.stages, self.trained, self.exporter = job, options, job.stages, trained, exporter
         self.text, self.calibration = (read_parallel(paths, columns) for paths in (options.data, options.calibration))
@@ -167,7 +167,7 @@ class _Export:
         )
 
 
-def _columns(options: ExportOptions, trained: TrainedModel) -> tuple[str, str]:
+def _columns(options: ExportOptions, trained: TrainedModel[Transformer]) -> tuple[str, str]:
     columns = options.columns or recipe_facts(trained.provenance).columns
     if columns is None:
         raise DataError("the checkpoint does not say which languages the columns hold: --columns does, as in en,de")
@@ -178,7 +178,7 @@ def _columns(options: ExportOptions, trained: TrainedModel) -> tuple[str, str]:
     return columns
 
 
-def _limits(options: ExportOptions, trained: TrainedModel) -> Limits:
+def _limits(options: ExportOptions, trained: TrainedModel[Transformer]) -> Limits:
     """As long as the sentences that the model was trained on: beyond, it has learnt nothing."""
     longest = trained.model.config.max_length
     learnt = min(recipe_facts(trained.provenance).max_tokens or longest, longest)

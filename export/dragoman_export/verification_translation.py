@@ -15,6 +15,7 @@ from dragoman_export.checks import (
     data_check,
     logit_limit,
 )
+from dragoman_export.export_job import trained_as
 from dragoman_export.graphs import GraphPaths
 from dragoman_export.measuring import Outputs, TestBench, stepped_graphs
 from dragoman_export.parity import ParitySentence, compare_logits
@@ -23,6 +24,7 @@ from dragoman_export.sentences import Direction, parse_direction, read_parallel
 from dragoman_export.serving import ServedGraphs, SourceReader
 from dragoman_model.checkpoint import TrainedModel
 from dragoman_model.metrics import Scores
+from dragoman_model.transformer import Transformer
 from dragoman_server.bundle import LoadedBundle
 
 
@@ -39,7 +41,8 @@ class _Verifier:
 
     def __init__(self, subject: Subject) -> None:
         self.subject, self.manifest, self.stages = subject, subject.manifest, subject.stages
-        self.threads, self.loaded, self.trained = subject.threads, subject.loaded, subject.trained
+        self.threads, self.loaded = subject.threads, subject.loaded
+        self.trained = None if subject.trained is None else trained_as(subject.trained, Transformer)
         self.record: ParityRecord = read_record(subject.path)
         self.text = read_parallel(subject.data, self.record.columns) if subject.data else None
 
@@ -80,7 +83,7 @@ class _Verifier:
             good=result.identical >= least,
         )
 
-    def _checkpoint(self, trained: TrainedModel) -> Iterator[Check]:
+    def _checkpoint(self, trained: TrainedModel[Transformer]) -> Iterator[Check]:
         yield checkpoint_check(self.manifest, trained)
         with self.stages.stage("PyTorch, probes"):
             reader = SourceReader(trained.tokenizer, self.manifest)
@@ -145,7 +148,7 @@ class _Verifier:
                 wanted = quality.bleu if metric == "BLEU" else quality.chrf
                 yield Check(name, f"{wanted:.2f}", f"{found:.2f}", good=abs(found - wanted) <= SCORE_TOLERANCE)
 
-    def _logits(self, trained: TrainedModel, bench: TestBench, greedy: Outputs) -> Iterator[Check]:
+    def _logits(self, trained: TrainedModel[Transformer], bench: TestBench, greedy: Outputs) -> Iterator[Check]:
         stepped = {
             precision: stepped_graphs(loaded.encoder, loaded.decoder, self.manifest, self.threads)
             for precision, loaded in self.loaded.items()

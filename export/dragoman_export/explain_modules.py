@@ -21,8 +21,10 @@ from dragoman_model.attention import (
     padding_mask,
     scaled_dot_product,
 )
+from dragoman_model.language_model import LanguageModel
 from dragoman_model.layers import DecoderLayer, EncoderLayer
 from dragoman_model.positions import Positions
+from dragoman_model.text_encoder import TextEncoder
 from dragoman_model.transformer import Transformer
 
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -157,6 +159,38 @@ class VisibleTransformer(nn.Module):
             decoder_self.append(own)
             cross.append(other)
         return encoder_self, torch.stack(decoder_self, dim=1), torch.stack(cross, dim=1)
+
+
+class VisibleLanguageModel(nn.Module):
+    """Ids -> all weights of a decoder-only model."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        super().__init__()
+        self.embedded = Embedded(model.embedding, model.positions)
+        last = model.decoder_layers[-1]
+        self.layers = nn.ModuleList(VisibleEncoderLayer(layer, last=layer is last) for layer in model.decoder_layers)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Ids (batch, time), padded on the right, where nobody looks -> (batch, layers, heads, time, time)."""
+        return run_layers(self.layers, self.embedded(input_ids), causal_mask(input_ids.shape[1]))[1]
+
+
+class VisibleTextEncoder(nn.Module):
+    """Ids -> all weights of an encoder-only model; one without segments is called without them."""
+
+    def __init__(self, model: TextEncoder) -> None:
+        super().__init__()
+        self.embedded = Embedded(model.embedding, model.positions)
+        self.segment_embedding = model.segment_embedding
+        last = model.encoder_layers[-1]
+        self.layers = nn.ModuleList(VisibleEncoderLayer(layer, last=layer is last) for layer in model.encoder_layers)
+
+    def forward(self, input_ids: Tensor, lengths: Tensor, segments: Tensor | None = None) -> Tensor:
+        """Ids and segments (batch, source), lengths (batch,) -> (batch, layers, heads, source, source)."""
+        x = self.embedded(input_ids)
+        if self.segment_embedding is not None and segments is not None:
+            x = x + self.segment_embedding(segments)
+        return run_layers(self.layers, x, padding_mask(lengths, input_ids.shape[1]))[1]
 
 
 def run_layers(layers: nn.ModuleList, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:

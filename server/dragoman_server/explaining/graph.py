@@ -19,7 +19,7 @@ class ExplainInput:
     """One text, or a source and its target.
 
     ``source`` is what an encoder reads, ``target`` what a decoder does (its first token included); a family without
-    the one leaves it empty. ``segments`` are an encoder's, as many as ``source`` has ids; empty where it has none.
+    the one leaves it empty. ``segments`` are an encoder's, as many as ``source`` has ids; empty: all 0.
     """
 
     source: Sequence[int] = ()
@@ -92,7 +92,7 @@ class ExplainGraph:
             "target_ids": targets,
             # Of an encoder the source, of a decoder the target.
             "input_ids": sources if "lengths" in self._inputs else targets,
-            "segments": _padded([each.segments for each in inputs]),
+            "segments": _padded([each.segments or [0] * len(each.source) for each in inputs]),
         }
         outputs = self._session.run(self._outputs, {name: feeds[name] for name in self._inputs})
         return dict(zip(self._outputs, outputs, strict=True))

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
+import structlog
+
 from dragoman_server.errors import Cancelled, DeadlineExceeded, Overloaded, Unavailable
 from dragoman_server.explaining.graph import Graph
 
@@ -18,6 +20,8 @@ _RETRY_SECONDS = (0.02, 30.0)
 _AGEING_SECONDS = 1.0
 
 T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(eq=False)
@@ -101,7 +105,7 @@ class Explainer:
             self._queue.clear()
             self._work.notify_all()
         for job in waiting:
-            job.reply(Unavailable("the server is shutting down"))
+            _reply(job, Unavailable("the server is shutting down"))
         if self._thread is not None:
             self._thread.join()
 
@@ -110,15 +114,15 @@ class Explainer:
             began = self._clock()
             job.waited_ms = (began - job.arrived) * 1e3
             if job.cancelled:
-                job.reply(Cancelled("the call was cancelled"))
+                _reply(job, Cancelled("the call was cancelled"))
             elif job.deadline is not None and began >= job.deadline:
-                job.reply(DeadlineExceeded("the deadline passed before the attention was computed"))
+                _reply(job, DeadlineExceeded("the deadline passed before the attention was computed"))
             else:
                 outcome = self._computed(job)
                 seconds = self._clock() - began
                 job.computed_ms = seconds * 1e3
                 self._seconds = 0.5 * self._seconds + 0.5 * seconds
-                job.reply(outcome)
+                _reply(job, outcome)
 
     def _next(self) -> ExplainJob[object] | None:
         with self._work:
@@ -137,3 +141,10 @@ class Explainer:
             return job.compute(self._graph)
         except Exception as error:  # its own answer; the next one is not concerned
             return error
+
+
+def _reply(job: ExplainJob[object], outcome: object) -> None:
+    try:
+        job.reply(outcome)
+    except Exception as error:  # the others are not concerned
+        _log.error("an explanation could not be delivered", exc_info=error)

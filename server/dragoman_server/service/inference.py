@@ -14,6 +14,7 @@ from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc
 from dragoman_server.gate import Gate
 from dragoman_server.request import Completion
 from dragoman_server.service.bulk import BulkCall
+from dragoman_server.service.gathering import completed
 from dragoman_server.service.jobs import Job
 from dragoman_server.service.mailbox import Mailbox
 from dragoman_server.service.receipt import receipt_metadata
@@ -21,6 +22,7 @@ from dragoman_server.service.recipes import Recipes
 from dragoman_server.service.responses import joined_receipt, score_response, translate_response
 from dragoman_server.service.streaming import TranslationStream
 from dragoman_server.service.translations import Translation
+from dragoman_server.service.understanding import Understanding
 from dragoman_server.service.validation import validate_score, validate_translate
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -37,6 +39,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         self._stream_window = stream_window
         self._mailbox = Mailbox(asyncio.get_running_loop())
         self._recipes = Recipes()
+        self._understanding = Understanding(self._mailbox)
 
     async def Translate(  # noqa: N802  (gRPC's name)
         self, request: inference_pb2.TranslateRequest, context: _Context
@@ -94,21 +97,49 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
             context.set_trailing_metadata(receipt_metadata(joined_receipt(completions), translation.host))
             return score_response(translation, completions[0])
 
+    async def Classify(  # noqa: N802  (gRPC's name)
+        self, request: inference_pb2.ClassifyRequest, context: _Context
+    ) -> inference_pb2.ClassifyResponse:
+        """Label one text, or one pair of texts."""
+        deadline = _deadline(context)
+        with self._gate.enter() as catalogue:
+            response, metadata = await self._understanding.classify(request, catalogue, deadline)
+            context.set_trailing_metadata(metadata)
+            return response
+
+    async def Tag(  # noqa: N802  (gRPC's name)
+        self, request: inference_pb2.TagRequest, context: _Context
+    ) -> inference_pb2.TagResponse:
+        """Label spans of one text."""
+        deadline = _deadline(context)
+        with self._gate.enter() as catalogue:
+            response, metadata = await self._understanding.tag(request, catalogue, deadline)
+            context.set_trailing_metadata(metadata)
+            return response
+
+    async def FillMask(  # noqa: N802  (gRPC's name)
+        self, request: inference_pb2.FillMaskRequest, context: _Context
+    ) -> inference_pb2.FillMaskResponse:
+        """Say what the masks of one text may hide."""
+        deadline = _deadline(context)
+        with self._gate.enter() as catalogue:
+            response, metadata = await self._understanding.fill_mask(request, catalogue, deadline)
+            context.set_trailing_metadata(metadata)
+            return response
+
+    async def Embed(  # noqa: N802  (gRPC's name)
+        self, request: inference_pb2.EmbedRequest, context: _Context
+    ) -> inference_pb2.EmbedResponse:
+        """Make vectors of texts."""
+        deadline = _deadline(context)
+        with self._gate.enter() as catalogue:
+            response, metadata = await self._understanding.embed(request, catalogue, deadline)
+            context.set_trailing_metadata(metadata)
+            return response
+
     async def _complete(self, translation: Translation, deadline: float | None) -> list[Completion]:
         """Hand the segments to the engine and wait for them; when the call ends first, they are cancelled."""
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def done(_: Job) -> None:
-            if not ended.done():  # the call may have ended meanwhile
-                ended.set_result(None)
-
-        job = Job(translation, deadline, self._mailbox, done)
-        job.start()
-        try:
-            await ended
-        except asyncio.CancelledError:  # the caller cancelled or went away, or its deadline passed
-            job.cancel()
-            raise
+        job = await completed(lambda done: Job(translation, deadline, self._mailbox, lambda _: done()))
         return job.finished()
 
 

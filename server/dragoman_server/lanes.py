@@ -172,7 +172,7 @@ class LaneEngine(ABC, Generic[SubmissionT]):
         with self._work:
             while not self._ending:
                 now = self._clock()
-                plan = self._scheduler.schedule(lane.number, lane.running, now)
+                plan = self._scheduler.schedule(lane.number, lane.running, now, takes=self._takes(lane))
                 lane.busy = bool(plan or lane.running)
                 if lane.busy:
                     self._last_busy = now
@@ -182,6 +182,10 @@ class LaneEngine(ABC, Generic[SubmissionT]):
                 self._drained.notify_all()
                 self._work.wait()
             return None
+
+    def _takes(self, lane: AnyLane[SubmissionT]) -> bool:
+        """Whether the lane may be given joiners now; one that works on nothing always may."""
+        return True
 
     def _idle(self) -> bool:
         return not self._scheduler.waiting and not any(lane.busy for lane in self._lanes)

@@ -33,20 +33,16 @@ class StepOutput(NamedTuple):
     """The last layer's cross-attention, mean of its heads, zero beyond a row's source; where it was asked for."""
 
 
-class Runtime(Protocol):
-    """One lane's model and caches. Used by one thread at a time; row numbers are the caller's business."""
+class StepRuntime(Protocol):
+    """One lane's decoder and caches. Used by one thread at a time; row numbers are the caller's business."""
 
     @property
     def max_rows(self) -> int:
         """Rows of the caches."""
 
     @property
-    def source_capacity(self) -> int:
-        """Longest source, in tokens."""
-
-    @property
     def target_capacity(self) -> int:
-        """Most steps that a row can take."""
+        """Positions of a row: most tokens that can be fed to it."""
 
     @property
     def top_k(self) -> int:
@@ -55,16 +51,45 @@ class Runtime(Protocol):
     def warm_up(self) -> None:
         """Do everything that is slow the first time. Leaves all rows empty."""
 
-    def encode(self, rows: Sequence[int], sources: Sequence[Sequence[int]]) -> None:
-        """Encode ``sources[i]`` into row ``rows[i]``, which starts over with an empty target."""
-
     def copy(self, moves: Sequence[Move]) -> None:
         """Copy all state of the sources to the targets; no row is both. Positions that are kept may be left out."""
 
     def step(
         self, tokens: Sequence[int] | npt.NDArray[np.int64], *, with_logits: bool = False, with_attention: bool = False
     ) -> StepOutput:
-        """Feed ``tokens[i]`` to row ``i`` of the rows ``0 .. len(tokens) - 1`` and score what comes next."""
+        """Feed ``tokens[i]`` to row ``i`` of the rows ``0 .. len(tokens) - 1`` and score what comes next.
+
+        Attention is that to a source: only a runtime that has sources is asked for it.
+        """
+
+
+class Runtime(StepRuntime, Protocol):
+    """An encoder and a decoder, whose rows each have a source and a target."""
+
+    @property
+    def source_capacity(self) -> int:
+        """Longest source, in tokens."""
+
+    def encode(self, rows: Sequence[int], sources: Sequence[Sequence[int]]) -> None:
+        """Encode ``sources[i]`` into row ``rows[i]``, which starts over with an empty target."""
+
+
+class PromptRuntime(StepRuntime, Protocol):
+    """A decoder alone, whose rows each hold a prompt and its continuation.
+
+    All tokens of a prompt but the last are written chunk by chunk to a staging cache, and from there to a row; the last
+    one is then fed by a step.
+    """
+
+    @property
+    def prefill_chunk(self) -> int:
+        """Most tokens of a prompt that are prefilled at one time."""
+
+    def prefill(self, tokens: Sequence[int], begin: int) -> None:
+        """Write a chunk to the positions from ``begin`` on of the staging cache; what stood there is forgotten."""
+
+    def admit(self, row: int, length: int) -> None:
+        """The row starts over with the first ``length`` staged positions, which may be none."""
 
 
 def row_buckets(max_rows: int) -> list[int]:

@@ -36,7 +36,8 @@ class Scheduler(Generic[SubmissionT]):
 
     ``capacities`` are the rows of each lane; ``max_waiting`` and ``max_waiting_tokens`` bound the queue in requests and
     source tokens; ``encode_tokens`` bounds the source tokens that join a lane at one time, so that encoding never holds
-    up the running rows for long; waiting for ``ageing_seconds`` is worth one level of priority.
+    up the running rows for long; waiting for ``ageing_seconds`` is worth one level of priority. ``in_groups``: several
+    that join at one time cost less than one by one.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Scheduler(Generic[SubmissionT]):
         max_waiting_tokens: int,
         encode_tokens: int,
         ageing_seconds: float = 1.0,
+        in_groups: bool = True,
     ) -> None:
         limits = {"max_waiting": max_waiting, "max_waiting_tokens": max_waiting_tokens, "encode_tokens": encode_tokens}
         faults = [f"{name} = {value}: at least 1" for name, value in limits.items() if value < 1]
@@ -61,6 +63,7 @@ class Scheduler(Generic[SubmissionT]):
         self._max_waiting = max_waiting
         self._max_waiting_tokens = max_waiting_tokens
         self._encode_tokens = encode_tokens
+        self._in_groups = in_groups
         self._waiting: WaitingQueue[SubmissionT] = WaitingQueue(ageing_seconds)
         # As of each lane's last plan: enough to level the lanes, and refreshed by the lane itself at every step.
         self._held = [0] * len(capacities)
@@ -117,8 +120,13 @@ class Scheduler(Generic[SubmissionT]):
         self._waiting.append(request, now)
         return True
 
-    def schedule(self, lane: int, running: Sequence[SubmissionT], now: float) -> Plan[SubmissionT]:
-        """Plan the lane's next step; ``running`` is what it holds now, leavers included."""
+    def schedule(
+        self, lane: int, running: Sequence[SubmissionT], now: float, *, takes: bool = True
+    ) -> Plan[SubmissionT]:
+        """Plan the lane's next step; ``running`` is what it holds now, leavers included.
+
+        It ``takes`` joiners, unless those that came before have not got their rows yet.
+        """
         # Written out: this looks at every running request at every step.
         leavers = [r for r in running if r.cancelled or (r.deadline is not None and r.deadline <= now)]
         staying = [r for r in running if r not in leavers] if leavers else running
@@ -126,7 +134,7 @@ class Scheduler(Generic[SubmissionT]):
         joiners: list[SubmissionT] = []
         if self._waiting:
             self._sweep_now_and_then(now)
-            if self._worth_joining(lane):
+            if takes and self._worth_joining(lane):
                 joiners = self._join(lane, now)
         self._running[lane] = [*staying, *joiners] if joiners else staying
         dropped, self._gone = self._gone, []
@@ -196,11 +204,11 @@ class Scheduler(Generic[SubmissionT]):
     def _worth_joining(self, lane: int) -> bool:
         """Not while more wait than fit and few rows are free: some steps later several are encoded together.
 
-        The fuller the lane the less an empty row costs, and encoding one source takes twice as long for each token.
+        That is where groups cost less. The fuller the lane the less an empty row costs, and encoding one source takes twice as long for each token.
         """
         capacity, held = self._capacities[lane], self._held[lane]
         free = capacity - held
-        return not held or free >= self.waiting_rows or free * _JOINING_SHARE >= capacity
+        return not (held and self._in_groups) or free >= self.waiting_rows or free * _JOINING_SHARE >= capacity
 
     def _kept_for(self, request: SubmissionT) -> int:
         """The lane that takes nobody after this request, the first: the one that had most rows free."""

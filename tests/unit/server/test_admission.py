@@ -35,7 +35,9 @@ class Lanes:
         )
         self.paces = [Pace() for _ in self.capacities]
         self.running: list[list[Request]] = [[] for _ in self.capacities]
-        self.admission = Admission(self.scheduler, self.paces, most_steps=50)
+        self.admission = Admission(
+            self.scheduler, self.paces, most_steps=50, size=lambda request: len(request.source_ids)
+        )
         for pace in self.paces:
             pace.step.add(1, STEP)
 

@@ -277,12 +277,14 @@ def test_a_reply_that_raises_hurts_nobody_else(start: StartPasses) -> None:
     assert [entry["event"] for entry in logs] == ["a reply could not be delivered"]
 
 
-asked = st.fixed_dictionaries({
-    "ids": st.lists(st.sampled_from([1, 2, 3, 4, 5, 6, 7, BREAKS, NAN]), min_size=1, max_size=9),
-    "priority": st.integers(0, 9),
-    "patience": st.none() | st.sampled_from([-1.0, 0.5, 1000.0]),
-    "cancelled": st.booleans(),
-})
+asked = st.fixed_dictionaries(
+    {
+        "ids": st.lists(st.sampled_from([1, 2, 3, 4, 5, 6, 7, BREAKS, NAN]), min_size=1, max_size=9),
+        "priority": st.integers(0, 9),
+        "patience": st.none() | st.sampled_from([-1.0, 0.5, 1000.0]),
+        "cancelled": st.booleans(),
+    }
+)
 
 
 @settings(max_examples=40, deadline=None)

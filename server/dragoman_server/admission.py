@@ -109,7 +109,7 @@ class Admission:
         )
         own = self._encode_seconds(len(request.source_ids))
         if self._chunk and all(self._scheduler.held):
-            own += (len(request.source_ids) - 1) // self._chunk * step
+            own += max(0, len(request.source_ids) - 2) // self._chunk * step
         if held + rows <= self._rows:
             return _Outlook(None, before, own + request.expected_steps * step)
         turns, row = divmod(rows - 1, self._rows)

@@ -106,6 +106,20 @@ class GenerationJob:
         self._changed()
 
 
+async def completed_parts(generation: Generation, deadline: float | None, mailbox: Mailbox) -> list[Completion]:
+    """Hand a text to the engine and wait for all its parts; when the call ends first, they are cancelled."""
+    news = asyncio.Event()
+    job = GenerationJob(generation, deadline, mailbox, news.set)
+    try:
+        job.start()
+        while not job.over:
+            await news.wait()
+            news.clear()
+        return job.finished()
+    finally:
+        job.cancel()
+
+
 class GenerationStream:
     """One call. The lane leaves the latest progress, and never waits; whatever the reader misses meanwhile is in the
     next chunk.

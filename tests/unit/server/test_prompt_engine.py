@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import structlog.testing
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from dragoman_server.decoding.options import DecodingOptions, SamplingOptions
 from dragoman_server.errors import Cancelled, DeadlineExceeded, Internal, Overloaded, Unavailable
 from dragoman_server.prompt_engine import PromptEngine
 from dragoman_server.request import Completion
+from dragoman_server.runtime import StepOutput
 from tests.unit.server import reference
 from tests.unit.server.decoding_requests import decoding_options
 from tests.unit.server.fake_runtime import PATIENCE, Caller, Clock
@@ -89,7 +91,9 @@ def _callers(draw: st.DrawFn) -> Caller:
 def expected_of(caller: Caller) -> list[reference.Found]:
     prompt, options = tuple(caller.source), caller.options
     if options.forced:
-        found = reference.forced(PromptToy(prompt, options), dataclasses.replace(options, prefix=(*options.prefix, EOS)))
+        found = reference.forced(
+            PromptToy(prompt, options), dataclasses.replace(options, prefix=(*options.prefix, EOS))
+        )
         return [reference.Found(found.tokens, found.log_probs[:-1], FinishReason.LENGTH)]
     return reference.decode(PromptToy(prompt, options), options)
 
@@ -159,9 +163,18 @@ def test_a_long_prompt_comes_in_one_chunk_between_two_steps_and_nobody_else_mean
     for caller in (running, long, other):
         assert isinstance(caller.result(), Completion)
     events = runtime.events
-    assert events[:8] == ["admit 0", "step 1", "prefill 0 4", "step 1", "prefill 4 8", "step 1", "prefill 8 10", "admit 10"]
+    assert events[:8] == [
+        "admit 0",
+        "step 1",
+        "prefill 0 4",
+        "step 1",
+        "prefill 4 8",
+        "step 1",
+        "prefill 8 10",
+        "admit 10",
+    ]
     # The step after, both; then the last one's, whose chunk comes between two steps too.
-    assert events[8:12] == ["step 2", "prefill 0 2", "admit 2", "step 3"]
+    assert events[7:12] == ["admit 10", "step 2", "prefill 0 2", "admit 2", "step 3"]
     assert long.completion().receipt.encode_ms > 0
     assert long.completion().receipt.steps == 3
 
@@ -294,8 +307,10 @@ class TimedRuntime(ToyPromptRuntime):
         super().prefill(tokens, begin)
         self._clock.now += len(tokens)
 
-    def step(self, *args: object, **options: bool) -> reference.StepOutput:
-        output = super().step(*args, **options)  # type: ignore[arg-type]
+    def step(
+        self, tokens: Sequence[int] | npt.NDArray[np.int64], *, with_logits: bool = False, with_attention: bool = False
+    ) -> StepOutput:
+        output = super().step(tokens, with_logits=with_logits, with_attention=with_attention)
         self._clock.now += 1
         return output
 
@@ -312,8 +327,8 @@ def test_deadlines_are_judged_by_what_prefilling_takes_and_how_far_texts_go_on(s
         wait_for_work(runtime, work)
     submit(engine, forever(max_length=20))
     wait_for_work(runtime)
-    # 16 seconds of prefilling, a step of the running row between two of the four chunks, and ten steps.
-    late, in_time = (forever(*[5] * 16, max_length=10, deadline=clock.now + left) for left in (28.5, 29.5))
+    # Some 16 seconds of prefilling, a step of the running row between two of the four chunks, and ten steps.
+    late, in_time = (forever(*[5] * 16, max_length=10, deadline=clock.now + left) for left in (27.5, 29.5))
     with pytest.raises(Overloaded, match="the deadline cannot be met"):
         submit(engine, late)
     submit(engine, in_time)

@@ -48,7 +48,8 @@ def export(  # noqa: PLR0917  (the arguments are the command line's options)
     """
     from dragoman_export.bundle_writer import BundleExistsError  # noqa: PLC0415
     from dragoman_export.certificate import CertificateError  # noqa: PLC0415
-    from dragoman_export.exporting import ExportError, ExportOptions, export_bundle  # noqa: PLC0415
+    from dragoman_export.export_job import ExportError, ExportOptions  # noqa: PLC0415
+    from dragoman_export.exporting import export_bundle  # noqa: PLC0415
     from dragoman_export.report import result_tables  # noqa: PLC0415
     from dragoman_export.sentences import parse_columns  # noqa: PLC0415
     from dragoman_export.serving import ServingError  # noqa: PLC0415

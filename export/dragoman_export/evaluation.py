@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Self
 
 from dragoman_export import reference
-from dragoman_export.bundle_writer import describe
-from dragoman_export.probes import PARITY_FILE, read_record
+from dragoman_export.bundle_writer import PARITY_FILE
+from dragoman_export.describing import describe_translation
+from dragoman_export.probes import read_record
 from dragoman_export.sentences import Direction, ParallelText, recipe_facts
 from dragoman_export.serving import ServedGraphs, SourceReader
 from dragoman_model.checkpoint import TrainedModel, load_model
@@ -108,7 +109,7 @@ class CheckpointTranslator(Translator):
         longest = self._trained.model.config.max_length
         learnt = min(facts.max_tokens or longest, longest)
         limits = Limits(source_tokens=learnt, target_tokens=learnt)
-        self.manifest = describe(self._trained, name=self._trained.provenance.name, limits=limits)
+        self.manifest = describe_translation(self._trained, name=self._trained.provenance.name, limits=limits)
         self.reader = SourceReader(self._trained.tokenizer, self.manifest)
         self.columns = facts.columns
         self._beam_size = beam_size

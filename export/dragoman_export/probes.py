@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from dragoman_export.bundle_writer import PARITY_FILE
 from dragoman_export.reference import best_candidates, fed_part, forced_logits, translate
 from dragoman_export.sentences import Direction
 from dragoman_export.serving import SourceReader
@@ -20,7 +21,6 @@ from dragoman_export.stepping import SteppedGraphs
 from dragoman_model.checkpoint import TrainedModel
 from dragoman_model.transformer import Transformer
 
-PARITY_FILE = "parity.json"
 _CANDIDATES = 8
 
 PROBES: Mapping[str, Sequence[str]] = {

@@ -12,9 +12,12 @@ import grpc
 
 from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc
 from dragoman_server.gate import Gate
+from dragoman_server.generation_host import GenerationHost
 from dragoman_server.request import Completion
 from dragoman_server.service.bulk import BulkCall
 from dragoman_server.service.gathering import completed
+from dragoman_server.service.generating import GenerationStream, completed_parts
+from dragoman_server.service.generation_requests import scoring_host, validate_continuation, validate_generate
 from dragoman_server.service.jobs import Job
 from dragoman_server.service.mailbox import Mailbox
 from dragoman_server.service.receipt import receipt_metadata
@@ -23,7 +26,7 @@ from dragoman_server.service.responses import joined_receipt, score_response, tr
 from dragoman_server.service.streaming import TranslationStream
 from dragoman_server.service.translations import Translation
 from dragoman_server.service.understanding import Understanding
-from dragoman_server.service.validation import validate_score, validate_translate
+from dragoman_server.service.validation import model_name_violations, validate_score, validate_translate
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -89,13 +92,35 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     async def Score(  # noqa: N802  (gRPC's name)
         self, request: inference_pb2.ScoreRequest, context: _Context
     ) -> inference_pb2.ScoreResponse:
-        """Score one translation."""
+        """Score one translation, or one continuation."""
         deadline = _deadline(context)
         with self._gate.enter() as catalogue:
+            host = None if model_name_violations("model", request.model) else scoring_host(catalogue, request.model)
+            if isinstance(host, GenerationHost):
+                generation = await validate_continuation(request, host)
+                completions = await completed_parts(generation, deadline, self._mailbox)
+                context.set_trailing_metadata(receipt_metadata(joined_receipt(completions), host))
+                return score_response(host, len(generation.prompt_ids), completions[0])
             translation = await validate_score(request, catalogue, self._recipes)
             completions = await self._complete(translation, deadline)
             context.set_trailing_metadata(receipt_metadata(joined_receipt(completions), translation.host))
-            return score_response(translation, completions[0])
+            (segment,) = translation.segments
+            return score_response(translation.host, len(segment.source_ids), completions[0])
+
+    async def Generate(  # noqa: N802  (gRPC's name)
+        self, request: inference_pb2.GenerateRequest, context: _Context
+    ) -> AsyncGenerator[inference_pb2.GenerateChunk, None]:
+        """Continue one prompt, as it is decoded."""
+        deadline = _deadline(context)
+        with self._gate.enter() as catalogue:
+            generation = await validate_generate(request, catalogue)
+            stream = GenerationStream(generation, deadline, self._mailbox)
+            async with contextlib.aclosing(stream.chunks()) as chunks:
+                async for chunk in chunks:
+                    if chunk.HasField("response"):
+                        receipt = joined_receipt(stream.job.finished())
+                        context.set_trailing_metadata(receipt_metadata(receipt, generation.host))
+                    yield chunk
 
     async def Classify(  # noqa: N802  (gRPC's name)
         self, request: inference_pb2.ClassifyRequest, context: _Context

@@ -91,9 +91,12 @@ class UnderstandingHost(ModelHost):
 
     def _fitting(self, text: str, room: int) -> str:
         """As much of the text's beginning as fits into so many tokens, be it nothing."""
-        # As words, since that never gives fewer tokens than the text as a whole.
-        ends = range(len(text), 0, -1)
-        return next((text[:end] for end in ends if len(self.codec.words(text[:end]).ids) <= room), "")
+        for end in range(len(text), 0, -1):
+            (whole,) = self.codec.encode_batch([text[:end]])
+            # A tagger reads the words, which may be another number of tokens than the text as a whole.
+            if max(len(whole), len(self.codec.words(text[:end]).ids)) <= room:
+                return text[:end]
+        return ""
 
     def _read(self, given: EncoderInput) -> EncoderOutput:
         """Blocks; raises a ServerError when the engine fails, TimeoutError when it does not answer within a minute."""

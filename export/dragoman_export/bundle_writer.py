@@ -62,8 +62,9 @@ def write_bundle(
 
     def write(folder: Path) -> None:
         trained.tokenizer.save(str(folder / TOKENIZER))
-        generation = {"maxLength": manifest.limits.target_tokens}
-        (folder / GENERATION).write_text(json.dumps(generation) + "\n", encoding="utf-8")
+        if manifest.limits.target_tokens:  # an encoder decodes nothing
+            generation = {"maxLength": manifest.limits.target_tokens}
+            (folder / GENERATION).write_text(json.dumps(generation) + "\n", encoding="utf-8")
         (folder / PARITY_FILE).write_text(record.model_dump_json() + "\n", encoding="utf-8")
         for precision, paths in graphs.items():
             (folder / precision).mkdir()

@@ -1,14 +1,19 @@
-"""The graph of an encoder-only bundle as a PyTorch module over a trained ``TextEncoder``."""
+"""The graph of an encoder-only bundle: a PyTorch module over a trained ``TextEncoder``, and its export in float32."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dragoman_export.graph_modules import EMBEDDING, EncoderLayerGraph, Projection, narrowed, scaled_embedding
+from dragoman_export.graphs import ENCODER
+from dragoman_export.onnx_export import export_module, quiet
 from dragoman_model.layers import EncoderLayer
 from dragoman_model.text_encoder import TextEncoder
+from dragoman_server.pass_runtime import EncoderInput, packed_feeds
 
 
 class TextEncoderGraph(nn.Module):
@@ -97,3 +102,34 @@ class _MaskHeadGraph(nn.Module):
         """(masks, d_model) -> (masks, vocabulary)."""
         logits: Tensor = self.norm(F.gelu(self.dense(states))) @ self.weight + self.bias
         return logits
+
+
+def export_text_encoder(model: TextEncoder, folder: Path) -> Path:
+    """Write encoder.onnx in float32 into ``folder``, which is made if it is missing. Nothing is printed to stdout."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ENCODER
+    config = model.config
+    axes = {
+        "input_ids": ("tokens",),
+        "positions": ("tokens",),
+        "padded_index": ("batch", "source"),
+        "attention_mask": ("batch", "source"),
+        "packed_index": ("tokens",),
+        "first_index": ("batch",),
+        **({"segments": ("tokens",)} if config.segments else {}),
+        **({"mask_index": ("masks",)} if config.mask_head else {}),
+    }
+    heads = {"label_logits": config.labels, "tag_logits": config.tags, "mask_logits": config.mask_head}
+    # No two axes of one size: what is alike by chance would be taken to be alike.
+    examples = [EncoderInput([1] * 4, mask_positions=(1, 2)), EncoderInput([1] * 3, mask_positions=(0, 1, 2))]
+    feeds = packed_feeds(examples, axes)
+    with quiet(), torch.no_grad():
+        export_module(
+            TextEncoderGraph(model).eval(),
+            path,
+            inputs={name: torch.from_numpy(feeds[name]) for name in axes},
+            dynamic_shapes={name: dict(enumerate(names)) for name, names in axes.items()},
+            input_names=list(axes),
+            output_names=["states", *(name for name, there in heads.items() if there)],
+        )
+    return path

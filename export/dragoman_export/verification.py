@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dragoman_export.checks import Verification, certificate_checks, open_subject
+from dragoman_export.verification_encoder import encoder_checks
 from dragoman_export.verification_translation import translation_checks
+from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.bundle import BundleError
 from dragoman_server.inspection import checked_manifest
 from dragoman_server.progress import Stages
@@ -22,4 +24,5 @@ def verify(bundle: Path, data: Sequence[Path] = (), checkpoint: Path | None = No
     except BundleError as error:
         return Verification(error.faults, [])
     subject = open_subject(bundle, manifest, data, checkpoint, stages)
-    return Verification([], [*certificate_checks(subject), *translation_checks(subject)])
+    of_family = encoder_checks if manifest.family == Bundle.FAMILY_ENCODER else translation_checks
+    return Verification([], [*certificate_checks(subject), *of_family(subject)])

@@ -82,7 +82,9 @@ def load_bundle(path: Path, precision: str) -> LoadedBundle:
     graphs = _check_graphs(path, manifest, precision, good, faults)
     special = rules.special_names(manifest) if rules else []
     tokenizer = _load_tokenizer(path, manifest, special, faults) if TOKENIZER in good else None
-    options = _load_generation(path, manifest, faults) if GENERATION in good else None
+    options: DecodingOptions | None = DecodingOptions()
+    if GENERATION in _required(manifest):
+        options = _load_generation(path, manifest, faults) if GENERATION in good else None
     if faults or graphs is None or tokenizer is None or options is None:
         raise BundleError(path, faults)
     return LoadedBundle(path, precision, manifest, tokenizer, options, graphs)
@@ -131,8 +133,14 @@ def _check_files(root: Path, manifest: Bundle, faults: list[str]) -> set[str]:
         for path in sorted(present - listed)
         if not PurePosixPath(path).name.startswith(".")  # what editors and file systems leave behind
     ]
-    faults += [f"{path}: not listed in {MANIFEST}" for path in (TOKENIZER, GENERATION) if path not in listed]
+    faults += [f"{path}: not listed in {MANIFEST}" for path in _required(manifest) if path not in listed]
     return good
+
+
+def _required(manifest: Bundle) -> list[str]:
+    """Files of a known name: an encoder decodes nothing, so it has no options for that."""
+    rules = RULES.get(manifest.family)
+    return [TOKENIZER] if rules and "decoder" not in rules.roles else [TOKENIZER, GENERATION]
 
 
 def _path_fault(path: str) -> str | None:

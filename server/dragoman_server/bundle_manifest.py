@@ -10,11 +10,13 @@ from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.bundle_rules import FamilyRules
 from dragoman_server.graphs_generation import GENERATION_RULES
 from dragoman_server.graphs_translation import TRANSLATION_RULES
+from dragoman_server.graphs_understanding import UNDERSTANDING_RULES
 
 FORMAT_VERSION = 1
 RULES: dict[Bundle.Family.ValueType, FamilyRules] = {
     Bundle.FAMILY_ENCODER_DECODER: TRANSLATION_RULES,
     Bundle.FAMILY_DECODER: GENERATION_RULES,
+    Bundle.FAMILY_ENCODER: UNDERSTANDING_RULES,
 }
 """The families that this server runs."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dragoman_protos.v1.bundle_pb2 import Bundle
@@ -76,7 +76,7 @@ def _manifest_faults(manifest: Bundle) -> Iterator[str]:
         yield "embedding_note is given, but TASK_EMBED is not"
 
 
-def _names(field: str, names: list[str], *, wanted: bool) -> Iterator[str]:
+def _names(field: str, names: Sequence[str], *, wanted: bool) -> Iterator[str]:
     if bool(names) != wanted:
         yield f"{field}: {len(names)}, but its task is {'there' if wanted else 'not there'}"
     repeated = [name for name, count in Counter(names).items() if count > 1 or not name]

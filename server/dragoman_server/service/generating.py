@@ -10,8 +10,8 @@ from dragoman_protos.v1 import inference_pb2
 from dragoman_server.errors import Overloaded, ServerError
 from dragoman_server.request import Completion, Outcome, Progress, Request
 from dragoman_server.service.continuing import ContinuedText
+from dragoman_server.service.gathering import pause
 from dragoman_server.service.generations import Generation
-from dragoman_server.service.jobs import pause
 from dragoman_server.service.mailbox import Mailbox
 from dragoman_server.service.responses import generate_response
 

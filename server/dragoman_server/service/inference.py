@@ -15,6 +15,7 @@ from dragoman_server.gate import Gate
 from dragoman_server.generation_host import GenerationHost
 from dragoman_server.request import Completion
 from dragoman_server.service.bulk import BulkCall
+from dragoman_server.service.gathering import completed
 from dragoman_server.service.generating import GenerationStream, completed_parts
 from dragoman_server.service.generation_requests import scoring_host, validate_continuation, validate_generate
 from dragoman_server.service.jobs import Job
@@ -24,6 +25,7 @@ from dragoman_server.service.recipes import Recipes
 from dragoman_server.service.responses import joined_receipt, score_response, translate_response
 from dragoman_server.service.streaming import TranslationStream
 from dragoman_server.service.translations import Translation
+from dragoman_server.service.understanding import Understanding
 from dragoman_server.service.validation import model_name_violations, validate_score, validate_translate
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -40,6 +42,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         self._stream_window = stream_window
         self._mailbox = Mailbox(asyncio.get_running_loop())
         self._recipes = Recipes()
+        self._understanding = Understanding(self._mailbox)
 
     async def Translate(  # noqa: N802  (gRPC's name)
         self, request: inference_pb2.TranslateRequest, context: _Context
@@ -119,21 +122,49 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
                         context.set_trailing_metadata(receipt_metadata(receipt, generation.host))
                     yield chunk
 
+    async def Classify(  # noqa: N802  (gRPC's name)
+        self, request: inference_pb2.ClassifyRequest, context: _Context
+    ) -> inference_pb2.ClassifyResponse:
+        """Label one text, or one pair of texts."""
+        deadline = _deadline(context)
+        with self._gate.enter() as catalogue:
+            response, metadata = await self._understanding.classify(request, catalogue, deadline)
+            context.set_trailing_metadata(metadata)
+            return response
+
+    async def Tag(  # noqa: N802  (gRPC's name)
+        self, request: inference_pb2.TagRequest, context: _Context
+    ) -> inference_pb2.TagResponse:
+        """Label spans of one text."""
+        deadline = _deadline(context)
+        with self._gate.enter() as catalogue:
+            response, metadata = await self._understanding.tag(request, catalogue, deadline)
+            context.set_trailing_metadata(metadata)
+            return response
+
+    async def FillMask(  # noqa: N802  (gRPC's name)
+        self, request: inference_pb2.FillMaskRequest, context: _Context
+    ) -> inference_pb2.FillMaskResponse:
+        """Say what the masks of one text may hide."""
+        deadline = _deadline(context)
+        with self._gate.enter() as catalogue:
+            response, metadata = await self._understanding.fill_mask(request, catalogue, deadline)
+            context.set_trailing_metadata(metadata)
+            return response
+
+    async def Embed(  # noqa: N802  (gRPC's name)
+        self, request: inference_pb2.EmbedRequest, context: _Context
+    ) -> inference_pb2.EmbedResponse:
+        """Make vectors of texts."""
+        deadline = _deadline(context)
+        with self._gate.enter() as catalogue:
+            response, metadata = await self._understanding.embed(request, catalogue, deadline)
+            context.set_trailing_metadata(metadata)
+            return response
+
     async def _complete(self, translation: Translation, deadline: float | None) -> list[Completion]:
         """Hand the segments to the engine and wait for them; when the call ends first, they are cancelled."""
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def done(_: Job) -> None:
-            if not ended.done():  # the call may have ended meanwhile
-                ended.set_result(None)
-
-        job = Job(translation, deadline, self._mailbox, done)
-        job.start()
-        try:
-            await ended
-        except asyncio.CancelledError:  # the caller cancelled or went away, or its deadline passed
-            job.cancel()
-            raise
+        job = await completed(lambda done: Job(translation, deadline, self._mailbox, lambda _: done()))
         return job.finished()
 
 

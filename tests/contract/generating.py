@@ -51,7 +51,7 @@ class LettersCodec:
         return [self.decode([token_id]) for token_id in ids]
 
 
-def generator(engine: DecodingEngine, codec: Codec, name: str = "toy", **defaults: int) -> GenerationHost:
+def generator(engine: DecodingEngine, codec: Codec, name: str = "toy") -> GenerationHost:
     """A decoder-only model."""
     bundle = bundle_pb2.Bundle(
         name=name,
@@ -69,7 +69,7 @@ def generator(engine: DecodingEngine, codec: Codec, name: str = "toy", **default
         provider="CPUExecutionProvider",
         lanes=1,
         max_rows=16,
-        default_options=inference_pb2.DecodingOptions(**defaults),
+        default_options=inference_pb2.DecodingOptions(),
         longest_text=WINDOW,
     )
 

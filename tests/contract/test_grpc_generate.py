@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from typing import cast
 
 import grpc
 import pytest
@@ -19,6 +20,7 @@ from tests.unit.server.reference import BOS
 
 SLIDE = inference_pb2.CONTEXT_OVERFLOW_SLIDE
 CODEC = LettersCodec()
+KINDS: list[dict[str, object]] = [{"temperature": 1.5}, {"top_k": 4}, {"beam_size": 3}, {}]
 
 
 def options(**fields: object) -> inference_pb2.DecodingOptions:
@@ -43,8 +45,12 @@ async def faults(serving: Generating, prompt: str = "hello", **fields: object) -
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await serving.chunks(prompt, **fields)
     assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    details = inference_pb2.ErrorDetails.FromString(dict(iter(raised.value.trailing_metadata()))[ERROR_DETAILS_KEY])
-    return {violation.field: (violation.value, violation.limit) for violation in details.violations}
+    return {violation.field: (violation.value, violation.limit) for violation in violations(raised.value)}
+
+
+def violations(error: grpc.aio.AioRpcError) -> Iterable[inference_pb2.Violation]:
+    trailing = dict(cast("list[tuple[str, bytes]]", list(error.trailing_metadata())))
+    return inference_pb2.ErrorDetails.FromString(trailing[ERROR_DETAILS_KEY]).violations
 
 
 async def test_the_deltas_are_the_text_and_the_last_chunk_has_the_answer(serving: Generating) -> None:
@@ -71,7 +77,10 @@ async def test_every_option_that_has_a_meaning_does_what_its_reference_says(serv
         ({"beam_size": 4, "num_hypotheses": 3}, {"beam_size": 4, "num_hypotheses": 3}),
         ({"alternatives": 3, "target_prefix": "fg"}, {"alternatives": 3, "prefix": tuple(CODEC.encode("fg"))}),
         ({"temperature": 1.5, "seed": 9, "num_hypotheses": 3}, {"sampling": 1.5, "num_hypotheses": 3}),
-        ({"repetition_penalty": 1.5, "no_repeat_ngram_size": 1}, {"repetition_penalty": 1.5, "no_repeat_ngram_size": 1}),
+        (
+            {"repetition_penalty": 1.5, "no_repeat_ngram_size": 1},
+            {"repetition_penalty": 1.5, "no_repeat_ngram_size": 1},
+        ),
         ({"banned_words": ["e", "f"]}, {"banned": ((4,), (5,))}),
         ({"allowed_words": ["efg"]}, {"allowed": (4, 5, 6)}),
         ({"frequency_penalty": 1.0, "min_length": 7}, {"frequency_penalty": 1.0, "min_length": 7}),
@@ -139,7 +148,7 @@ async def test_a_model_that_cannot_is_refused_with_what_it_can(serving: Generati
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await serving.chunks(model="absent")
     assert raised.value.code() is grpc.StatusCode.NOT_FOUND
-    with pytest.raises(grpc.aio.AioRpcError, match="one that translates: deu-eng .toy generates."):
+    with pytest.raises(grpc.aio.AioRpcError, match=r"one that translates: deu-eng \(toy generates\)"):
         await serving.stub.Translate(inference_pb2.TranslateRequest(text="e", target_language="de", model="toy"))
     # The default translates, so the first that generates answers.
     assert (await serving.chunks(model="", options=options(max_length=2)))[-1].response.model == "toy"
@@ -149,7 +158,10 @@ async def test_a_model_that_cannot_is_refused_with_what_it_can(serving: Generati
     ("given", "wanted"),
     [
         ({}, DecodingOptions(max_length=90, min_length=80)),
-        ({"temperature": 2, "seed": 5}, DecodingOptions(max_length=90, min_length=80, sampling=SamplingOptions(5, 0, 2))),
+        (
+            {"temperature": 2, "seed": 5},
+            DecodingOptions(max_length=90, min_length=80, sampling=SamplingOptions(5, 0, 2)),
+        ),
         (
             {"temperature": 1, "top_k": 4, "seed": 6},
             DecodingOptions(max_length=90, min_length=80, sampling=SamplingOptions(6, top_k=4)),
@@ -211,7 +223,7 @@ async def test_a_stop_sequence_is_found_where_the_window_slides(serving: Generat
 
 async def test_the_same_text_alone_and_among_32_others(serving: Generating) -> None:
     def asked(number: int) -> dict[str, object]:
-        kind: dict[str, float] = ({"temperature": 1.5}, {"top_k": 4}, {"beam_size": 3}, {})[number % 4]
+        kind = KINDS[number % 4]
         overflow = 0 if number % 4 == 2 else SLIDE
         given = options(max_length=12 if number % 4 == 2 else 40, min_length=11, seed=number, **kind)
         return {"context_overflow": overflow, "options": given}
@@ -228,7 +240,9 @@ async def test_leaving_in_mid_stream_frees_the_row() -> None:
     async with generating(gate) as serving:
         call = serving.stub.Generate(request("e", options=options(max_length=20, min_length=19)))
         async with asyncio.timeout(20):
-            assert (await call.read()).final_text_delta  # type: ignore[union-attr]
+            first = await call.read()
+            assert isinstance(first, inference_pb2.GenerateChunk)
+            assert first.final_text_delta
             call.cancel()
             gate.release(1000)
             while serving.engine.state().running:
@@ -269,8 +283,7 @@ async def test_faults_of_a_score_come_at_once(serving: Generating) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await serving.stub.Score(inference_pb2.ScoreRequest(**given))  # type: ignore[arg-type]
         assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        details = inference_pb2.ErrorDetails.FromString(dict(iter(raised.value.trailing_metadata()))[ERROR_DETAILS_KEY])
-        return {violation.field for violation in details.violations}
+        return {violation.field for violation in violations(raised.value)}
 
     assert await refused(text="e\0", target="", target_language="de", source_language="en", priority=11) == {
         "text",

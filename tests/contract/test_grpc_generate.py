@@ -160,7 +160,7 @@ async def test_a_model_that_cannot_is_refused_with_what_it_can(serving: Generati
         ({}, DecodingOptions(max_length=90, min_length=80)),
         (
             {"temperature": 2, "seed": 5},
-            DecodingOptions(max_length=90, min_length=80, sampling=SamplingOptions(5, 0, 2)),
+            DecodingOptions(max_length=90, min_length=80, sampling=SamplingOptions(5, temperature=2)),
         ),
         (
             {"temperature": 1, "top_k": 4, "seed": 6},

@@ -69,6 +69,16 @@ def test_a_lane_that_is_still_taking_others_in_gets_nobody() -> None:
     assert queue.schedule(0, [request()], 1.0).joiners == [waiting]
 
 
+def test_nobody_is_left_to_an_emptier_lane_that_is_still_taking_others_in() -> None:
+    queue, waiting = scheduler(4, 4), request()
+    queue.schedule(0, [request()], 0.0)
+    queue.schedule(1, [request(), request()], 0.0)
+    offer(queue, waiting)
+    assert not queue.schedule(1, [request(), request()], 0.0)
+    queue.schedule(0, [request()], 0.0, takes=False)
+    assert queue.schedule(1, [request(), request()], 0.0).joiners == [waiting]
+
+
 def test_queue_is_bounded_in_requests() -> None:
     queue = scheduler(1, max_waiting=2)
     offer(queue, request(), request())

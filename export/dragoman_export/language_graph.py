@@ -77,7 +77,7 @@ class LanguageGraph(nn.Module):
         for number, layer in enumerate(self.layers):
             x, caches = layer(x, past[2 * number : 2 * number + 2], (ends.to(torch.int32), total_length))
             present += caches
-        logits = self.norm(x[:, -1]) @ self.output  # (rows, vocabulary)
+        logits = self.norm(x)[:, -1] @ self.output  # (rows, vocabulary)
         top_log_probs, top_ids = logits.log_softmax(dim=-1).topk(self.top_k, dim=-1)
         return top_log_probs, top_ids, logits, present
 

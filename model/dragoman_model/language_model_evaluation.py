@@ -31,7 +31,7 @@ class TextScore:
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """``ids[begin:end]`` of a document, of which the last ``scored`` are counted."""
 
     ids: npt.NDArray[np.int64]
@@ -50,7 +50,7 @@ def score_documents(model: LanguageModel, documents: Sequence[Ids], *, stride: i
     if not 1 <= stride <= length:
         raise ValueError(f"stride = {stride} must lie in [1, {length}]")
     # Windows of one length share batches: all but those of short documents have the same.
-    windows = [window for ids in documents for window in _windows(np.asarray(ids, dtype=np.int64), length, stride)]
+    windows = [window for ids in documents for window in windows_of(np.asarray(ids, dtype=np.int64), length, stride)]
     windows.sort(key=lambda window: len(window.ids))
     nats, begin = 0.0, 0
     while begin < len(windows):
@@ -66,20 +66,21 @@ def score_documents(model: LanguageModel, documents: Sequence[Ids], *, stride: i
     return TextScore(nats, sum(window.scored for window in windows))
 
 
-def _windows(ids: npt.NDArray[np.int64], length: int, stride: int) -> list[_Window]:
+def windows_of(ids: npt.NDArray[np.int64], length: int, stride: int) -> list[Window]:
+    """A document in windows of at most ``length`` ids, as ``score_documents`` says."""
     if len(ids) == 0:
         return []
     done = min(length, len(ids))
-    windows = [_Window(ids[:done], done)]
+    windows = [Window(ids[:done], done)]
     while done < len(ids):
         end = min(done + stride, len(ids))
-        windows.append(_Window(ids[end - length : end], end - done))
+        windows.append(Window(ids[end - length : end], end - done))
         done = end
     return windows
 
 
 @torch.no_grad()
-def _score(model: LanguageModel, windows: Sequence[_Window]) -> float:
+def _score(model: LanguageModel, windows: Sequence[Window]) -> float:
     device = model.embedding.weight.device
     targets = torch.from_numpy(np.stack([window.ids for window in windows])).to(device)  # (windows, time)
     bos = torch.full_like(targets[:, :1], model.config.bos_id)

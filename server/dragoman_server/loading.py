@@ -117,14 +117,23 @@ def _validated(entries: Sequence[ModelVersion], settings: Settings) -> list[tupl
             continue
         if bundle.manifest.name != entry.name:
             faults.append(f"{entry.path}: name = {bundle.manifest.name!r}: its folder is called {entry.name!r}")
-        violations = option_violations(bundle.default_options, bundle.manifest.limits, settings.max_rows)
-        if bundle.manifest.family == Bundle.FAMILY_DECODER:
-            violations += source_option_violations(bundle.default_options)
+        violations = _default_violations(bundle, settings)
         faults += [f"{entry.path}: generation.json: {v.field} = {v.value}: {v.limit}" for v in violations]
         bundles.append((entry, bundle))
     if faults:
         raise LoadingError(faults)
     return bundles
+
+
+def _default_violations(bundle: LoadedBundle, settings: Settings) -> list[Violation]:
+    """Faults of the bundle's default options, of a family that decodes."""
+    manifest = bundle.manifest
+    if manifest.family == Bundle.FAMILY_ENCODER:
+        return []
+    violations = option_violations(bundle.default_options, manifest.limits, settings.max_rows)
+    if manifest.family == Bundle.FAMILY_DECODER:
+        violations += source_option_violations(bundle.default_options)
+    return violations
 
 
 def _host(entry: ModelVersion, bundle: LoadedBundle, settings: Settings) -> ModelHost:

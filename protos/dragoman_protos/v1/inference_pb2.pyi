@@ -105,7 +105,7 @@ class _ContextOverflowEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Conte
     """INVALID_ARGUMENT."""
     CONTEXT_OVERFLOW_SLIDE: _ContextOverflow.ValueType  # 1
     """The oldest tokens are left out: of a long prompt at once, and half a window whenever the window is full. Excludes
-    beam_size above 1 and num_hypotheses above 1.
+    beam_size, num_hypotheses and alternatives above 1.
     """
 
 class ContextOverflow(_ContextOverflow, metaclass=_ContextOverflowEnumTypeWrapper): ...
@@ -114,7 +114,7 @@ CONTEXT_OVERFLOW_REFUSE: ContextOverflow.ValueType  # 0
 """INVALID_ARGUMENT."""
 CONTEXT_OVERFLOW_SLIDE: ContextOverflow.ValueType  # 1
 """The oldest tokens are left out: of a long prompt at once, and half a window whenever the window is full. Excludes
-beam_size above 1 and num_hypotheses above 1.
+beam_size, num_hypotheses and alternatives above 1.
 """
 Global___ContextOverflow: _TypeAlias = ContextOverflow  # noqa: Y015
 

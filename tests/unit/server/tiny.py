@@ -52,7 +52,7 @@ class Graph:
 
     def constant(self, value: Any) -> str:
         name = f"w{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.weights.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
     def weight(self, *shape: int, scale: float = 0.5) -> str:

@@ -29,6 +29,8 @@ from dragoman_model.data import DataError
 from dragoman_model.text_encoder import TextEncoder
 from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.bundle import load_bundle
+from dragoman_server.independence.passes import EVERY_LENGTH
+from dragoman_server.independence.running import Options, run
 from dragoman_server.inspection import checked_manifest, rendered
 from dragoman_server.pass_runtime import EncoderInput, OnnxPassRuntime
 from dragoman_server.progress import Stages
@@ -168,3 +170,21 @@ def test_a_test_set_with_other_labels_is_refused(made: Path, tmp_path: Path) -> 
     data = ExportOptions(made / "checkpoint", tmp_path / "bundle", [other], [made / "intents.json"])
     with pytest.raises(DataError, match="music"):
         export_bundle(data, silent())
+
+
+def test_every_text_is_read_alike_alone_and_among_others(made: Path) -> None:
+    asked = Options(bundle=made / "bundle", sentences=60, lanes=[1, 2], max_rows=16)
+    report = run(asked, silent())
+    assert report.holds
+    assert report.graphs == {p: {"encoder": sha256(made / "bundle" / p / "encoder.onnx")} for p in ("int8", "fp32")}
+    lines = {(line.precision, line.kind, line.lanes): line for line in report.results}
+    for precision in ("int8", "fp32"):
+        for kind in ("states", "labels", "masks"):
+            assert {lanes for p, k, lanes in lines if (p, k) == (precision, kind)} == {1, 2}
+            assert (precision, kind + EVERY_LENGTH, 1) in lines
+    for line in report.results:
+        assert line.comparison.scores > 0
+        if line.precision == "int8":
+            assert (line.comparison.different_scores, line.comparison.different_tokens) == (0, 0)
+    # Nothing would be shown by texts that were alone again.
+    assert max(line.mean_batch or 0.0 for line in report.results) > 1

@@ -8,6 +8,7 @@ from dragoman_export.graphs import TOP_K
 from dragoman_export.sentences import recipe_facts
 from dragoman_model.checkpoint import CheckpointError, TrainedModel
 from dragoman_model.families import AnyModel
+from dragoman_model.language_model import LanguageModel
 from dragoman_model.tokenizer import language_tag
 from dragoman_model.transformer import Transformer
 from dragoman_protos.v1.bundle_pb2 import Bundle, Dimensions, Language, Limits, Provenance, SpecialIds
@@ -61,6 +62,20 @@ def describe_translation(trained: TrainedModel[Transformer], *, name: str, limit
             top_k=min(TOP_K, config.vocabulary),
         )
     )
+    manifest.special_ids.CopyFrom(
+        SpecialIds(pad=config.pad_id, unk=config.unk_id, bos=config.bos_id, eos=config.eos_id)
+    )
+    return manifest
+
+
+def describe_generation(trained: TrainedModel[LanguageModel], *, name: str, limits: Limits) -> Bundle:
+    """Of a decoder-only model."""
+    config = trained.model.config
+    manifest = describe(trained, name=name, limits=limits)
+    manifest.family = Bundle.FAMILY_DECODER
+    manifest.tasks.append(Bundle.TASK_GENERATE)
+    manifest.dimensions.decoder_layers = config.decoder_layers
+    manifest.dimensions.top_k = min(TOP_K, config.vocabulary)
     manifest.special_ids.CopyFrom(
         SpecialIds(pad=config.pad_id, unk=config.unk_id, bos=config.bos_id, eos=config.eos_id)
     )

@@ -127,6 +127,34 @@ class EncoderGraph(nn.Module):
         ), last
 
 
+def group_query_attention(
+    inputs: list[Tensor | None], x: Tensor, *, num_heads: int, with_weights: bool = False
+) -> Sequence[Tensor]:
+    """Context (as ``x``), present key and value; where asked for, the weights (rows, heads, queries, capacity).
+
+    ``inputs`` are those of onnxruntime's operator: query (or query, key and value side by side), key, value, past key,
+    past value, each row's length less one (rows,), and the largest length.
+    """
+    key, value = inputs[3], inputs[4]
+    assert key is not None
+    assert value is not None
+    attributes: dict[str, _Attribute] = {"num_heads": num_heads, "kv_num_heads": num_heads}
+    dtypes, shapes = [x.dtype, key.dtype, value.dtype], [x.shape, key.shape, value.shape]
+    if with_weights:
+        attributes["qk_output"] = _AFTER_SOFTMAX
+        dtypes.append(x.dtype)
+        shapes.append(torch.Size([x.shape[0], num_heads, x.shape[1], key.shape[2]]))
+    outputs: Sequence[Tensor] = torch.onnx.ops.symbolic_multi_out(
+        "com.microsoft::GroupQueryAttention",
+        inputs,
+        attrs=attributes,
+        dtypes=dtypes,
+        shapes=[list(shape) for shape in shapes],
+        version=1,
+    )
+    return outputs
+
+
 class DecoderLayerGraph(nn.Module):
     """One decoder layer over one token for each row."""
 
@@ -160,35 +188,20 @@ class DecoderLayerGraph(nn.Module):
         attends to exactly the real tokens of each row.
         """
         packed = self.query_key_value(self.self_residual.enter(x))
-        context, *present = self._attend([packed, None, None, *past, *lengths], x)[:3]
+        context, *present = group_query_attention([packed, None, None, *past, *lengths], x, num_heads=self.num_heads)[
+            :3
+        ]
         x = self.self_residual.leave(x, self.self_output(context))
         queries = self.query(self.cross_residual.enter(x))
-        context, *present_cross = self._attend(
-            [queries, *cross_last, *cross, *cross_lengths], x, with_weights=self.with_weights
+        context, *present_cross = group_query_attention(
+            [queries, *cross_last, *cross, *cross_lengths],
+            x,
+            num_heads=self.num_heads,
+            with_weights=self.with_weights,
         )
         x = self.cross_residual.leave(x, self.cross_output(context))
         x = self.feed_forward_residual.leave(x, self.feed_forward(self.feed_forward_residual.enter(x)))
         return x, [*present, *present_cross[:2]], present_cross[2:]
-
-    def _attend(self, inputs: list[Tensor | None], x: Tensor, *, with_weights: bool = False) -> Sequence[Tensor]:
-        key, value = inputs[3], inputs[4]
-        assert key is not None
-        assert value is not None
-        attributes: dict[str, _Attribute] = {"num_heads": self.num_heads, "kv_num_heads": self.num_heads}
-        dtypes, shapes = [x.dtype, key.dtype, value.dtype], [x.shape, key.shape, value.shape]
-        if with_weights:
-            attributes["qk_output"] = _AFTER_SOFTMAX
-            dtypes.append(x.dtype)
-            shapes.append(torch.Size([x.shape[0], self.num_heads, 1, key.shape[2]]))
-        outputs: Sequence[Tensor] = torch.onnx.ops.symbolic_multi_out(
-            "com.microsoft::GroupQueryAttention",
-            inputs,
-            attrs=attributes,
-            dtypes=dtypes,
-            shapes=[list(shape) for shape in shapes],
-            version=1,
-        )
-        return outputs
 
 
 class DecoderGraph(nn.Module):

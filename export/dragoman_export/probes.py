@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dragoman_export.bundle_writer import PARITY_FILE
@@ -151,17 +152,13 @@ def _record(
 ) -> Probe:
     """Note PyTorch's candidates along its greedy output ``target``."""
     logits = forced_logits(model, [source], [fed_part(target, max_length)])[0]
-    steps = [
-        ProbeStep(ids=c.ids, logits=[round(x, 5) for x in c.logits], log_sum_exp=round(c.log_sum_exp, 5))
-        for c in best_candidates(logits, _CANDIDATES)
-    ]
     return Probe(
         text=text,
         source_language=direction.source,
         target_language=direction.target,
         source_ids=source,
         target_ids=target,
-        steps=steps,
+        steps=probe_steps(logits),
     )
 
 
@@ -172,13 +169,26 @@ def measure_probes(graphs: SteppedGraphs, probes: Sequence[Probe], found: Sequen
         encoded = graphs.encode([probe.source_ids])
         fed = probe.target_ids[: len(probe.steps) - 1]
         for step, expected in zip(graphs.force(encoded, [fed], ["logits"]), probe.steps, strict=True):
-            logits = step.outputs["logits"][0].astype(np.float64)
-            highest = logits.max()
-            log_sum_exp = highest + np.log(np.exp(logits - highest).sum())
-            differences = [*(logits[expected.ids] - expected.logits), log_sum_exp - expected.log_sum_exp]
-            largest = float(np.max([largest, *np.abs(differences)]))  # NaN outranks every number
+            # NaN outranks every number.
+            largest = float(np.max([largest, step_difference(step.outputs["logits"][0], expected)]))
     identical = sum(list(ids) == probe.target_ids for ids, probe in zip(found, probes, strict=True))
     return ProbeResult(max_logit_difference=largest, identical=identical)
+
+
+def step_difference(logits: npt.NDArray[np.float32], expected: ProbeStep) -> float:
+    """Largest difference of logits (vocabulary,) from those that were noted, and of their log-sum-exp."""
+    exact = logits.astype(np.float64)
+    highest = exact.max()
+    log_sum_exp = highest + np.log(np.exp(exact - highest).sum())
+    return float(np.abs([*(exact[expected.ids] - expected.logits), log_sum_exp - expected.log_sum_exp]).max())
+
+
+def probe_steps(logits: npt.NDArray[np.float32]) -> list[ProbeStep]:
+    """What is noted of PyTorch's logits (steps, vocabulary)."""
+    return [
+        ProbeStep(ids=c.ids, logits=[round(x, 5) for x in c.logits], log_sum_exp=round(c.log_sum_exp, 5))
+        for c in best_candidates(logits, _CANDIDATES)
+    ]
 
 
 def output_hash(ids: Sequence[int]) -> str:

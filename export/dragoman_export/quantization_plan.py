@@ -104,7 +104,7 @@ def quantized_variants(
             quantized, keep = quantized_graph(graph, attempt)
             kept += [f"{role} {name}" for name in keep]
             if role == "decoder":
-                quantize_decoder_caches(quantized, scales)
+                quantize_decoder_caches(quantized, scales.decoder)
             else:
                 quantize_encoder_caches(quantized, watched(graph.linears)[0], scales)
             path.write_bytes(quantized.SerializeToString())

@@ -43,7 +43,7 @@ def page_data(explanation: Explanation) -> dict[str, Any]:
         "target": explanation.target_text,
         "model": explanation.model,
         "version": explanation.model_version,
-        "source": _tokens(explanation.source_tokens, explanation.text),
+        "source": _tokens(explanation.source_tokens, explanation.text + explanation.text_pair),
         "read": _tokens(explanation.target_tokens, read),
         "words": {
             "source": [explanation.text[begin:end] for begin, end in source_words],

@@ -55,6 +55,6 @@ def _panel(axis: Any, maps: AttentionMaps, layer: int, head: int, rows: list[str
 
 def _labels(explanation: Explanation, kind: str) -> tuple[list[str], list[str]]:
     text = explanation.target_text if explanation.source_tokens else explanation.text + explanation.target_text
-    source = shown_tokens(explanation.source_tokens, explanation.text)
+    source = shown_tokens(explanation.source_tokens, explanation.text + explanation.text_pair)
     target = shown_tokens(explanation.target_tokens, text)
     return (source if kind == "encoder_self" else target), (target if kind == "decoder_self" else source)

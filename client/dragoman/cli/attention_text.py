@@ -38,7 +38,7 @@ def _alignment(explanation: Explanation) -> Table:
 
 def _most_seen(explanation: Explanation, kind: str, maps: AttentionMaps) -> Table:
     if kind == "encoder_self":
-        shown = shown_tokens(explanation.source_tokens, explanation.text)
+        shown = shown_tokens(explanation.source_tokens, explanation.text + explanation.text_pair)
     else:
         shown = shown_tokens(explanation.target_tokens, explanation.text + explanation.target_text)
     table = Table("token", "looks at", box=None, pad_edge=False, title=_TITLES[kind], title_justify="left")

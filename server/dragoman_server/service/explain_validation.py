@@ -20,6 +20,7 @@ from dragoman_server.service.recipes import Recipe, Recipes
 from dragoman_server.service.texts import shortened
 from dragoman_server.service.validation import model_name_violations, priority_violations, text_violations
 from dragoman_server.translation_host import TranslationHost
+from dragoman_server.understanding_host import UnderstandingHost
 
 DEFAULT_NEW_TOKENS = 16
 _AGGREGATIONS = {
@@ -59,7 +60,7 @@ class Subject:
     @property
     def codec(self) -> Codec:
         """The model's."""
-        assert isinstance(self.host, DecodingHost)
+        assert isinstance(self.host, DecodingHost | UnderstandingHost)
         return self.host.codec
 
     @property
@@ -113,6 +114,8 @@ def validate_explain(
             options=inference_pb2.DecodingOptions(),
         )
         violations += _translation(subject, host, request, recipe)
+    elif isinstance(host, UnderstandingHost):
+        violations += _reading(subject, host, request)
     else:
         assert isinstance(host, GenerationHost)
         violations += _generation(subject, host, request)
@@ -170,15 +173,37 @@ def _generation(subject: Subject, host: GenerationHost, request: inference_pb2.E
     return violations
 
 
+def _reading(subject: Subject, host: UnderstandingHost, request: inference_pb2.ExplainRequest) -> list[Violation]:
+    """Fill in the text, and the second one of a pair; returns their faults."""
+    special, most = host.bundle.special_ids, host.bundle.limits.source_tokens
+    texts = {"text": request.text} | ({"text_pair": request.text_pair} if request.text_pair else {})
+    if request.text_pair and not host.bundle.dimensions.segments:
+        return [Violation("text_pair", shortened(request.text_pair), "empty: the model reads one text")]
+    violations: list[Violation] = []
+    subject.source = [ReadToken(special.cls, special=True)]
+    after = 0
+    for number, (name, text) in enumerate(texts.items()):
+        ids, faults = _encoded(name, text, host, most, 2)
+        violations += faults
+        if not faults:
+            subject.source += read_tokens(ids, host.codec.offsets(text), text, after=after)
+        subject.source.append(ReadToken(special.sep, special=True))
+        subject.segments += [number] * (len(subject.source) - len(subject.segments))
+        after += len(text)
+    if not violations and len(subject.source) > most:
+        violations.append(Violation("text_pair", f"{len(subject.source)} tokens", f"at most {most} with the text"))
+    return violations
+
+
 def _encoded(
-    field_name: str, text: str, host: DecodingHost, most: int, around: int
+    field_name: str, text: str, host: DecodingHost | UnderstandingHost, most: int, around: int
 ) -> tuple[list[int], list[Violation]]:
     """The ids of a text that with ``around`` others are at most ``most``, or its faults."""
     if len(text) > host.longest_text:
         return [], [Violation(field_name, f"{len(text)} characters", f"at most {host.longest_text} characters")]
     if faults := text_violations(text, field_name):
         return [], faults
-    ids = host.codec.encode(text)
+    (ids,) = host.codec.encode_batch([text])
     if len(ids) + around > most:
         limit = f"at most {most} tokens, {around} of others included"
         return [], [Violation(field_name, f"{len(ids) + around} tokens", limit)]

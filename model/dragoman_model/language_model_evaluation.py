@@ -1,0 +1,92 @@
+"""How well a language model knows a text: nats per character, whatever the tokenisation, and perplexity per token."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from dragoman_model.language_model import LanguageModel
+
+Ids = Sequence[int] | npt.NDArray[np.int64]
+_BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class TextScore:
+    """A text's negative log-likelihood."""
+
+    nats: float
+    tokens: int
+
+    @property
+    def perplexity(self) -> float:
+        """Per token: comparable only between models of one tokenizer."""
+        return math.exp(self.nats / self.tokens)
+
+
+@dataclass(frozen=True)
+class Window:
+    """``ids[begin:end]`` of a document, of which the last ``scored`` are counted."""
+
+    ids: npt.NDArray[np.int64]
+    scored: int
+
+
+def score_documents(model: LanguageModel, documents: Sequence[Ids], *, stride: int | None = None) -> TextScore:
+    """Sum -log p over all ids of all documents (without bos), every id once, in nats.
+
+    Windows of ``max_length`` ids, each behind a bos, begin ``stride`` ids (default: half a window) after each other,
+    and each counts what the one before has not: every id has at least max_length - stride tokens before it, or all
+    that its document has. ValueError if the stride is not in [1, max_length].
+    """
+    length = model.config.max_length
+    stride = length // 2 if stride is None else stride
+    if not 1 <= stride <= length:
+        raise ValueError(f"stride = {stride} must lie in [1, {length}]")
+    # Windows of one length share batches: all but those of short documents have the same.
+    windows = [window for ids in documents for window in windows_of(np.asarray(ids, dtype=np.int64), length, stride)]
+    windows.sort(key=lambda window: len(window.ids))
+    nats, begin = 0.0, 0
+    while begin < len(windows):
+        end = begin + 1
+        while (
+            end < len(windows)
+            and len(windows[end].ids) == len(windows[begin].ids)
+            and (end - begin + 1) * len(windows[begin].ids) <= _BATCH_TOKENS
+        ):
+            end += 1
+        nats += _score(model, windows[begin:end])
+        begin = end
+    return TextScore(nats, sum(window.scored for window in windows))
+
+
+def windows_of(ids: npt.NDArray[np.int64], length: int, stride: int) -> list[Window]:
+    """A document in windows of at most ``length`` ids, as ``score_documents`` says."""
+    if len(ids) == 0:
+        return []
+    done = min(length, len(ids))
+    windows = [Window(ids[:done], done)]
+    while done < len(ids):
+        end = min(done + stride, len(ids))
+        windows.append(Window(ids[end - length : end], end - done))
+        done = end
+    return windows
+
+
+@torch.no_grad()
+def _score(model: LanguageModel, windows: Sequence[Window]) -> float:
+    device = model.embedding.weight.device
+    targets = torch.from_numpy(np.stack([window.ids for window in windows])).to(device)  # (windows, time)
+    bos = torch.full_like(targets[:, :1], model.config.bos_id)
+    logits = model(torch.cat([bos, targets[:, :-1]], dim=1)).float()
+    loss = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")  # (windows, time)
+    time = targets.shape[1]
+    first = torch.tensor([time - window.scored for window in windows], device=device)
+    counted = torch.arange(time, device=device) >= first[:, None]
+    return float(loss.double()[counted].sum())

@@ -38,14 +38,16 @@ class Window:
     scored: int
 
 
-def score_documents(model: LanguageModel, documents: Sequence[Ids], *, stride: int | None = None) -> TextScore:
+def score_documents(
+    model: LanguageModel, documents: Sequence[Ids], *, stride: int | None = None, window: int | None = None
+) -> TextScore:
     """Sum -log p over all ids of all documents (without bos), every id once, in nats.
 
-    Windows of ``max_length`` ids, each behind a bos, begin ``stride`` ids (default: half a window) after each other,
-    and each counts what the one before has not: every id has at least max_length - stride tokens before it, or all
-    that its document has. ValueError if the stride is not in [1, max_length].
+    Windows of ``window`` ids (default: ``max_length``), each behind a bos, begin ``stride`` ids (default: half a
+    window) after each other, and each counts what the one before has not: every id has at least window - stride tokens
+    before it, or all that its document has. ValueError if the stride is not in [1, window].
     """
-    length = model.config.max_length
+    length = model.config.max_length if window is None else window
     stride = length // 2 if stride is None else stride
     if not 1 <= stride <= length:
         raise ValueError(f"stride = {stride} must lie in [1, {length}]")

@@ -17,8 +17,9 @@ def export_bundle(options: ExportOptions, stages: Stages) -> ExportResult:
     Raises CertificateError (nothing is written), BundleExistsError, ExportError, and the errors of checkpoint and data.
     """
     with open_job(options, stages) as job:
-        if isinstance(job.trained.model, TextEncoder):
-            return export_encoder(job, job.trained)
-        if isinstance(job.trained.model, LanguageModel):
+        model = job.trained.model
+        if isinstance(model, TextEncoder):
+            return export_encoder(job, trained_as(job.trained, TextEncoder))
+        if isinstance(model, LanguageModel):
             return export_generation(job, trained_as(job.trained, LanguageModel))
         return export_translation(job)

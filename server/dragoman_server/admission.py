@@ -38,8 +38,8 @@ class _Outlook(NamedTuple):
 class Admission:
     """Predicts from ``paces``, one for each of the scheduler's lanes, whose rows take ``most_steps`` at most.
 
-    Steps are expected to grow with a request's ``size``, which is what the paces were told. Where sources are encoded in
-    chunks of so many tokens, not 0, there is a step of the running rows between two of them.
+    Steps are expected to grow with a request's ``size``, which is what the paces were told. Where sources are encoded
+    in chunks of so many tokens, not 0, there is a step of the running rows between two of them.
 
     All is expectation, without a margin for safety: what is likely to be in time is not refused. What was not measured
     yet takes no time. Not thread-safe: the engine holds the scheduler's lock.
@@ -109,7 +109,7 @@ class Admission:
         )
         own = self._encode_seconds(len(request.source_ids))
         if self._chunk and all(self._scheduler.held):
-            own += (len(request.source_ids) - 1) // self._chunk * step
+            own += max(0, len(request.source_ids) - 2) // self._chunk * step
         if held + rows <= self._rows:
             return _Outlook(None, before, own + request.expected_steps * step)
         turns, row = divmod(rows - 1, self._rows)

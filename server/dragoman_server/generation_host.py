@@ -18,7 +18,10 @@ class GenerationHost(DecodingHost):
 
     @property
     def window(self) -> int:
-        """Tokens of prompt and continuation together, beginning-of-text included."""
+        """Tokens of prompt and continuation together, beginning-of-text apart: as the last one, that takes no room.
+
+        What the decoder reads is begin-of-text and all tokens but the last, which nothing follows.
+        """
         return self.bundle.limits.target_tokens
 
     def prompt_ids(self, text_ids: Sequence[int]) -> list[int]:
@@ -27,6 +30,6 @@ class GenerationHost(DecodingHost):
 
     def first_answers(self) -> list[FirstAnswer]:
         """A few tokens that follow two words of our own."""
-        ids = self.prompt_ids(self.codec.encode(_OPENING))[: max(1, self.window - 1)]
-        new_tokens = max(1, min(_FIRST_TOKENS, self.window - len(ids)))
+        ids = self.prompt_ids(self.codec.encode(_OPENING)[: self.window - 1])
+        new_tokens = min(_FIRST_TOKENS, self.window - len(ids) + 1)
         return [self._first_answer("generates", _OPENING, ids, new_tokens)]

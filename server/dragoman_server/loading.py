@@ -22,9 +22,10 @@ from dragoman_server.translation_host import TranslationHost
 if TYPE_CHECKING:
     from dragoman_server.bundle import LoadedBundle
     from dragoman_server.repository import ModelVersion
+    from dragoman_server.understanding_host import UnderstandingHost
 
 _TOKENS_AROUND = 2
-"""Language tag and end-of-sentence."""
+"""Language tag and end-of-sentence, or [CLS] and [SEP]."""
 _CUDA = "CUDAExecutionProvider"
 
 _log = structlog.get_logger(__name__)
@@ -127,6 +128,8 @@ def _host(entry: ModelVersion, bundle: LoadedBundle, settings: Settings) -> Mode
     family = bundle.manifest.family
     if family == Bundle.FAMILY_ENCODER_DECODER:
         return _translation_host(entry, bundle, settings)
+    if family == Bundle.FAMILY_ENCODER:
+        return _understanding_host(entry, bundle, settings)
     raise LoadingError([f"{entry.path}: family = {Bundle.Family.Name(family)}: no engine of this server runs it"])
 
 
@@ -169,6 +172,42 @@ def _translation_host(entry: ModelVersion, bundle: LoadedBundle, settings: Setti
         lanes=settings.lanes,
         max_rows=settings.max_rows,
         default_options=bundle.default_options,
+        longest_text=(manifest.limits.source_tokens - _TOKENS_AROUND) * codec.longest_token,
+    )
+
+
+def _understanding_host(entry: ModelVersion, bundle: LoadedBundle, settings: Settings) -> UnderstandingHost:
+    from dragoman_server.encoder_codec import EncoderCodec  # noqa: PLC0415  (tokenizers)
+    from dragoman_server.pass_engine import PassEngine  # noqa: PLC0415  (numpy)
+    from dragoman_server.pass_runtime import OnnxPassRuntime  # noqa: PLC0415  (onnxruntime)
+    from dragoman_server.understanding_host import UnderstandingHost  # noqa: PLC0415  (onnxruntime)
+
+    manifest = bundle.manifest
+    special = manifest.special_ids
+    runtimes = [
+        OnnxPassRuntime(
+            bundle.encoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=settings.max_rows
+        )
+        for _ in range(settings.lanes)
+    ]
+    engine = PassEngine(
+        runtimes,
+        max_waiting=settings.max_waiting,
+        max_waiting_tokens=settings.max_waiting_tokens,
+        ageing_seconds=settings.ageing,
+    )
+    codec = EncoderCodec(
+        bundle.tokenizer, cls=special.cls, sep=special.sep, mask=special.mask if special.HasField("mask") else None
+    )
+    return UnderstandingHost(
+        bundle=manifest,
+        version=str(entry.version),
+        codec=codec,
+        engine=engine,
+        precision=bundle.precision,
+        provider=runtimes[0].provider,
+        lanes=settings.lanes,
+        max_rows=settings.max_rows,
         longest_text=(manifest.limits.source_tokens - _TOKENS_AROUND) * codec.longest_token,
     )
 

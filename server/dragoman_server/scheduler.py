@@ -204,7 +204,8 @@ class Scheduler(Generic[SubmissionT]):
     def _worth_joining(self, lane: int) -> bool:
         """Not while more wait than fit and few rows are free: some steps later several are encoded together.
 
-        That is where groups cost less. The fuller the lane the less an empty row costs, and encoding one source takes twice as long for each token.
+        That is where groups cost less. The fuller the lane the less an empty row costs, and encoding one source takes
+        twice as long for each token.
         """
         capacity, held = self._capacities[lane], self._held[lane]
         free = capacity - held

@@ -142,9 +142,9 @@ class HypothesisTable:
         self.tokens[:count] = ids
 
     def produced(self, rows: Ints) -> tuple[Ints, Ints]:
-        """What the texts of these rows have come to: (rows, tokens), of which each row's first ``lengths`` (rows,) count.
+        """What the texts of these rows have come to, (rows, tokens), and how many tokens of each row that is (rows,).
 
-        That is what came so far, after what had come before where a task goes on with a text.
+        All that came so far, after what had come before where a task goes on with a text.
         """
         lengths = self.steps[rows]
         history = self.history[rows, : int(lengths.max())]

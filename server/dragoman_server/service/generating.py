@@ -10,8 +10,8 @@ from dragoman_protos.v1 import inference_pb2
 from dragoman_server.errors import Overloaded, ServerError
 from dragoman_server.request import Completion, Outcome, Progress, Request
 from dragoman_server.service.continuing import ContinuedText
+from dragoman_server.service.gathering import pause
 from dragoman_server.service.generations import Generation
-from dragoman_server.service.jobs import pause
 from dragoman_server.service.mailbox import Mailbox
 from dragoman_server.service.responses import generate_response
 
@@ -104,6 +104,20 @@ class GenerationJob:
     def _end(self, error: ServerError | None) -> None:
         self._error, self.over = error, True
         self._changed()
+
+
+async def completed_parts(generation: Generation, deadline: float | None, mailbox: Mailbox) -> list[Completion]:
+    """Hand a text to the engine and wait for all its parts; when the call ends first, they are cancelled."""
+    news = asyncio.Event()
+    job = GenerationJob(generation, deadline, mailbox, news.set)
+    try:
+        job.start()
+        while not job.over:
+            await news.wait()
+            news.clear()
+        return job.finished()
+    finally:
+        job.cancel()
 
 
 class GenerationStream:

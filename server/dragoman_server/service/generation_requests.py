@@ -1,4 +1,4 @@
-"""A request to generate, or to score a continuation, made into what the engine takes, or refused with all its faults."""
+"""A request to generate or to score a continuation: what the engine takes, or all faults at once."""
 
 from __future__ import annotations
 

@@ -19,9 +19,12 @@ _Number = TypeVar("_Number", int, float)
 
 
 def resolve(
-    options: inference_pb2.DecodingOptions, host: DecodingHost, source_tokens: int
+    options: inference_pb2.DecodingOptions, host: DecodingHost, source_tokens: int, *, room: int | None = None
 ) -> tuple[DecodingOptions | None, list[Violation]]:
-    """The engine's options for a text of that many tokens, or the faults of ``target_prefix``."""
+    """The engine's options for a text of that many tokens, or the faults of ``target_prefix``.
+
+    Of the target's tokens ``room``, where it is given, can be decoded at one time, and the prefix must be among them.
+    """
     max_length, min_length = resolve_lengths(
         source_tokens,
         max_length=options.max_length if options.HasField("max_length") else host.bundle.limits.target_tokens,
@@ -29,7 +32,7 @@ def resolve(
         max_length_ratio=options.max_length_ratio if options.HasField("max_length_ratio") else None,
         min_length_ratio=options.min_length_ratio if options.HasField("min_length_ratio") else None,
     )
-    prefix, violations = _prefix(options.target_prefix, max_length, host)
+    prefix, violations = _prefix(options.target_prefix, min(max_length, room or max_length), host)
     if violations:
         return None, violations
     codec = host.codec

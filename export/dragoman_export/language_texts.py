@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from dragoman_model.checkpoint import Provenance
 from dragoman_model.data import DataError
 from dragoman_model.text_files import DocumentKind, cut_documents, read_texts
-from dragoman_model.tokenizer import EOS, encode_texts, token_id
+from dragoman_model.tokenizer import encode_documents
 
 
 class TextShares(BaseModel):
@@ -80,8 +80,7 @@ def _read(
         raise DataError("no file was named")
     parts = [text[int(len(text) * round(begin, 9)) : int(len(text) * round(end, 9))] for text in read_texts(paths)]
     texts = [document for part in parts for document in cut_documents(part, shares.documents)]
-    last = [token_id(tokenizer, EOS)] if shares.documents == "paragraphs" else []
-    documents = [[*ids, *last] for ids in encode_texts(tokenizer, texts)]
+    documents = [ids.tolist() for ids in encode_documents(tokenizer, texts, ends=shares.documents == "paragraphs")]
     if sum(map(len, documents)) < 2:
         raise DataError(f"{', '.join(map(str, paths))}: no text from {begin:.0%} to {end:.0%} of it")
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]

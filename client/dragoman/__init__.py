@@ -22,6 +22,7 @@ from dragoman.errors import (
     Unavailable,
     Violation,
 )
+from dragoman.explaining_values import AlignmentLink, AttentionMaps, ExplainedToken, Explanation
 from dragoman.generation import GeneratedChunk, GeneratedText
 from dragoman.retry import Retry
 from dragoman.understanding_values import (
@@ -49,7 +50,9 @@ from dragoman.values import (
 
 __all__ = [
     "TLS",
+    "AlignmentLink",
     "AsyncClient",
+    "AttentionMaps",
     "Cancelled",
     "Chunk",
     "Classification",
@@ -58,6 +61,8 @@ __all__ = [
     "Decoding",
     "DragomanError",
     "Embeddings",
+    "ExplainedToken",
+    "Explanation",
     "FilledMask",
     "FilledMasks",
     "FinishReason",

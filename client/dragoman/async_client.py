@@ -9,6 +9,7 @@ from dragoman import wire
 from dragoman.bulk_tasks import BulkTasks, Texts, checked
 from dragoman.decoding import Decoding
 from dragoman.errors import DragomanError
+from dragoman.explaining import AsyncExplaining
 from dragoman.generation import AsyncGeneration
 from dragoman.pending import CONCURRENCY
 from dragoman.understanding import AsyncUnderstanding
@@ -17,7 +18,7 @@ from dragoman.wire import Segmentation
 from dragoman_protos.v1 import inference_pb2, models_pb2
 
 
-class AsyncClient(AsyncGeneration, AsyncUnderstanding):
+class AsyncClient(AsyncGeneration, AsyncUnderstanding, AsyncExplaining):
     """Talks to one Dragoman server, or to several in turn, from one event loop.
 
     Arguments and errors are those of ``Client``. The connection is opened by the first call, in the running loop.

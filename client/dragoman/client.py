@@ -10,6 +10,7 @@ from dragoman.bulk_threads import BulkThreads
 from dragoman.calls import checked
 from dragoman.decoding import Decoding
 from dragoman.errors import DragomanError
+from dragoman.explaining import Explaining
 from dragoman.generation import Generation
 from dragoman.pending import CONCURRENCY
 from dragoman.understanding import Understanding
@@ -18,7 +19,7 @@ from dragoman.wire import Segmentation
 from dragoman_protos.v1 import inference_pb2, models_pb2
 
 
-class Client(Generation, Understanding):
+class Client(Generation, Understanding, Explaining):
     """Talks to one Dragoman server, or to several in turn. Safe to share between threads.
 
     ``address`` is HOST:PORT or several of them (balanced round robin); ``token`` travels as a bearer token, never in

@@ -9,75 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from google.protobuf import json_format
+from pydantic import BaseModel
 
-from dragoman_export.graphs import DECODER, ENCODER, TOP_K, GraphPaths
-from dragoman_export.probes import PARITY_FILE, ParityRecord
-from dragoman_export.sentences import recipe_facts
-from dragoman_model.checkpoint import CheckpointError, TrainedModel, atomic_folder
-from dragoman_model.tokenizer import language_tag
-from dragoman_protos.v1.bundle_pb2 import (
-    Bundle,
-    Dimensions,
-    File,
-    Graphs,
-    Language,
-    Limits,
-    Provenance,
-    SpecialIds,
-)
-from dragoman_server.bundle import FORMAT_VERSION, GENERATION, MANIFEST, TOKENIZER
+from dragoman_model.checkpoint import TrainedModel, atomic_folder
+from dragoman_model.families import AnyModel
+from dragoman_protos.v1.bundle_pb2 import Bundle, File
+from dragoman_server.bundle import GENERATION, MANIFEST, TOKENIZER
 from dragoman_server.inspection import checked_manifest
+
+PARITY_FILE = "parity.json"
+"""What PyTorch said of probes, so that a bundle can be compared with PyTorch without PyTorch."""
 
 
 class BundleExistsError(Exception):
     """There is something at the bundle's place, and overwriting was not asked for."""
-
-
-def describe(trained: TrainedModel, *, name: str, limits: Limits) -> Bundle:
-    """The manifest without precisions, files and certificate."""
-    config, provenance = trained.model.config, trained.provenance
-    facts = recipe_facts(provenance)
-    recipe = f"{facts.name} (SHA-256 {hashlib.sha256(provenance.recipe.encode()).hexdigest()[:16]})"
-    return Bundle(
-        format_version=FORMAT_VERSION,
-        name=name,
-        description=provenance.description,
-        family=Bundle.FAMILY_ENCODER_DECODER,
-        tasks=[Bundle.TASK_TRANSLATE],
-        languages=[
-            Language(code=language.code, name=language.name, tag=tag, tag_id=_token_id(trained, tag))
-            for language in provenance.languages
-            for tag in (language_tag(language.code),)
-        ],
-        dimensions=Dimensions(
-            vocabulary=config.vocabulary,
-            d_model=config.d_model,
-            num_heads=config.num_heads,
-            head_dim=config.head_dim,
-            d_ff=config.d_ff,
-            encoder_layers=config.encoder_layers,
-            decoder_layers=config.decoder_layers,
-            parameters=trained.model.parameter_count,
-            top_k=min(TOP_K, config.vocabulary),
-        ),
-        special_ids=SpecialIds(pad=config.pad_id, unk=config.unk_id, bos=config.bos_id, eos=config.eos_id),
-        limits=limits,
-        provenance=Provenance(
-            licence=provenance.licence,
-            attribution=provenance.attribution,
-            training_data=provenance.training_data,
-            recipe=recipe if facts.name else "",
-            updates=provenance.updates,
-            checkpoint_sha256=trained.sha256,
-        ),
-    )
-
-
-def _token_id(trained: TrainedModel, tag: str) -> int:
-    found = trained.tokenizer.token_to_id(tag)
-    if found is None:
-        raise CheckpointError(f"the tokenizer has no token {tag}, which asks for one of the model's languages")
-    return found
 
 
 def graph_path(precision: str, file: str) -> str:
@@ -99,14 +44,16 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
 def write_bundle(
     output: Path,
     manifest: Bundle,
-    trained: TrainedModel,
-    graphs: Mapping[str, GraphPaths],
-    record: ParityRecord,
+    trained: TrainedModel[AnyModel],
+    graphs: Mapping[str, Mapping[str, Path]],
+    record: BaseModel,
     *,
+    files: Mapping[str, Path] | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Write the bundle with these precisions' graphs and return its manifest.
+    """Write the bundle with these precisions' graphs (by role) and return its manifest.
 
+    ``record`` becomes parity.json; ``files`` are put where their names say, seen from the bundle's folder.
     Nothing is at ``output`` before all of it is: BundleExistsError or the server's BundleError leave it as it was.
     """
     refuse_existing(output, overwrite=overwrite)
@@ -115,15 +62,17 @@ def write_bundle(
 
     def write(folder: Path) -> None:
         trained.tokenizer.save(str(folder / TOKENIZER))
-        generation = {"maxLength": manifest.limits.target_tokens}
-        (folder / GENERATION).write_text(json.dumps(generation) + "\n", encoding="utf-8")
+        if manifest.limits.target_tokens:  # an encoder decodes nothing
+            generation = {"maxLength": manifest.limits.target_tokens}
+            (folder / GENERATION).write_text(json.dumps(generation) + "\n", encoding="utf-8")
         (folder / PARITY_FILE).write_text(record.model_dump_json() + "\n", encoding="utf-8")
         for precision, paths in graphs.items():
             (folder / precision).mkdir()
-            encoder, decoder = graph_path(precision, ENCODER), graph_path(precision, DECODER)
-            shutil.copyfile(paths.encoder, folder / encoder)
-            shutil.copyfile(paths.decoder, folder / decoder)
-            complete.precisions[precision].CopyFrom(Graphs(encoder=encoder, decoder=decoder))
+            for role, path in paths.items():
+                shutil.copyfile(path, folder / graph_path(precision, path.name))
+                setattr(complete.precisions[precision], role, graph_path(precision, path.name))
+        for name, path in (files or {}).items():
+            shutil.copyfile(path, folder / name)
         complete.files.extend(
             File(path=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=sha256(path))
             for path in sorted(folder.rglob("*"))

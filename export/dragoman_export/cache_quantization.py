@@ -43,15 +43,18 @@ def cache_scales(encoder: tuple[list[Linear], Calibration], decoder: tuple[list[
     """Scales that hold the largest key and value that calibration has seen in each channel."""
     (projection,) = _cached(encoder[0])
     cross = _largest(encoder[1], projection.output)
-    projections = _cached(decoder[0])
+    by_name = self_cache_scales(*decoder)
+    names = [name.replace("past", "cross") for name in by_name]
+    return CacheScales(by_name | dict(zip(names, np.split(cross, len(names)), strict=True)), cross)
+
+
+def self_cache_scales(linears: list[Linear], calibration: Calibration) -> dict[str, Scales]:
+    """Those of a decoder's own caches alone, layer by layer, keys and values by turns."""
     by_name: dict[str, Scales] = {}
-    for layer, linear in enumerate(projections):
-        keys_values = np.split(_largest(decoder[1], linear.output), 3)[1:]
-        crossed = np.split(cross, 2 * len(projections))[2 * layer : 2 * layer + 2]
-        for kind, own, other in zip(("key", "value"), keys_values, crossed, strict=True):
-            by_name[f"past_{kind}_{layer}"] = own
-            by_name[f"cross_{kind}_{layer}"] = other
-    return CacheScales(by_name, cross)
+    for layer, linear in enumerate(_cached(linears)):
+        keys_values = np.split(_largest(calibration, linear.output), 3)[1:]
+        by_name |= zip((f"past_key_{layer}", f"past_value_{layer}"), keys_values, strict=True)
+    return by_name
 
 
 def _largest(calibration: Calibration, tensor: str) -> Scales:
@@ -79,7 +82,7 @@ def quantize_encoder_caches(model: onnx.ModelProto, output: str, scales: CacheSc
     _retype(model, {_CROSS})
 
 
-def quantize_decoder_caches(model: onnx.ModelProto, scales: CacheScales) -> None:
+def quantize_decoder_caches(model: onnx.ModelProto, scales: Mapping[str, Scales]) -> None:
     """Make the decoder's caches int8, in place: its attention operators read and write them as they are."""
     for node in model.graph.node:
         if node.op_type != "GroupQueryAttention":
@@ -87,11 +90,11 @@ def quantize_decoder_caches(model: onnx.ModelProto, scales: CacheScales) -> None
         node.input.extend([""] * (_FIRST_SCALE - len(node.input)))
         for cache in node.input[_PAST]:
             name = f"{cache}.scale"
-            model.graph.initializer.append(numpy_helper.from_array(scales.decoder[cache], name))
+            model.graph.initializer.append(numpy_helper.from_array(scales[cache], name))
             node.input.append(name)
         for attribute, value in _PER_CHANNEL.items():
             node.attribute.append(helper.make_attribute(attribute, value))
-    _retype(model, set(scales.decoder) | {f"present_{_present(name)}" for name in scales.decoder})
+    _retype(model, set(scales) | {f"present_{_present(name)}" for name in scales})
 
 
 _PAST, _FIRST_SCALE = slice(3, 5), 12

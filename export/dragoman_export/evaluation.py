@@ -12,13 +12,15 @@ from types import TracebackType
 from typing import Self
 
 from dragoman_export import reference
-from dragoman_export.bundle_writer import describe
-from dragoman_export.probes import PARITY_FILE, read_record
+from dragoman_export.bundle_writer import PARITY_FILE
+from dragoman_export.describing import describe_translation
+from dragoman_export.probes import read_record
 from dragoman_export.sentences import Direction, ParallelText, recipe_facts
 from dragoman_export.serving import ServedGraphs, SourceReader
 from dragoman_model.checkpoint import TrainedModel, load_model
 from dragoman_model.data import DataError
 from dragoman_model.metrics import Scores, translation_scores
+from dragoman_model.transformer import Transformer
 from dragoman_protos.v1.bundle_pb2 import Bundle, Limits
 from dragoman_server.bundle import MANIFEST, load_bundle
 from dragoman_server.progress import Stages
@@ -102,12 +104,12 @@ class CheckpointTranslator(Translator):
     """A model in PyTorch."""
 
     def __init__(self, path: Path, beam_size: int) -> None:
-        self._trained: TrainedModel = load_model(path)
+        self._trained: TrainedModel[Transformer] = load_model(path, Transformer)
         facts = recipe_facts(self._trained.provenance)
         longest = self._trained.model.config.max_length
         learnt = min(facts.max_tokens or longest, longest)
         limits = Limits(source_tokens=learnt, target_tokens=learnt)
-        self.manifest = describe(self._trained, name=self._trained.provenance.name, limits=limits)
+        self.manifest = describe_translation(self._trained, name=self._trained.provenance.name, limits=limits)
         self.reader = SourceReader(self._trained.tokenizer, self.manifest)
         self.columns = facts.columns
         self._beam_size = beam_size

@@ -97,9 +97,9 @@ class EncoderGraph(nn.Module):
         config = model.config
         self.num_heads, self.head_dim, self.d_model = config.num_heads, config.head_dim, config.d_model
         self.caches = 2 * config.decoder_layers
-        self.register_buffer(EMBEDDING, _scaled_embedding(model))
+        self.register_buffer(EMBEDDING, scaled_embedding(model.embedding))
         self.register_buffer("position_table", model.encoder_positions.table.detach().clone())
-        self.layers = nn.ModuleList(EncoderLayerGraph(_as(EncoderLayer, layer)) for layer in model.encoder)
+        self.layers = nn.ModuleList(EncoderLayerGraph(narrowed(layer, EncoderLayer)) for layer in model.encoder)
         self.norm = model.encoder_norm
         self.cross_key_value = Projection(_side_by_side(model))
 
@@ -125,6 +125,34 @@ class EncoderGraph(nn.Module):
         return projected.reshape(-1, self.caches, self.num_heads, self.d_model // self.num_heads).permute(
             1, 2, 0, 3
         ), last
+
+
+def group_query_attention(
+    inputs: list[Tensor | None], x: Tensor, *, num_heads: int, with_weights: bool = False
+) -> Sequence[Tensor]:
+    """Context (as ``x``), present key and value; where asked for, the weights (rows, heads, queries, capacity).
+
+    ``inputs`` are those of onnxruntime's operator: query (or query, key and value side by side), key, value, past key,
+    past value, each row's length less one (rows,), and the largest length.
+    """
+    key, value = inputs[3], inputs[4]
+    assert key is not None
+    assert value is not None
+    attributes: dict[str, _Attribute] = {"num_heads": num_heads, "kv_num_heads": num_heads}
+    dtypes, shapes = [x.dtype, key.dtype, value.dtype], [x.shape, key.shape, value.shape]
+    if with_weights:
+        attributes["qk_output"] = _AFTER_SOFTMAX
+        dtypes.append(x.dtype)
+        shapes.append(torch.Size([x.shape[0], num_heads, x.shape[1], key.shape[2]]))
+    outputs: Sequence[Tensor] = torch.onnx.ops.symbolic_multi_out(
+        "com.microsoft::GroupQueryAttention",
+        inputs,
+        attrs=attributes,
+        dtypes=dtypes,
+        shapes=[list(shape) for shape in shapes],
+        version=1,
+    )
+    return outputs
 
 
 class DecoderLayerGraph(nn.Module):
@@ -160,35 +188,20 @@ class DecoderLayerGraph(nn.Module):
         attends to exactly the real tokens of each row.
         """
         packed = self.query_key_value(self.self_residual.enter(x))
-        context, *present = self._attend([packed, None, None, *past, *lengths], x)[:3]
+        context, *present = group_query_attention([packed, None, None, *past, *lengths], x, num_heads=self.num_heads)[
+            :3
+        ]
         x = self.self_residual.leave(x, self.self_output(context))
         queries = self.query(self.cross_residual.enter(x))
-        context, *present_cross = self._attend(
-            [queries, *cross_last, *cross, *cross_lengths], x, with_weights=self.with_weights
+        context, *present_cross = group_query_attention(
+            [queries, *cross_last, *cross, *cross_lengths],
+            x,
+            num_heads=self.num_heads,
+            with_weights=self.with_weights,
         )
         x = self.cross_residual.leave(x, self.cross_output(context))
         x = self.feed_forward_residual.leave(x, self.feed_forward(self.feed_forward_residual.enter(x)))
         return x, [*present, *present_cross[:2]], present_cross[2:]
-
-    def _attend(self, inputs: list[Tensor | None], x: Tensor, *, with_weights: bool = False) -> Sequence[Tensor]:
-        key, value = inputs[3], inputs[4]
-        assert key is not None
-        assert value is not None
-        attributes: dict[str, _Attribute] = {"num_heads": self.num_heads, "kv_num_heads": self.num_heads}
-        dtypes, shapes = [x.dtype, key.dtype, value.dtype], [x.shape, key.shape, value.shape]
-        if with_weights:
-            attributes["qk_output"] = _AFTER_SOFTMAX
-            dtypes.append(x.dtype)
-            shapes.append(torch.Size([x.shape[0], self.num_heads, 1, key.shape[2]]))
-        outputs: Sequence[Tensor] = torch.onnx.ops.symbolic_multi_out(
-            "com.microsoft::GroupQueryAttention",
-            inputs,
-            attrs=attributes,
-            dtypes=dtypes,
-            shapes=[list(shape) for shape in shapes],
-            version=1,
-        )
-        return outputs
 
 
 class DecoderGraph(nn.Module):
@@ -201,10 +214,10 @@ class DecoderGraph(nn.Module):
     def __init__(self, model: Transformer, top_k: int) -> None:
         super().__init__()
         self.top_k = top_k
-        self.register_buffer(EMBEDDING, _scaled_embedding(model))
+        self.register_buffer(EMBEDDING, scaled_embedding(model.embedding))
         self.register_buffer("position_table", model.decoder_positions.table.detach().clone())
         self.register_buffer("output", model.embedding.weight.detach().T.contiguous())
-        layers = [_as(DecoderLayer, layer) for layer in model.decoder]
+        layers = [narrowed(layer, DecoderLayer) for layer in model.decoder]
         self.layers = nn.ModuleList(DecoderLayerGraph(layer, with_weights=layer is layers[-1]) for layer in layers)
         self.norm = model.decoder_norm
 
@@ -242,18 +255,19 @@ class DecoderGraph(nn.Module):
 
 def _side_by_side(model: Transformer) -> nn.Linear:
     """All decoder layers' projections of the encoder's output as one: d_model -> 2 * layers * d_model."""
-    maps = [_as(DecoderLayer, layer).cross_attention.key_value for layer in model.decoder]
+    maps = [narrowed(layer, DecoderLayer).cross_attention.key_value for layer in model.decoder]
     joined = nn.Linear(maps[0].in_features, sum(each.out_features for each in maps), device="meta")
     joined.weight = nn.Parameter(torch.cat([each.weight.detach() for each in maps]))
     joined.bias = nn.Parameter(torch.cat([each.bias.detach() for each in maps]))
     return joined
 
 
-def _scaled_embedding(model: Transformer) -> Tensor:
+def scaled_embedding(embedding: nn.Embedding) -> Tensor:
     """(vocabulary, d_model), times sqrt(d_model): the same products as at run time, taken once."""
-    return model.embedding.weight.detach() * math.sqrt(model.config.d_model)
+    return embedding.weight.detach() * math.sqrt(embedding.embedding_dim)
 
 
-def _as(kind: type[Layer], module: nn.Module) -> Layer:
+def narrowed(module: nn.Module, kind: type[Layer]) -> Layer:
+    """A member of a ModuleList as what it is."""
     assert isinstance(module, kind)
     return module

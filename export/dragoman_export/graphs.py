@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import sys
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from dragoman_export.graph_modules import DecoderGraph, EncoderGraph
+from dragoman_export.onnx_export import export_module, quiet
 from dragoman_model.transformer import Transformer
 from dragoman_server.packing import pack
 
 TOP_K = 16
 ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
-_OPSET = 20
 
 
 class GraphPaths(NamedTuple):
@@ -36,7 +31,7 @@ def export_graphs(model: Transformer, folder: Path, *, top_k: int = TOP_K) -> Gr
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = GraphPaths(folder / ENCODER, folder / DECODER)
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         _export_encoder(model, paths.encoder)
         _export_decoder(model, paths.decoder, min(top_k, model.config.vocabulary))
     return paths
@@ -46,7 +41,7 @@ def _export_encoder(model: Transformer, path: Path) -> None:
     packed = pack([[1, 1, 1], [1, 1]])
     axes = {1: {0: "tokens"}, 2: {0: "batch", 1: "source"}}
     shapes = {name: axes[value.ndim] for name, value in packed.feeds.items()} | {"last_index": {0: "batch"}}
-    _export(
+    export_module(
         EncoderGraph(model).eval(),
         path,
         inputs={name: torch.from_numpy(value) for name, value in packed.feeds.items()},
@@ -75,7 +70,7 @@ def _export_decoder(model: Transformer, path: Path, top_k: int) -> None:
         for kind in ("", "cross_")
         for part in ("key", "value")
     ]
-    _export(
+    export_module(
         DecoderGraph(model, top_k).eval(),
         path,
         inputs={
@@ -98,46 +93,3 @@ def _export_decoder(model: Transformer, path: Path, top_k: int) -> None:
 def _cache_names(model: Transformer) -> Iterator[str]:
     for layer in range(model.config.decoder_layers):
         yield from (f"key_{layer}", f"value_{layer}")
-
-
-def _export(
-    module: nn.Module,
-    path: Path,
-    *,
-    inputs: dict[str, Any],
-    dynamic_shapes: dict[str, Any],
-    input_names: Sequence[str],
-    output_names: Sequence[str],
-) -> None:
-    program = torch.onnx.export(
-        module,
-        kwargs=inputs,
-        dynamic_shapes=dynamic_shapes,
-        input_names=input_names,
-        output_names=output_names,
-        opset_version=_OPSET,
-        dynamo=True,
-        verbose=False,
-    )
-    assert program is not None
-    proto = program.model_proto
-    del proto.metadata_props[:]
-    for node in proto.graph.node:
-        # Stack traces: paths of the machine that exported.
-        del node.metadata_props[:]
-        node.doc_string = ""
-    path.write_bytes(proto.SerializeToString())
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter reports its progress on stdout, warns of its own deprecations, and logs what it skips."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

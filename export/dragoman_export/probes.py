@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from dragoman_export.bundle_writer import PARITY_FILE
 from dragoman_export.reference import best_candidates, fed_part, forced_logits, translate
 from dragoman_export.sentences import Direction
 from dragoman_export.serving import SourceReader
@@ -20,7 +22,6 @@ from dragoman_export.stepping import SteppedGraphs
 from dragoman_model.checkpoint import TrainedModel
 from dragoman_model.transformer import Transformer
 
-PARITY_FILE = "parity.json"
 _CANDIDATES = 8
 
 PROBES: Mapping[str, Sequence[str]] = {
@@ -123,7 +124,7 @@ class ParityRecord(_Frozen):
 
 
 def record_probes(
-    trained: TrainedModel, reader: SourceReader, directions: Sequence[Direction], max_length: int
+    trained: TrainedModel[Transformer], reader: SourceReader, directions: Sequence[Direction], max_length: int
 ) -> list[Probe]:
     """PyTorch's greedy outputs and candidates for our own sentences."""
     texts = _texts(directions)
@@ -151,17 +152,13 @@ def _record(
 ) -> Probe:
     """Note PyTorch's candidates along its greedy output ``target``."""
     logits = forced_logits(model, [source], [fed_part(target, max_length)])[0]
-    steps = [
-        ProbeStep(ids=c.ids, logits=[round(x, 5) for x in c.logits], log_sum_exp=round(c.log_sum_exp, 5))
-        for c in best_candidates(logits, _CANDIDATES)
-    ]
     return Probe(
         text=text,
         source_language=direction.source,
         target_language=direction.target,
         source_ids=source,
         target_ids=target,
-        steps=steps,
+        steps=probe_steps(logits),
     )
 
 
@@ -172,13 +169,40 @@ def measure_probes(graphs: SteppedGraphs, probes: Sequence[Probe], found: Sequen
         encoded = graphs.encode([probe.source_ids])
         fed = probe.target_ids[: len(probe.steps) - 1]
         for step, expected in zip(graphs.force(encoded, [fed], ["logits"]), probe.steps, strict=True):
-            logits = step.outputs["logits"][0].astype(np.float64)
-            highest = logits.max()
-            log_sum_exp = highest + np.log(np.exp(logits - highest).sum())
-            differences = [*(logits[expected.ids] - expected.logits), log_sum_exp - expected.log_sum_exp]
-            largest = float(np.max([largest, *np.abs(differences)]))  # NaN outranks every number
+            # NaN outranks every number.
+            largest = float(np.max([largest, step_difference(step.outputs["logits"][0], expected)]))
     identical = sum(list(ids) == probe.target_ids for ids, probe in zip(found, probes, strict=True))
     return ProbeResult(max_logit_difference=largest, identical=identical)
+
+
+def step_difference(logits: npt.NDArray[np.float32], expected: ProbeStep) -> float:
+    """Largest difference of logits (vocabulary,) from those that were noted, and of their log-sum-exp."""
+    exact = logits.astype(np.float64)
+    highest = exact.max()
+    log_sum_exp = highest + np.log(np.exp(exact - highest).sum())
+    return float(np.abs([*(exact[expected.ids] - expected.logits), log_sum_exp - expected.log_sum_exp]).max())
+
+
+def step_differences(
+    left: Sequence[ProbeStep], left_ids: Sequence[int], right: Sequence[ProbeStep], right_ids: Sequence[int]
+) -> float:
+    """Largest difference of a logit at the steps before the outputs part."""
+    largest = 0.0
+    for step, (a, b) in enumerate(zip(left, right, strict=False)):
+        if left_ids[:step] != right_ids[:step]:
+            break
+        known = dict(zip(b.ids, b.logits, strict=True))
+        shared = [abs(logit - known[token]) for token, logit in zip(a.ids, a.logits, strict=True) if token in known]
+        largest = max([largest, abs(a.log_sum_exp - b.log_sum_exp), *shared])
+    return largest
+
+
+def probe_steps(logits: npt.NDArray[np.float32]) -> list[ProbeStep]:
+    """What is noted of PyTorch's logits (steps, vocabulary)."""
+    return [
+        ProbeStep(ids=c.ids, logits=[round(x, 5) for x in c.logits], log_sum_exp=round(c.log_sum_exp, 5))
+        for c in best_candidates(logits, _CANDIDATES)
+    ]
 
 
 def output_hash(ids: Sequence[int]) -> str:

@@ -70,7 +70,7 @@ def observe(
     threads: int,
 ) -> tuple[ObservedGraph, ObservedGraph]:
     """Run encoder and decoder over the sentences, fed with ``targets``, and gather the linear maps' inputs."""
-    encoder, decoder = (_unobserved(path) for path in graphs)
+    encoder, decoder = (unobserved(path) for path in graphs)
     seen_of = [
         sorted({linear.input for linear in graph.linears} | set(watched(graph.linears))) for graph in (encoder, decoder)
     ]
@@ -101,21 +101,27 @@ def quantized_variants(
     for attempt in attempts:
         kept: list[str] = []
         for role, graph, path in zip(("encoder", "decoder"), observed, paths, strict=True):
-            model, ranges = graph.model, graph.calibration.ranges(attempt.method)
-            if attempt.smoothed:
-                model, ranges = smooth(model, graph.calibration, ranges)
-            keep = _noisiest(graph, ranges, attempt.kept)
+            quantized, keep = quantized_graph(graph, attempt)
             kept += [f"{role} {name}" for name in keep]
-            quantized = quantize(model, ranges, keep=keep)
             if role == "decoder":
-                quantize_decoder_caches(quantized, scales)
+                quantize_decoder_caches(quantized, scales.decoder)
             else:
                 quantize_encoder_caches(quantized, watched(graph.linears)[0], scales)
             path.write_bytes(quantized.SerializeToString())
-        yield QuantizedGraphs(paths, _describe(attempt, kept))
+        yield QuantizedGraphs(paths, describe_attempt(attempt, kept))
 
 
-def _unobserved(path: Path) -> ObservedGraph:
+def quantized_graph(graph: ObservedGraph, attempt: Attempt) -> tuple[onnx.ModelProto, list[str]]:
+    """The graph in int8, caches aside, and the names of the linear maps that stay in float32."""
+    model, ranges = graph.model, graph.calibration.ranges(attempt.method)
+    if attempt.smoothed:
+        model, ranges = smooth(model, graph.calibration, ranges)
+    keep = _noisiest(graph, ranges, attempt.kept)
+    return quantize(model, ranges, keep=keep), keep
+
+
+def unobserved(path: Path) -> ObservedGraph:
+    """A float32 graph of which nothing was seen yet."""
     model = onnx.load(path)
     return ObservedGraph(model, find_linears(model, read_weights(model)), Calibration())
 
@@ -130,7 +136,8 @@ def _noisiest(graph: ObservedGraph, ranges: dict[str, Range], count: int) -> lis
     return [linear.name for linear in graph.linears if linear.input in order]
 
 
-def _describe(attempt: Attempt, kept: Sequence[str]) -> str:
+def describe_attempt(attempt: Attempt, kept: Sequence[str]) -> str:
+    """An attempt in words, with the linear maps that stayed in float32."""
     words = {"range": "plain range", "percentile": "99.99% percentile", "mse": "least mean square error"}
     text = f"static int8, activation ranges by {words[attempt.method]}"
     if attempt.smoothed:

@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dragoman_export.checks import Verification
 from dragoman_export.evaluation import Evaluation
-from dragoman_export.exporting import ExportResult
-from dragoman_export.verification import Verification
+from dragoman_export.export_job import ExportResult
 from dragoman_server.inspection import rendered
 
 

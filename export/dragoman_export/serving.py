@@ -11,8 +11,9 @@ from typing import Self
 from tokenizers import Tokenizer
 
 from dragoman_protos.v1.bundle_pb2 import Bundle
+from dragoman_server.decoding.hypothesis import Answer
 from dragoman_server.decoding.options import DecodingOptions
-from dragoman_server.engine import Engine
+from dragoman_server.engine import DecodingEngine, Engine
 from dragoman_server.errors import ServerError
 from dragoman_server.machine import usable_cores
 from dragoman_server.request import Outcome, Request
@@ -22,7 +23,8 @@ from dragoman_server.tokenization import TextCodec
 Advance = Callable[[int], None]
 """Called with a number of sentences that are done."""
 
-_UNBOUNDED = 1 << 40
+UNBOUNDED = 1 << 40
+"""For queues: nothing is ever refused."""
 _SECONDS_WITHOUT_ANSWER = 300.0
 
 
@@ -30,28 +32,12 @@ class ServingError(Exception):
     """The engine failed on a sentence."""
 
 
-class ServedGraphs:
-    """A lane for every usable core over one pair of graphs; a context manager.
+class ServedEngine:
+    """An engine while it is in use; a context manager."""
 
-    ``manifest`` gives dimensions, limits and special ids.
-    """
-
-    def __init__(
-        self, encoder: Path, decoder: Path, manifest: Bundle, *, lanes: int | None = None, max_rows: int = 64
-    ) -> None:
-        self._lanes = lanes or usable_cores()
-        runtimes = [
-            OnnxRuntime(encoder, decoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=max_rows)
-            for _ in range(self._lanes)
-        ]
-        self.provider = runtimes[0].provider
-        self._engine = Engine(
-            runtimes,
-            bos=manifest.special_ids.bos,
-            eos=manifest.special_ids.eos,
-            max_waiting=_UNBOUNDED,
-            max_waiting_tokens=_UNBOUNDED,
-        )
+    def __init__(self, engine: DecodingEngine, provider: str) -> None:
+        self._engine = engine
+        self.provider = provider
 
     def __enter__(self) -> Self:
         self._engine.start()
@@ -62,11 +48,11 @@ class ServedGraphs:
     ) -> None:
         self._engine.stop(0.0)
 
-    def translate(
-        self, sources: Sequence[Sequence[int]], *, max_length: int, advance: Advance = lambda count: None
-    ) -> list[list[int]]:
-        """Greedy target ids of every source, end-of-sentence left out; ServingError where the engine fails."""
-        outcomes: list[Outcome | None] = [None] * len(sources)
+    def answers(
+        self, asked: Sequence[tuple[Sequence[int], DecodingOptions]], advance: Advance = lambda count: None
+    ) -> list[Answer]:
+        """The best answer to each source; ServingError where the engine fails."""
+        outcomes: list[Outcome | None] = [None] * len(asked)
         answered = threading.Semaphore(0)
 
         def replying(index: int) -> Callable[[Outcome], None]:
@@ -76,22 +62,51 @@ class ServedGraphs:
 
             return reply
 
-        options = DecodingOptions(max_length=max_length)
         # Like lengths side by side: what joins a lane together is then encoded together.
-        for index in sorted(range(len(sources)), key=lambda i: -len(sources[i])):
-            self._engine.submit(Request(sources[index], options, replying(index)))
-        for _ in sources:
+        for index in sorted(range(len(asked)), key=lambda i: -len(asked[i][0])):
+            self._engine.submit(Request(*asked[index], replying(index)))
+        for _ in asked:
             if not answered.acquire(timeout=_SECONDS_WITHOUT_ANSWER):
                 raise ServingError(f"no sentence was finished in {_SECONDS_WITHOUT_ANSWER:.0f} s")
             advance(1)
-        return [_ids(outcome) for outcome in outcomes]
+        return [_best(outcome) for outcome in outcomes]
 
 
-def _ids(outcome: Outcome | None) -> list[int]:
+class ServedGraphs(ServedEngine):
+    """A lane for every usable core over one pair of graphs.
+
+    ``manifest`` gives dimensions, limits and special ids.
+    """
+
+    def __init__(
+        self, encoder: Path, decoder: Path, manifest: Bundle, *, lanes: int | None = None, max_rows: int = 64
+    ) -> None:
+        runtimes = [
+            OnnxRuntime(encoder, decoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=max_rows)
+            for _ in range(lanes or usable_cores())
+        ]
+        engine = Engine(
+            runtimes,
+            bos=manifest.special_ids.bos,
+            eos=manifest.special_ids.eos,
+            max_waiting=UNBOUNDED,
+            max_waiting_tokens=UNBOUNDED,
+        )
+        super().__init__(engine, runtimes[0].provider)
+
+    def translate(
+        self, sources: Sequence[Sequence[int]], *, max_length: int, advance: Advance = lambda count: None
+    ) -> list[list[int]]:
+        """Greedy target ids of every source, end-of-sentence left out; ServingError where the engine fails."""
+        options = DecodingOptions(max_length=max_length)
+        return [answer.token_ids for answer in self.answers([(source, options) for source in sources], advance)]
+
+
+def _best(outcome: Outcome | None) -> Answer:
     assert outcome is not None
     if isinstance(outcome, ServerError):
         raise ServingError(str(outcome)) from outcome
-    return outcome.best.token_ids
+    return outcome.best
 
 
 class SourceReader:

@@ -52,8 +52,8 @@ class SteppedGraphs:
         encoder_extra: Sequence[str] = (),
         decoder_extra: Sequence[str] = (),
     ) -> None:
-        self._encoder = _session(encoder, encoder_extra, threads)
-        self._decoder = _session(decoder, decoder_extra, threads)
+        self._encoder = measuring_session(encoder, encoder_extra, threads)
+        self._decoder = measuring_session(decoder, decoder_extra, threads)
         self._pad, self._bos = pad, bos
         self._encoder_extra, self._decoder_extra = list(encoder_extra), list(decoder_extra)
         inputs = {port.name: port for port in self._decoder.get_inputs()}
@@ -112,7 +112,8 @@ def batches(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], 
     return [order[begin : begin + rows] for begin in range(0, len(order), rows)]
 
 
-def _session(path: Path, extra: Sequence[str], threads: int) -> Any:
+def measuring_session(path: Path, extra: Sequence[str], threads: int) -> Any:
+    """A session of the graph that also returns the inner tensors named in ``extra``."""
     model = onnx.load(path)
     known = {port.name for port in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra if name not in known)

@@ -70,10 +70,10 @@ def read_pairs(*paths: Path, max_characters: int = 2000) -> tuple[list[Pair], Re
 
 def _split(paths: tuple[Path, ...], report: ReadReport) -> Iterator[list[bytes]]:
     if len(paths) == 1:
-        for line in _lines(paths[0]):
+        for line in read_lines(paths[0]):
             yield line.rstrip(b"\r\n").split(b"\t")
         return
-    for first, second in itertools.zip_longest(_lines(paths[0]), _lines(paths[1])):
+    for first, second in itertools.zip_longest(read_lines(paths[0]), read_lines(paths[1])):
         if first is None or second is None:
             shorter = paths[0] if first is None else paths[1]
             raise DataError(f"{shorter} ends after {report.lines} lines, the other file goes on: they are not parallel")
@@ -100,7 +100,8 @@ def _check(sides: list[bytes], report: ReadReport, max_characters: int) -> Pair 
     return None
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def read_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, plain or gzip, with their ends. DataError if it is missing or damaged."""
     try:
         if path.suffix == ".gz":
             with gzip.open(path, "rb") as unpacked:

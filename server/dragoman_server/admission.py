@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
@@ -38,25 +38,38 @@ class _Outlook(NamedTuple):
 class Admission:
     """Predicts from ``paces``, one for each of the scheduler's lanes, whose rows take ``most_steps`` at most.
 
+    Steps are expected to grow with a request's ``size``, which is what the paces were told. Where sources are encoded
+    in chunks of so many tokens, not 0, there is a step of the running rows between two of them.
+
     All is expectation, without a margin for safety: what is likely to be in time is not refused. What was not measured
     yet takes no time. Not thread-safe: the engine holds the scheduler's lock.
     """
 
-    def __init__(self, scheduler: Scheduler, paces: Sequence[Pace], *, most_steps: int) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler[Request],
+        paces: Sequence[Pace],
+        *,
+        most_steps: int,
+        size: Callable[[Request], int],
+        chunk: int = 0,
+    ) -> None:
         self._scheduler = scheduler
         self._paces = tuple(paces)
         self._most_steps = most_steps
+        self._size = size
+        self._chunk = chunk
         self._rows = sum(scheduler.capacities)
 
     def expected_steps(self, request: Request) -> float:
-        """Steps until the request ends: by its source's length, and within what its options allow."""
+        """Steps until the request ends: by its size, and within what its options allow."""
         options = request.options
         if options.forced:
             return len(options.prefix)
         # Either is followed by one more token, if only by end-of-sentence.
         fewest = max(options.min_length, len(options.prefix)) + 1
-        ratio = _mean([pace.steps_per_token for pace in self._paces if pace.steps_per_token])
-        steps = ratio * len(request.source_ids)
+        ratio = _mean([pace.steps_per_size for pace in self._paces if pace.steps_per_size])
+        steps = ratio * self._size(request)
         return min(options.max_length, max(fewest, steps))
 
     def in_time(self, request: Request, now: float) -> bool:
@@ -78,6 +91,10 @@ class Admission:
         start = self._start(outlook)
         return Prediction(start, start + outlook.own)
 
+    def seconds_to_start(self, request: Request, now: float) -> float:
+        """Until the request would start were it submitted now."""
+        return self.predict(request, now).start
+
     def _outlook(self, request: Request, now: float) -> _Outlook:
         ahead = self._scheduler.ahead_of(request, now)
         held = sum(self._scheduler.held)
@@ -91,6 +108,8 @@ class Admission:
             / len(self._paces)
         )
         own = self._encode_seconds(len(request.source_ids))
+        if self._chunk and all(self._scheduler.held):
+            own += max(0, len(request.source_ids) - 2) // self._chunk * step
         if held + rows <= self._rows:
             return _Outlook(None, before, own + request.expected_steps * step)
         turns, row = divmod(rows - 1, self._rows)

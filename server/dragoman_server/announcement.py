@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
+from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.loading import Loaded
 from dragoman_server.model_host import ModelHost
 
@@ -11,15 +12,14 @@ _WIDTH = 10
 
 
 def announcement(address: str, loaded: Loaded, seconds: float) -> str:
-    """Address, models and what each one's first translations gave; ``seconds`` is the time to ready."""
+    """Address, models and what each one's first answers were; ``seconds`` is the time to ready."""
     lines = [f"Dragoman {_version()} is ready after {seconds:.1f} s", _line("gRPC", address)]
     for host in loaded.catalogue:
         default = " (default)" if host.name == loaded.catalogue.default else ""
         lines.append(_line("model", f"{host.name} version {host.version}{default}: {_facts(host)}"))
         lines += [
-            _line(f"{first.source_language} -> {first.target_language}", f"{first.source} -> {_printable(first.text)}")
-            + f"  ({first.seconds * 1e3:.0f} ms)"
-            for first in loaded.first_translations[host.name]
+            _line(first.label, f"{first.question} -> {_printable(first.answer)}") + f"  ({first.seconds * 1e3:.0f} ms)"
+            for first in loaded.first_answers[host.name]
         ]
     return "\n".join(lines)
 
@@ -27,7 +27,12 @@ def announcement(address: str, loaded: Loaded, seconds: float) -> str:
 def _facts(host: ModelHost) -> str:
     languages = ", ".join(f"{language.name} ({language.code})" for language in host.bundle.languages)
     lanes = "1 lane" if host.lanes == 1 else f"{host.lanes} lanes"
-    return f"{languages}; {host.precision} on {host.provider}, {lanes} of {host.max_rows} rows"
+    what = languages or ", ".join(_word(task) for task in host.bundle.tasks)
+    return f"{what}; {host.precision} on {host.provider}, {lanes} of {host.max_rows} rows"
+
+
+def _word(task: Bundle.Task.ValueType) -> str:
+    return Bundle.Task.Name(task).removeprefix("TASK_").lower().replace("_", "-")
 
 
 def _printable(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -16,14 +16,14 @@ from tokenizers import Tokenizer
 
 from dragoman_protos.v1.bundle_pb2 import Bundle, File
 from dragoman_protos.v1.inference_pb2 import DecodingOptions
-from dragoman_server.graphs import check_pair, external_locations
+from dragoman_server.bundle_manifest import RULES, manifest_faults
+from dragoman_server.explaining.signature import explain_signature
+from dragoman_server.graphs import check_graph, external_locations
 
-FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
 TOKENIZER = "tokenizer.json"
 GENERATION = "generation.json"
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_JSON_BYTES = 4 << 20
 
@@ -48,8 +48,23 @@ class LoadedBundle:
     manifest: Bundle
     tokenizer: Tokenizer
     default_options: DecodingOptions
-    encoder: Path
-    decoder: Path
+    graphs: Mapping[str, Path]
+    """Those of the precision, by role; which there are, the family says."""
+
+    @property
+    def encoder(self) -> Path:
+        """Of a family that has one."""
+        return self.graphs["encoder"]
+
+    @property
+    def decoder(self) -> Path:
+        """Of a family that has one."""
+        return self.graphs["decoder"]
+
+    @property
+    def explain(self) -> Path | None:
+        """The graph that returns all attention weights; the bundle may have none."""
+        return self.path / self.manifest.explain if self.manifest.explain else None
 
 
 def load_bundle(path: Path, precision: str) -> LoadedBundle:
@@ -62,15 +77,18 @@ def load_bundle(path: Path, precision: str) -> LoadedBundle:
     manifest = _read_json(path / MANIFEST, Bundle(), faults)
     if manifest is None:
         raise BundleError(path, faults)
-    faults += _manifest_faults(manifest)
+    rules = RULES.get(manifest.family)
+    faults += manifest_faults(manifest)
     good = _check_files(path, manifest, faults)
     graphs = _check_graphs(path, manifest, precision, good, faults)
-    tokenizer = _load_tokenizer(path, manifest, faults) if TOKENIZER in good else None
-    options = _load_generation(path, manifest, faults) if GENERATION in good else None
+    special = rules.special_names(manifest) if rules else []
+    tokenizer = _load_tokenizer(path, manifest, special, faults) if TOKENIZER in good else None
+    options: DecodingOptions | None = DecodingOptions()
+    if GENERATION in _required(manifest):
+        options = _load_generation(path, manifest, faults) if GENERATION in good else None
     if faults or graphs is None or tokenizer is None or options is None:
         raise BundleError(path, faults)
-    encoder, decoder = graphs
-    return LoadedBundle(path, precision, manifest, tokenizer, options, encoder, decoder)
+    return LoadedBundle(path, precision, manifest, tokenizer, options, graphs)
 
 
 def _read_json(path: Path, message: M, faults: list[str]) -> M | None:
@@ -97,44 +115,6 @@ def _read_json(path: Path, message: M, faults: list[str]) -> M | None:
         return None
 
 
-def _manifest_faults(manifest: Bundle) -> Iterator[str]:
-    """Values that contradict each other or the format, without a look at the other files."""
-    dimensions, special, limits = manifest.dimensions, manifest.special_ids, manifest.limits
-    if manifest.format_version != FORMAT_VERSION:
-        yield f"format_version = {manifest.format_version}: this server reads {FORMAT_VERSION}"
-    if not _NAME.fullmatch(manifest.name):
-        yield f"name = {manifest.name!r}: lower-case letters, digits and hyphens"
-    if manifest.family != Bundle.FAMILY_ENCODER_DECODER:
-        yield f"family = {manifest.family}: this server runs FAMILY_ENCODER_DECODER"
-    for name in ("vocabulary", "d_model", "num_heads", "head_dim", "decoder_layers", "top_k"):
-        if getattr(dimensions, name) < 1:
-            yield f"dimensions.{name} = {getattr(dimensions, name)}: at least 1"
-    if dimensions.num_heads * dimensions.head_dim != dimensions.d_model:
-        yield f"dimensions.d_model = {dimensions.d_model}: num_heads x head_dim"
-    if dimensions.top_k > dimensions.vocabulary:
-        yield f"dimensions.top_k = {dimensions.top_k}: at most the vocabulary, {dimensions.vocabulary}"
-    if limits.source_tokens < 3:
-        yield f"limits.source_tokens = {limits.source_tokens}: at least 3 (tag, one token, end-of-sentence)"
-    if limits.target_tokens < 1:
-        yield f"limits.target_tokens = {limits.target_tokens}: at least 1"
-    if not manifest.languages:
-        yield "languages = []: at least one"
-    for label, values in (("code", [x.code for x in manifest.languages]), ("tag", [x.tag for x in manifest.languages])):
-        yield from (f"languages: {label} {value!r} is empty or occurs twice" for value in _not_unique(values))
-    ids = [getattr(special, name) for name in _special_names(manifest)] + [x.tag_id for x in manifest.languages]
-    yield from (f"special_ids and tag_ids: {value} occurs twice" for value, count in Counter(ids).items() if count > 1)
-    if not manifest.precisions:
-        yield "precisions = {}: at least one"
-
-
-def _special_names(manifest: Bundle) -> list[str]:
-    return ["pad", "bos", "eos", *(["unk"] if manifest.special_ids.HasField("unk") else [])]
-
-
-def _not_unique(values: list[str]) -> list[str]:
-    return [value for value, count in Counter(values).items() if count > 1 or not value]
-
-
 def _check_files(root: Path, manifest: Bundle, faults: list[str]) -> set[str]:
     """Check every listed file, and that nothing is unlisted; returns the paths that are as listed."""
     good: set[str] = set()
@@ -154,8 +134,14 @@ def _check_files(root: Path, manifest: Bundle, faults: list[str]) -> set[str]:
         for path in sorted(present - listed)
         if not PurePosixPath(path).name.startswith(".")  # what editors and file systems leave behind
     ]
-    faults += [f"{path}: not listed in {MANIFEST}" for path in (TOKENIZER, GENERATION) if path not in listed]
+    faults += [f"{path}: not listed in {MANIFEST}" for path in _required(manifest) if path not in listed]
     return good
+
+
+def _required(manifest: Bundle) -> list[str]:
+    """Files of a known name: an encoder decodes nothing, so it has no options for that."""
+    rules = RULES.get(manifest.family)
+    return [TOKENIZER] if rules and "decoder" not in rules.roles else [TOKENIZER, GENERATION]
 
 
 def _path_fault(path: str) -> str | None:
@@ -185,26 +171,42 @@ def _content_fault(root: Path, file: File) -> str | None:
 
 def _check_graphs(
     root: Path, manifest: Bundle, precision: str, good: set[str], faults: list[str]
-) -> tuple[Path, Path] | None:
-    """Check all graphs for being listed and self-contained, and those of ``precision`` for their ports."""
+) -> dict[str, Path] | None:
+    """Check all graphs for being listed and self-contained, and those of ``precision`` for their ports.
+
+    Returns those of ``precision`` by role; None where it is not offered, or the family is unknown.
+    """
     listed = {file.path for file in manifest.files}
+    rules = RULES.get(manifest.family)
+    roles = rules.roles if rules else ()
+    named = {
+        f"precisions.{name}.{role}": getattr(graphs, role)
+        for name, graphs in manifest.precisions.items()
+        for role in roles
+    }
+    if manifest.explain:
+        named["explain"] = manifest.explain
     sound: set[str] = set()
-    for name, graphs in manifest.precisions.items():
-        for role, path in (("encoder", graphs.encoder), ("decoder", graphs.decoder)):
-            if path not in listed:
-                faults.append(f"precisions.{name}.{role} = {path!r}: not listed in {MANIFEST}")
-            elif path in good:
-                found = list(_external_faults(root, path, listed))
-                faults += found
-                sound |= set() if found else {path}
+    for field, path in named.items():
+        if path not in listed:
+            faults.append(f"{field} = {path!r}: not listed in {MANIFEST}")
+        elif path in good:
+            found = list(_external_faults(root, path, listed))
+            faults += found
+            sound |= set() if found else {path}
     if precision not in manifest.precisions:
         faults.append(f"precision {precision!r}: the bundle offers {', '.join(sorted(manifest.precisions)) or 'none'}")
         return None
-    graphs = manifest.precisions[precision]
-    encoder, decoder = root / graphs.encoder, root / graphs.decoder
-    if {graphs.encoder, graphs.decoder} <= sound:
-        faults += [f"{precision}: {fault}" for fault in check_pair(encoder, decoder, manifest.dimensions)]
-    return encoder, decoder
+    if rules is None:
+        return None
+    paths = {role: getattr(manifest.precisions[precision], role) for role in roles}
+    graphs = {role: root / path for role, path in paths.items()}
+    if set(paths.values()) <= sound:
+        faults += [f"{precision}: {fault}" for fault in rules.graph_faults(graphs, manifest)]
+    if manifest.explain in sound:
+        signature = explain_signature(manifest.family, manifest.dimensions)
+        check_graph("explain", root / manifest.explain, signature, faults)
+    return graphs
 
 
 def _external_faults(root: Path, path: str, listed: set[str]) -> Iterator[str]:
@@ -220,7 +222,7 @@ def _external_faults(root: Path, path: str, listed: set[str]) -> Iterator[str]:
             yield f"{path}: external data in {location!r}, which is not a listed file of the bundle"
 
 
-def _load_tokenizer(root: Path, manifest: Bundle, faults: list[str]) -> Tokenizer | None:
+def _load_tokenizer(root: Path, manifest: Bundle, special: list[str], faults: list[str]) -> Tokenizer | None:
     try:
         tokenizer = Tokenizer.from_file(str(root / TOKENIZER))
     except Exception as error:  # tokenizers raises plain Exception
@@ -229,16 +231,16 @@ def _load_tokenizer(root: Path, manifest: Bundle, faults: list[str]) -> Tokenize
     vocabulary, size = manifest.dimensions.vocabulary, tokenizer.get_vocab_size(with_added_tokens=True)
     if size != vocabulary:
         faults.append(f"{TOKENIZER}: {size} tokens, but dimensions.vocabulary = {vocabulary}")
-    special = {token_id for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    for name in _special_names(manifest):
+    known = {token_id for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    for name in special:
         token_id = getattr(manifest.special_ids, name)
-        if token_id not in special:
+        if token_id not in known:
             faults.append(f"special_ids.{name} = {token_id}: not a special token of {TOKENIZER}")
     for language in manifest.languages:
         found = tokenizer.token_to_id(language.tag)
         if found != language.tag_id:
             faults.append(f"languages: {language.tag!r} has tag_id {language.tag_id}, but {found} in {TOKENIZER}")
-        elif found not in special:
+        elif found not in known:
             faults.append(f"languages: {language.tag!r} is not a special token of {TOKENIZER}")
     return tokenizer
 

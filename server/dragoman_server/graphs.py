@@ -1,4 +1,4 @@
-"""What the two graphs of an encoder-decoder bundle must look like, and whether a file does."""
+"""What a bundle's graphs must look like, in terms that all families share, and whether a file does."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 import onnxruntime as ort
 
-from dragoman_protos.v1.bundle_pb2 import Dimensions
-
 CACHE_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int8)": "int8"}
 """Element types that a cache may have: onnxruntime's name -> numpy's."""
 
-_INT64, _INT32, _FLOAT = ("tensor(int64)",), ("tensor(int32)",), ("tensor(float)",)
-_CACHE = tuple(CACHE_TYPES)
+INT64, INT32, FLOAT = ("tensor(int64)",), ("tensor(int32)",), ("tensor(float)",)
+CACHE = tuple(CACHE_TYPES)
+"""Types of a ``Port``."""
 
 
 class Port(NamedTuple):
@@ -31,71 +30,7 @@ class Signature(NamedTuple):
     outputs: dict[str, Port]
 
 
-def encoder_signature(dimensions: Dimensions) -> Signature:
-    """Inputs and outputs of ``encoder.onnx``; ``dragoman_server.packing`` says what the inputs mean."""
-    caches = 2 * dimensions.decoder_layers
-    inputs = {
-        "input_ids": Port(_INT64, (None,)),
-        "positions": Port(_INT64, (None,)),
-        "padded_index": Port(_INT64, (None, None)),
-        "attention_mask": Port(_INT32, (None, None)),
-        "packed_index": Port(_INT64, (None,)),
-        "last_index": Port(_INT64, (None,)),
-    }
-    outputs = {
-        "cross": Port(_CACHE, (caches, dimensions.num_heads, None, dimensions.head_dim)),
-        "cross_last": Port(_FLOAT, (caches, None, 1, dimensions.d_model)),
-    }
-    return Signature(inputs, outputs)
-
-
-def decoder_signature(dimensions: Dimensions) -> Signature:
-    """Inputs and outputs of ``decoder.onnx``."""
-    inputs = {
-        "input_ids": Port(_INT64, (None, 1)),
-        "lengths": Port(_INT32, (None,)),
-        "total_length": Port(_INT32, ()),
-        "cross_lengths": Port(_INT32, (None,)),
-        "cross_total": Port(_INT32, ()),
-    }
-    outputs = {
-        "top_log_probs": Port(_FLOAT, (None, dimensions.top_k)),
-        "top_ids": Port(_INT64, (None, dimensions.top_k)),
-        "logits": Port(_FLOAT, (None, dimensions.vocabulary)),
-        "cross_attention": Port(_FLOAT, (None, None)),
-    }
-    cache = Port(_CACHE, (None, dimensions.num_heads, None, dimensions.head_dim))
-    for layer in range(dimensions.decoder_layers):
-        for kind in ("key", "value"):
-            inputs[f"past_{kind}_{layer}"] = outputs[f"present_{kind}_{layer}"] = cache
-            inputs[f"cross_{kind}_{layer}"] = outputs[f"present_cross_{kind}_{layer}"] = cache
-            inputs[f"cross_last_{kind}_{layer}"] = Port(_FLOAT, (None, 1, dimensions.d_model))
-    return Signature(inputs, outputs)
-
-
-def check_pair(encoder: Path, decoder: Path, dimensions: Dimensions) -> list[str]:
-    """Faults of two graph files whose bytes are already trusted; empty where they fit."""
-    faults: list[str] = []
-    encoder_types = _check_graph("encoder", encoder, encoder_signature(dimensions), faults)
-    types = _check_graph("decoder", decoder, decoder_signature(dimensions), faults)
-    if not encoder_types or not types:
-        return faults
-    # What is written in place, or copied from one graph to the other, must have one type.
-    for layer in range(dimensions.decoder_layers):
-        for kind in ("key", "value"):
-            past, cross = f"past_{kind}_{layer}", f"cross_{kind}_{layer}"
-            pairs = [(past, types, f"present_{kind}_{layer}", types)]
-            pairs += [("past_key_0", types, past, types), ("cross_key_0", types, cross, types)]
-            pairs += [(cross, types, f"present_{cross}", types), (cross, types, "cross", encoder_types)]
-            for left, left_types, right, right_types in pairs:
-                a, b = left_types.get(left), right_types.get(right)
-                if a and b and a != b:
-                    graph = "encoder" if right_types is encoder_types else "decoder"
-                    faults.append(f"{graph} {right}: type {b}, but the decoder's input {left} has {a}")
-    return faults
-
-
-def _check_graph(label: str, path: Path, signature: Signature, faults: list[str]) -> dict[str, str]:
+def check_graph(label: str, path: Path, signature: Signature, faults: list[str]) -> dict[str, str]:
     """Add the graph's faults; returns the type of each port by name, empty where the file cannot be read."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1

@@ -1,21 +1,22 @@
-"""One runtime, its rows and its thread: schedule -> encode -> step -> advance -> rows, without end."""
+"""One runtime, its rows and its thread: schedule -> join -> step -> advance -> rows, without end."""
 
 from __future__ import annotations
 
 import time
-import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from dragoman_server.decoding.batch import Batch, Copies
 from dragoman_server.decoding.ranking import n_best
 from dragoman_server.decoding.table import Task
-from dragoman_server.errors import Cancelled, DeadlineExceeded, Internal, Unavailable
+from dragoman_server.errors import Unavailable
+from dragoman_server.joining import Joining
+from dragoman_server.outcomes import end, fail, give_up
 from dragoman_server.pace import Pace
-from dragoman_server.request import Completion, Outcome, Request
+from dragoman_server.request import Completion, Request
 from dragoman_server.rows import RowTable
-from dragoman_server.runtime import Runtime, StepOutput
+from dragoman_server.runtime import StepOutput
 from dragoman_server.scheduler import Plan
 
 _log = structlog.get_logger(__name__)
@@ -30,21 +31,21 @@ class Lane:
     def __init__(
         self,
         number: int,
-        runtime: Runtime,
+        joining: Joining,
         *,
-        bos: int,
         eos: int,
-        next_plan: Callable[[Lane], Plan | None],
+        next_plan: Callable[[Lane], Plan[Request] | None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.number = number
-        self.runtime = runtime
+        self.runtime = joining.runtime
+        self.joining = joining
         self.running: list[Request] = []
-        """Everything that has rows."""
+        """Everything that has rows, or is about to."""
         self.pace = Pace()
         self.busy = False
         """Between two plans; guarded by the engine's lock."""
-        self._batch = Batch(runtime, bos=bos, eos=eos)
+        self._batch = Batch(joining.runtime, eos=eos, source_capacity=joining.source_capacity)
         self._watched: list[Request] = []
         """Those of the running that want to hear of their progress."""
         self._next_plan = next_plan
@@ -59,6 +60,25 @@ class Lane:
         """How many rows are in use."""
         return self._batch.rows
 
+    @property
+    def rows_used(self) -> int:
+        """Rows that are in use."""
+        return self.rows.used
+
+    @property
+    def rows_free(self) -> int:
+        """Rows that are not."""
+        return self.rows.free_rows
+
+    @property
+    def step_seconds(self) -> float:
+        """What a step takes with as many rows as are used now, one at least; 0 before the first."""
+        return self.pace.step.at(max(1, self.rows.used))
+
+    def warm_up(self) -> None:
+        """Do everything that is slow the first time."""
+        self.runtime.warm_up()
+
     def run(self) -> None:
         """The life of the lane."""
         while (plan := self._next_plan(self)) is not None:
@@ -67,43 +87,34 @@ class Lane:
             involved = [*self.running, *plan.joiners, *plan.dropped]
             try:
                 self._leave(plan)
-                self._join(plan.joiners)
-                if self.running:
+                if plan.joiners or self.joining.under_way:
+                    self._join(plan.joiners)
+                if self._batch.rows.used:
                     self._advance(self._step())
             except Exception as error:
                 self._clear()
-                self._fail(involved, error)
+                fail(involved, error, self.number)
         abandoned = self._clear()
         end(abandoned, Unavailable("the server is shutting down"))
 
-    def _leave(self, plan: Plan) -> None:
+    def _leave(self, plan: Plan[Request]) -> None:
         if plan.leavers:
+            self.joining.forget(plan.leavers)
             self._release(plan.leavers, self._batch.leave(plan.leavers))
-        for request in (*plan.leavers, *plan.dropped):
-            end([request], Cancelled("cancelled") if request.cancelled else DeadlineExceeded("the deadline passed"))
+        give_up((*plan.leavers, *plan.dropped))
 
-    def _join(self, joiners: list[Request]) -> None:
-        if not joiners:
-            return
-        began = self._clock()
-        for request in joiners:
-            request.lane, request.joined = self.number, began
-            request.steps_before, request.row_steps_before = self._steps, self._row_steps
+    def _join(self, joiners: Sequence[Request]) -> None:
         self.running += joiners
-        self._watched += [request for request in joiners if request.progress]
-        rows = [self._batch.join(request) for request in joiners]
-        try:
-            self.runtime.encode(rows, [request.source_ids for request in joiners])
-        except Exception as error:
-            # The rows that run already were not touched.
-            self._release(joiners, self._batch.leave(joiners))
-            self._fail(joiners, error)
-            return
-        seconds = self._clock() - began
-        self._turned += seconds
-        self.pace.encoded(sum(len(request.source_ids) for request in joiners), seconds)
-        for request in joiners:
-            request.encode_ms = seconds * 1e3
+        began = self._clock()
+        turn = self.joining.turn(joiners, self._batch, self.pace)
+        self._turned += self._clock() - began
+        for request in turn.joined:
+            request.lane = self.number
+            request.steps_before, request.row_steps_before = self._steps, self._row_steps
+        self._watched += [request for request in turn.joined if request.progress]
+        for requests, error in turn.failed:
+            self._release(requests, self._batch.leave(requests))
+            fail(requests, error, self.number)
 
     def _step(self) -> StepOutput:
         batch = self._batch
@@ -126,11 +137,11 @@ class Lane:
             request.steps = self._steps - request.steps_before
             request.row_steps = self._row_steps - request.row_steps_before
             if not request.options.forced:
-                self.pace.finished(len(request.source_ids), request.steps)
+                self.pace.finished(self.joining.size(request), request.steps)
             wanted = max(request.options.num_hypotheses, request.options.alternatives)
             end([request], Completion(n_best(request.answers, wanted), request.receipt()))
         for task, error in advance.failed.items():
-            self._fail([_request(task)], error)
+            fail([_request(task)], error, self.number)
 
     def _tell(self) -> None:
         """Let those that want to hear know how far they are; a caller that raises hurts nobody, but hears no more."""
@@ -154,23 +165,8 @@ class Lane:
     def _clear(self) -> list[Request]:
         requests, self.running, self._watched = self.running, [], []
         self._batch.clear()
+        self.joining.clear()
         return requests
-
-    def _fail(self, requests: Iterable[Request], error: Exception) -> None:
-        incident = uuid.uuid4().hex
-        failed = list(requests)
-        _log.error("decoding failed", incident=incident, lane=self.number, requests=len(failed), exc_info=error)
-        end(failed, Internal(incident))
-
-
-def end(requests: Iterable[Request], outcome: Outcome) -> None:
-    """Deliver the outcome; a reply channel that raises hurts nobody else."""
-    for request in requests:
-        try:
-            request.finish(outcome)
-        except Exception as error:
-            kind = type(outcome).__name__
-            _log.error("a reply could not be delivered", request=request.number, outcome=kind, exc_info=error)
 
 
 def _request(task: Task) -> Request:

@@ -60,14 +60,14 @@ class Pace:
         self.step = LinearFit()
         """Seconds of a step, by its live rows."""
         self.encoding = LinearFit()
-        """Seconds of an encoding, by its source tokens."""
+        """Seconds of an encoding, by its source tokens; of a prompt, with all its chunks."""
         self.steps = 0
         """Taken so far."""
         self.encoding_between = 0.0
         """Seconds that go to encoding between two steps, of late."""
         self._encoding = 0.0
         self._lengths = (0.0, 0.0)
-        """Fading sums over the requests that finished: source tokens, steps."""
+        """Fading sums over the requests that finished: sizes, steps."""
 
     def stepped(self, rows: int, seconds: float) -> None:
         """A step over ``rows`` live rows, at least one, took so long, with all that goes with it but encoding."""
@@ -78,16 +78,20 @@ class Pace:
 
     def encoded(self, tokens: int, seconds: float) -> None:
         """Encoding ``tokens`` source tokens, at least one, took so long."""
-        self._encoding += seconds
+        self.encoding_took(seconds)
         self.encoding.add(tokens, seconds)
 
-    def finished(self, source_tokens: int, steps: int) -> None:
-        """A request of so many source tokens ended by itself after so many steps."""
-        tokens, done = self._lengths
-        self._lengths = tokens * _FINISHED_KEPT + source_tokens, done * _FINISHED_KEPT + steps
+    def encoding_took(self, seconds: float) -> None:
+        """So long went to encoding, or to a part of it, since the last step."""
+        self._encoding += seconds
+
+    def finished(self, size: int, steps: int) -> None:
+        """A request ended by itself after so many steps; its size is what steps are expected to grow with."""
+        sizes, done = self._lengths
+        self._lengths = sizes * _FINISHED_KEPT + size, done * _FINISHED_KEPT + steps
 
     @property
-    def steps_per_token(self) -> float:
-        """Steps for each source token, 0 before a request has finished."""
-        tokens, steps = self._lengths
-        return steps / tokens if tokens else 0.0
+    def steps_per_size(self) -> float:
+        """Steps by the size of a request, 0 before one has finished."""
+        sizes, steps = self._lengths
+        return steps / sizes if sizes else 0.0

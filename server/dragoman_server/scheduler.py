@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
-from dragoman_server.request import Request
+from dragoman_server.submission import SubmissionT
 from dragoman_server.waiting import Place, WaitingQueue, Work
 
 _SWEEP_SECONDS = 0.05
@@ -17,26 +17,27 @@ _JOINING_SHARE = 8
 """While more wait than fit, requests join a lane when this part of its rows is free."""
 
 
-class Plan(NamedTuple):
+class Plan(NamedTuple, Generic[SubmissionT]):
     """What a lane has to do before its next step."""
 
-    joiners: list[Request]
+    joiners: list[SubmissionT]
     """In the queue's order; they were taken off it and need a row and encoding."""
-    leavers: list[Request]
+    leavers: list[SubmissionT]
     """Running in the lane, cancelled or expired."""
-    dropped: list[Request]
+    dropped: list[SubmissionT]
     """Were waiting, cancelled or expired: they are never encoded."""
 
     def __bool__(self) -> bool:
         return bool(self.joiners or self.leavers or self.dropped)
 
 
-class Scheduler:
+class Scheduler(Generic[SubmissionT]):
     """One waiting queue, by priority and age, for all lanes. Not thread-safe: the engine holds a lock.
 
     ``capacities`` are the rows of each lane; ``max_waiting`` and ``max_waiting_tokens`` bound the queue in requests and
     source tokens; ``encode_tokens`` bounds the source tokens that join a lane at one time, so that encoding never holds
-    up the running rows for long; waiting for ``ageing_seconds`` is worth one level of priority.
+    up the running rows for long; waiting for ``ageing_seconds`` is worth one level of priority. ``in_groups``: several
+    that join at one time cost less than one by one.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Scheduler:
         max_waiting_tokens: int,
         encode_tokens: int,
         ageing_seconds: float = 1.0,
+        in_groups: bool = True,
     ) -> None:
         limits = {"max_waiting": max_waiting, "max_waiting_tokens": max_waiting_tokens, "encode_tokens": encode_tokens}
         faults = [f"{name} = {value}: at least 1" for name, value in limits.items() if value < 1]
@@ -61,14 +63,16 @@ class Scheduler:
         self._max_waiting = max_waiting
         self._max_waiting_tokens = max_waiting_tokens
         self._encode_tokens = encode_tokens
-        self._waiting = WaitingQueue(ageing_seconds)
+        self._in_groups = in_groups
+        self._waiting: WaitingQueue[SubmissionT] = WaitingQueue(ageing_seconds)
         # As of each lane's last plan: enough to level the lanes, and refreshed by the lane itself at every step.
         self._held = [0] * len(capacities)
-        self._running: list[Sequence[Request]] = [()] * len(capacities)
+        self._takes = [True] * len(capacities)
+        self._running: list[Sequence[SubmissionT]] = [()] * len(capacities)
         self._keeping: tuple[int, int] | None = None
         """A request's number, and the lane that is kept for it."""
         self._swept = 0.0
-        self._gone: list[Request] = []
+        self._gone: list[SubmissionT] = []
 
     @property
     def waiting(self) -> int:
@@ -96,16 +100,16 @@ class Scheduler:
         return self._held
 
     @property
-    def running(self) -> Sequence[Sequence[Request]]:
+    def running(self) -> Sequence[Sequence[SubmissionT]]:
         """The requests that hold each lane's rows, by its last plan."""
         return self._running
 
-    def ahead_of(self, request: Request, now: float) -> Work:
+    def ahead_of(self, request: SubmissionT, now: float) -> Work:
         """What would be decoded before the request, were it queued now; those that have gone count for 0.05 s more."""
         self._sweep_now_and_then(now)
         return self._waiting.ahead_of(request.priority, now)
 
-    def offer(self, request: Request, now: float) -> bool:
+    def offer(self, request: SubmissionT, now: float) -> bool:
         """Queue the request, or return False where the queue is full.
 
         A request longer than ``max_waiting_tokens`` is taken by an empty queue: nothing that was valid waits forever.
@@ -117,27 +121,33 @@ class Scheduler:
         self._waiting.append(request, now)
         return True
 
-    def schedule(self, lane: int, running: Sequence[Request], now: float) -> Plan:
-        """Plan the lane's next step; ``running`` is what it holds now, leavers included."""
+    def schedule(
+        self, lane: int, running: Sequence[SubmissionT], now: float, *, takes: bool = True
+    ) -> Plan[SubmissionT]:
+        """Plan the lane's next step; ``running`` is what it holds now, leavers included.
+
+        It ``takes`` joiners, unless those that came before have not got their rows yet.
+        """
+        self._takes[lane] = takes
         # Written out: this looks at every running request at every step.
         leavers = [r for r in running if r.cancelled or (r.deadline is not None and r.deadline <= now)]
         staying = [r for r in running if r not in leavers] if leavers else running
         self._held[lane] = sum([r.width for r in staying])
-        joiners: list[Request] = []
+        joiners: list[SubmissionT] = []
         if self._waiting:
             self._sweep_now_and_then(now)
-            if self._worth_joining(lane):
+            if takes and self._worth_joining(lane):
                 joiners = self._join(lane, now)
         self._running[lane] = [*staying, *joiners] if joiners else staying
         dropped, self._gone = self._gone, []
         return Plan(joiners, leavers, dropped)
 
-    def clear(self) -> list[Request]:
+    def clear(self) -> list[SubmissionT]:
         """Empty the queue and return everything that waited."""
         waited, self._gone = [*self._gone, *self._waiting.clear()], []
         return waited
 
-    def _fits(self, request: Request) -> bool:
+    def _fits(self, request: SubmissionT) -> bool:
         if not self._waiting:
             return True
         tokens = self.waiting_tokens + len(request.source_ids)
@@ -149,7 +159,7 @@ class Scheduler:
         Some lane with a free row may always add one, and a lane without any rows in use always may.
         """
         capacity, level = self._capacities[lane], self._held[lane]
-        if self.waiting_rows >= sum(self._capacities) - sum(self._held):
+        if self.waiting_rows >= self._rows_to_reach(max(self._capacities)):
             return capacity - level  # enough wait to fill all lanes
         start = level
         while level < capacity and self._rows_to_reach(level) < self.waiting_rows:
@@ -157,12 +167,11 @@ class Scheduler:
         return level - start
 
     def _rows_to_reach(self, level: int) -> int:
-        """Rows to add until every lane holds ``level``, or all that it can."""
-        return sum(
-            max(0, min(capacity, level) - held) for capacity, held in zip(self._capacities, self._held, strict=True)
-        )
+        """Rows to add until every lane that takes some holds ``level``, or all that it can."""
+        lanes = zip(self._capacities, self._held, self._takes, strict=True)
+        return sum(max(0, min(capacity, level) - held) for capacity, held, takes in lanes if takes)
 
-    def _join(self, lane: int, now: float) -> list[Request]:
+    def _join(self, lane: int, now: float) -> list[SubmissionT]:
         """Take requests off the queue, in its order, and their rows into account.
 
         One that is wider than the lane's free rows is passed over; but while the first of all does not fit anywhere,
@@ -170,8 +179,8 @@ class Scheduler:
         requests there are.
         """
         allowance = self._allowance(lane)
-        joiners: list[Request] = []
-        passed: list[Place] = []
+        joiners: list[SubmissionT] = []
+        passed: list[Place[SubmissionT]] = []
         tokens = taken = 0
         while self._waiting and taken < allowance and len(passed) < _PASSED_OVER:
             request = self._waiting.first
@@ -196,13 +205,14 @@ class Scheduler:
     def _worth_joining(self, lane: int) -> bool:
         """Not while more wait than fit and few rows are free: some steps later several are encoded together.
 
-        The fuller the lane the less an empty row costs, and encoding one source takes twice as long for each token.
+        That is where groups cost less. The fuller the lane the less an empty row costs, and encoding one source takes
+        twice as long for each token.
         """
         capacity, held = self._capacities[lane], self._held[lane]
         free = capacity - held
-        return not held or free >= self.waiting_rows or free * _JOINING_SHARE >= capacity
+        return not (held and self._in_groups) or free >= self.waiting_rows or free * _JOINING_SHARE >= capacity
 
-    def _kept_for(self, request: Request) -> int:
+    def _kept_for(self, request: SubmissionT) -> int:
         """The lane that takes nobody after this request, the first: the one that had most rows free."""
         if self._keeping is None or self._keeping[0] != request.number:
             free = [capacity - held for capacity, held in zip(self._capacities, self._held, strict=True)]

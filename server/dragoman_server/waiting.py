@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from operator import attrgetter
+from typing import Any, Generic
 
-from dragoman_server.request import Request
+from dragoman_server.submission import Submission, SubmissionT
 
 PRIORITIES = 10
 _rank = attrgetter("rank")
@@ -45,33 +46,33 @@ class Work:
         )
 
 
-def work_of(request: Request) -> Work:
+def work_of(request: Submission[Any, Any]) -> Work:
     """What one request needs."""
     return Work(1, request.width, request.width * request.expected_steps, len(request.source_ids))
 
 
 @dataclass(slots=True)
-class Place:
+class Place(Generic[SubmissionT]):
     """A request's place in the queue."""
 
-    request: Request
+    request: SubmissionT
     since: float
     work: Work
     through: Work
     """Of its line, up to and including this request, counted from somewhere: only differences mean anything."""
 
 
-class _Line:
+class _Line(Generic[SubmissionT]):
     """The requests of one priority, in order of arrival; ``lead`` is how much earlier they count as arrived."""
 
     def __init__(self, lead: float) -> None:
         self.rank = _LAST
         """When the first counts as arrived, and when it arrived."""
         self._lead = lead
-        self._places: list[Place] = []
+        self._places: list[Place[SubmissionT]] = []
         self._head = 0
 
-    def append(self, request: Request, since: float) -> Work:
+    def append(self, request: SubmissionT, since: float) -> Work:
         work = work_of(request)
         if self._places:
             through = self._places[-1].through + work
@@ -81,11 +82,11 @@ class _Line:
         return work
 
     @property
-    def first(self) -> Place:
+    def first(self) -> Place[SubmissionT]:
         """There must be one."""
         return self._places[self._head]
 
-    def pop(self) -> Place:
+    def pop(self) -> Place[SubmissionT]:
         place = self._places[self._head]
         self._head += 1
         if self._head == len(self._places):
@@ -98,7 +99,7 @@ class _Line:
         self.rank = since - self._lead, since
         return place
 
-    def push_front(self, place: Place) -> None:
+    def push_front(self, place: Place[SubmissionT]) -> None:
         place.through = self.first.through - self.first.work if self._places else place.work
         self.rank = place.since - self._lead, place.since
         if self._head:
@@ -114,9 +115,9 @@ class _Line:
             return Work()
         return self._places[end - 1].through - self.first.through + self.first.work
 
-    def remove(self, gone: Callable[[Request], bool]) -> list[Place]:
-        kept: list[Place] = []
-        removed: list[Place] = []
+    def remove(self, gone: Callable[[SubmissionT], bool]) -> list[Place[SubmissionT]]:
+        kept: list[Place[SubmissionT]] = []
+        removed: list[Place[SubmissionT]] = []
         for place in self._places[
             self._head :
         ]:  # asked once: a request may be cancelled at any moment, also between two questions
@@ -128,7 +129,7 @@ class _Line:
         return removed
 
 
-class WaitingQueue:
+class WaitingQueue(Generic[SubmissionT]):
     """The first is the one whose priority + seconds waited / ``ageing_seconds`` is highest; of equals, the older.
 
     All age alike, so the order of two never changes while they wait: that of since - priority * ``ageing_seconds``.
@@ -138,29 +139,29 @@ class WaitingQueue:
 
     def __init__(self, ageing_seconds: float) -> None:
         self._ageing_seconds = ageing_seconds
-        self._lines = [_Line(priority * ageing_seconds) for priority in range(PRIORITIES)]
+        self._lines: list[_Line[SubmissionT]] = [_Line(priority * ageing_seconds) for priority in range(PRIORITIES)]
         self.work = Work()
         """Of all that wait."""
 
     def __len__(self) -> int:
         return self.work.requests
 
-    def append(self, request: Request, now: float) -> None:
+    def append(self, request: SubmissionT, now: float) -> None:
         """Queue the request; ``now`` never goes back."""
         self.work += self._lines[request.priority].append(request, now)
 
     @property
-    def first(self) -> Request:
+    def first(self) -> SubmissionT:
         """The one that is next; there must be one."""
         return self._first_line().first.request
 
-    def pop(self) -> Place:
+    def pop(self) -> Place[SubmissionT]:
         """Take the first."""
         place = self._first_line().pop()
         self.work -= place.work
         return place
 
-    def put_back(self, places: list[Place]) -> None:
+    def put_back(self, places: list[Place[SubmissionT]]) -> None:
         """Give back what was popped, in that order and with nothing queued since."""
         for place in reversed(places):
             self._lines[place.request.priority].push_front(place)
@@ -174,16 +175,16 @@ class WaitingQueue:
                 ahead += line.until(now - (priority - other) * self._ageing_seconds)
         return ahead
 
-    def remove(self, gone: Callable[[Request], bool]) -> list[Request]:
+    def remove(self, gone: Callable[[SubmissionT], bool]) -> list[SubmissionT]:
         """Take out all of which ``gone`` is true, wherever they stand."""
         removed = [place for line in self._lines for place in line.remove(gone)]
         for place in removed:
             self.work -= place.work
         return [place.request for place in removed]
 
-    def clear(self) -> list[Request]:
+    def clear(self) -> list[SubmissionT]:
         """Take out all, the first first."""
         return [self.pop().request for _ in range(len(self))]
 
-    def _first_line(self) -> _Line:
+    def _first_line(self) -> _Line[SubmissionT]:
         return min(self._lines, key=_rank)

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dragoman_export import reference
-from dragoman_export.bundle_writer import describe, write_bundle
+from dragoman_export.bundle_writer import write_bundle
+from dragoman_export.describing import describe_translation
 from dragoman_export.graphs import export_graphs
 from dragoman_export.probes import ParityRecord
 from dragoman_export.quantization_plan import observe, quantized_variants
 from dragoman_model.checkpoint import TrainedModel, load_model, save_model
 from dragoman_model.tokenizer import token_id
+from dragoman_model.transformer import Transformer
 from dragoman_protos.v1.bundle_pb2 import Limits
 from dragoman_server.bundle import MANIFEST
 from tests.bench import random_base
@@ -62,7 +64,7 @@ def bench_model(name: str) -> BenchModel:
     if not own and not (model.bundle / MANIFEST).exists():
         _make_bundle(model)
     if not model.ctranslate2.exists():
-        trained = load_model(model.checkpoint)
+        trained = load_model(model.checkpoint, Transformer)
         if not model.ctranslate2_float32.exists():
             convert(trained.model, model.ctranslate2_float32)
         difference = check(
@@ -73,7 +75,7 @@ def bench_model(name: str) -> BenchModel:
     return model
 
 
-def own_sources(name: str, trained: TrainedModel, count: int) -> list[list[int]]:
+def own_sources(name: str, trained: TrainedModel[Transformer], count: int) -> list[list[int]]:
     """Sources of sentences of our own, as ids; for the random model, words at random of mixed lengths."""
     chance = random.Random(7)
     if name == BASE:
@@ -95,8 +97,10 @@ def _make_checkpoint(model: BenchModel) -> None:
 
 def _make_bundle(model: BenchModel) -> None:
     """As ``dragoman export`` does it, without a certificate: there is no quality to certify."""
-    trained = load_model(model.checkpoint)
-    manifest = describe(trained, name=model.name, limits=Limits(source_tokens=LONGEST, target_tokens=LONGEST))
+    trained = load_model(model.checkpoint, Transformer)
+    manifest = describe_translation(
+        trained, name=model.name, limits=Limits(source_tokens=LONGEST, target_tokens=LONGEST)
+    )
     work = RUNS / "export"
     graphs = export_graphs(trained.model, work / "fp32")
     sources = own_sources(model.name, trained, _CALIBRATION)
@@ -113,4 +117,4 @@ def _make_bundle(model: BenchModel) -> None:
         sentences=[],
     )
     model.bundle.parent.mkdir(parents=True, exist_ok=True)
-    write_bundle(model.bundle, manifest, trained, {"int8": quantized.paths}, record, overwrite=True)
+    write_bundle(model.bundle, manifest, trained, {"int8": quantized.paths._asdict()}, record, overwrite=True)

@@ -11,15 +11,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.engine import Engine
 from dragoman_server.errors import ServerError
 from dragoman_server.loading import load
 from dragoman_server.logs import configure
-from dragoman_server.model_host import ModelHost
 from dragoman_server.request import Outcome, Request
 from dragoman_server.runtime import Runtime
 from dragoman_server.settings import Settings
+from dragoman_server.translation_host import TranslationHost
 
 _SECONDS = 600.0
 
@@ -61,7 +62,7 @@ class Ours:
         served = Settings(
             models=repository, **asdict(settings), max_waiting=1_000_000, max_waiting_tokens=100_000_000, grace=0.0
         )
-        self.host: ModelHost = load(served).catalogue.resolve(name)
+        self.host = load(served).catalogue.find(name, TranslationHost, Bundle.TASK_TRANSLATE)
         self._longest = self.host.bundle.limits.target_tokens
 
     def __enter__(self) -> Self:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman_server.decoding.options import DecodingOptions, SamplingOptions
+from dragoman_server.joining import EncoderJoining
 from dragoman_server.lane import Lane
 from dragoman_server.request import Request
 from dragoman_server.rows import Move
@@ -112,7 +113,7 @@ def measure(options: DecodingOptions, lengths: tuple[int, int] | None = None) ->
         length = int(random.integers(lengths[0], lengths[1] + 1)) if lengths else options.max_length
         return Request([7] * SOURCE, dataclasses.replace(options, max_length=length), lambda outcome: None)
 
-    def next_plan(lane: Lane) -> Plan | None:
+    def next_plan(lane: Lane) -> Plan[Request] | None:
         nonlocal began, waiting
         if began:
             seconds.append(time.perf_counter() - began - runtime.seconds)
@@ -122,7 +123,7 @@ def measure(options: DecodingOptions, lengths: tuple[int, int] | None = None) ->
         began = time.perf_counter()
         return plan
 
-    Lane(0, runtime, bos=2, eos=3, next_plan=next_plan).run()
+    Lane(0, EncoderJoining(runtime, bos=2, clock=time.monotonic), eos=3, next_plan=next_plan).run()
     return statistics.median(seconds[5:]), runtime.copied / STEPS
 
 

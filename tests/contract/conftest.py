@@ -13,10 +13,10 @@ import pytest
 from dragoman_protos.v1 import bundle_pb2, inference_pb2, inference_pb2_grpc, models_pb2_grpc
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.decoding.hypothesis import Answer, FinishReason
-from dragoman_server.model_host import ModelHost
 from dragoman_server.request import Completion, Outcome, Receipt, Request
 from dragoman_server.server import DragomanServer
 from dragoman_server.settings import Settings
+from dragoman_server.translation_host import TranslationHost
 
 EOS = 3
 SOURCE_TOKENS = 42
@@ -84,7 +84,7 @@ def echo(request: Request) -> Completion:
     return Completion([Answer(ids, log_probs, FinishReason.STOP, sum(log_probs) / len(log_probs))], RECEIPT)
 
 
-def model(engine: FakeEngine, name: str = "deu-eng") -> ModelHost:
+def model(engine: FakeEngine, name: str = "deu-eng") -> TranslationHost:
     """A model between German and English."""
     bundle = bundle_pb2.Bundle(
         name=name,
@@ -97,7 +97,7 @@ def model(engine: FakeEngine, name: str = "deu-eng") -> ModelHost:
         special_ids=bundle_pb2.SpecialIds(pad=0, unk=1, bos=2, eos=EOS),
         limits=bundle_pb2.Limits(source_tokens=SOURCE_TOKENS, target_tokens=TARGET_TOKENS),
     )
-    return ModelHost(
+    return TranslationHost(
         bundle=bundle,
         version="7",
         codec=LetterCodec(),

@@ -16,10 +16,13 @@ from typer.testing import CliRunner
 from dragoman_export import commands
 from dragoman_export.bundle_writer import BundleExistsError
 from dragoman_export.certificate import CertificateError
-from dragoman_export.exporting import ExportOptions, export_bundle
+from dragoman_export.checks import Verification
+from dragoman_export.export_job import ExportOptions, open_job
+from dragoman_export.exporting import export_bundle
+from dragoman_export.exporting_translation import export_translation
 from dragoman_export.graphs import GraphPaths, export_graphs
 from dragoman_export.probes import read_record
-from dragoman_export.verification import Verification, verify
+from dragoman_export.verification import verify
 from dragoman_model.transformer import Transformer
 from dragoman_server.inspection import checked_manifest
 from dragoman_server.progress import Stages
@@ -186,8 +189,8 @@ def test_graphs_that_miss_their_limits_are_not_written(made: Path, tmp_path: Pat
         vocabulary = checked_manifest(made / "bundle").dimensions.vocabulary
         return export_graphs(tiny_model.make_model(seed=5, vocabulary=vocabulary), folder)
 
-    with pytest.raises(CertificateError) as caught:
-        export_bundle(options(made, tmp_path / "bundle"), silent(), exporter=of_another_model)
+    with open_job(options(made, tmp_path / "bundle"), silent()) as job, pytest.raises(CertificateError) as caught:
+        export_translation(job, exporter=of_another_model)
     assert any("largest logit difference" in miss for miss in caught.value.misses)
     assert any("greedy outputs" in miss for miss in caught.value.misses)
     assert list(tmp_path.iterdir()) == []

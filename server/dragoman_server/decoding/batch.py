@@ -21,7 +21,7 @@ from dragoman_server.row_changes import RowChanges
 from dragoman_server.rows import Move, RowTable
 
 if TYPE_CHECKING:
-    from dragoman_server.runtime import Runtime, StepOutput
+    from dragoman_server.runtime import StepOutput, StepRuntime
 
 Copies = list[list[Move]]
 """For the caches: to be carried out list by list; within a list, no row is both read and written."""
@@ -41,13 +41,14 @@ class Advance:
 class Batch:
     """The hypotheses of a lane, each in a row; plain greedy ones apart, they are in groups that are decoded alike.
 
-    Rows are the runtime's, and the caller carries out there what is copied here.
+    Rows are the runtime's, and the caller carries out there what is copied here. ``source_capacity`` is the longest
+    source that hypotheses may attend to.
     """
 
-    def __init__(self, runtime: Runtime, *, bos: int, eos: int) -> None:
+    def __init__(self, runtime: StepRuntime, *, eos: int, source_capacity: int = 0) -> None:
         self.rows = RowTable(runtime.max_rows)
-        self.table = HypothesisTable(runtime.max_rows, runtime.target_capacity, runtime.source_capacity)
-        self._bos, self._eos, self._top_k = bos, eos, runtime.top_k
+        self.table = HypothesisTable(runtime.max_rows, runtime.target_capacity, source_capacity)
+        self._eos, self._top_k = eos, runtime.top_k
         self._no_rows: Ints = np.zeros(0, np.int64)
         self._groups: dict[object, Group] = {}
         self._plain: set[Task] = set()
@@ -72,10 +73,10 @@ class Batch:
         """Whether the next step has to give the attention to the source."""
         return bool(self._attending)
 
-    def join(self, task: Task) -> int:
-        """Take the task in; returns its row, which holds nothing yet."""
+    def join(self, task: Task, token: int, begin: int = 0) -> int:
+        """Take the task in; returns its row, to which ``token`` is fed first, at position ``begin`` of the caches."""
         row, until = self.rows.allocate(), steps_with_logits(task.options, self._top_k)
-        self.table.start(row, task, self._bos, until)
+        self.table.start(row, task, token, until, begin)
         if task.options.attends:
             self._attending.add(task)
         if until:

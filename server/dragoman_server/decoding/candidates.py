@@ -57,8 +57,7 @@ class Candidates:
         rows = self._reading
         logits = self._logits = output.logits[rows]  # a copy
         options = [task.options for task in table.owners[rows].tolist()]
-        lengths = table.steps[rows]
-        history = table.history[rows, : int(lengths.max())]
+        history, lengths = table.produced(rows)
         # The graph has normalised what nobody has changed.
         likeliest = logits[np.arange(len(rows)), output.top_ids[rows, 0]].astype(np.float64)
         self._offsets = (output.top_log_probs[rows, 0] - likeliest)[:, None]
@@ -71,7 +70,7 @@ class Candidates:
                 logits[some] = changed
         some = [
             at
-            for at, (given, length) in enumerate(zip(options, lengths.tolist(), strict=True))
+            for at, (given, length) in enumerate(zip(options, table.steps[rows].tolist(), strict=True))
             if (given.restricts or length < given.min_length) and length >= len(given.prefix)
         ]
         if some:

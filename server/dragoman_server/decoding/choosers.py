@@ -63,7 +63,8 @@ class _Numbers:
     def add(self, options: DecodingOptions) -> int:
         assert options.sampling
         seed, count = options.sampling.seed, options.num_hypotheses
-        self._series += [uniforms(seed, sample, options.max_length) for sample in range(count)]
+        first, end = options.sampling.first, options.sampling.first + options.max_length
+        self._series += [uniforms(seed, sample, end)[first:] for sample in range(count)]
         return count
 
     def keep(self, indices: list[int]) -> None:

@@ -62,7 +62,9 @@ def restrict(scores: Floats, history: History, lengths: History, options: Sequen
     for size, rows in sizes.items():
         which, ids = repeating(history[rows], lengths[rows], size)
         scores[np.array(rows)[which], ids] = -np.inf
-    scores[lengths < np.array([given.min_length for given in options]), eos] = -np.inf
+    # What came earlier is in the lengths too.
+    fewest = np.array([len(given.earlier) + given.min_length for given in options])
+    scores[lengths < fewest, eos] = -np.inf
     stuck = scores.max(axis=1) == -np.inf
     scores[stuck, eos] = ending[stuck]
 

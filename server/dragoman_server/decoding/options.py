@@ -15,6 +15,8 @@ class SamplingOptions:
 
     seed: int
     """0 to 2^64 - 1."""
+    first: int = 0
+    """Which of the seed's numbers the first token is drawn with: a text that goes on does so with the next."""
     temperature: float = 1.0
     top_k: int = 0
     """0: off."""
@@ -50,7 +52,7 @@ class DecodingOptions:
     prefix: tuple[int, ...] = ()
     """The ids that come first, whatever the model thinks of them."""
     forced: bool = False
-    """Score ``prefix``, which ends with end-of-sentence: decoding ends when it has been fed."""
+    """Score ``prefix``, to whose end the end-of-sentence belongs where it counts: decoding ends with it."""
     coverage_penalty: float = 0.0
     """Weight, at least 0, of how much of the source the hypothesis has attended to; 0: off."""
     with_attention: bool = False
@@ -58,6 +60,8 @@ class DecodingOptions:
     alternatives: int = 0
     """0: off. Excludes ``beam_size`` and ``num_hypotheses`` above 1."""
     stop: StopSequences | None = None
+    earlier: tuple[int, ...] = ()
+    """What the text had come to before: it counts as produced for penalties, n-grams and banned sequences."""
 
     @cached_property
     def width(self) -> int:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor
+
+_MOST_BYTES = 4
+"""Of a character in UTF-8, so at most as many tokens."""
 
 
 @dataclass(frozen=True)
@@ -13,10 +16,17 @@ class StopSequences:
 
     strings: tuple[str, ...]
     decode: Callable[[Sequence[int]], str]
+    before: tuple[int, ...] = ()
+    """Ids that come before all others, without any of the strings: one may begin in them."""
+
+    def after(self, token_ids: Sequence[int]) -> StopSequences:
+        """The same for a text that goes on after these ids; as many of them are kept as a string may begin in."""
+        longest = _MOST_BYTES * max(map(len, self.strings))
+        return replace(self, before=(*self.before, *token_ids)[-longest:])
 
     def cut(self, token_ids: Sequence[int]) -> str | None:
         """The text of the ids before the first of the strings; None where it has none of them."""
-        text = self.decode(token_ids)
+        text = self._text(token_ids)
         found = [position for string in self.strings if (position := text.find(string)) >= 0]
         return text[: min(found)] if found else None
 
@@ -26,14 +36,17 @@ class StopSequences:
         The text's longest end that one of them begins with is not settled, nor is a character of which some bytes are
         still to come. A prefix that was forced may have one in it, which will cut the text as soon as it goes on.
         """
-        text = self.decode(token_ids).rstrip("\ufffd")
+        text = self._text(token_ids).rstrip("\ufffd")
         cut = self.cut(token_ids)
         certain = len(text) - max(_overlap(text, string) for string in self.strings) if cut is None else len(cut)
         for count in range(len(token_ids), 0, -1):
-            part = self.decode(token_ids[:count])
+            part = self._text(token_ids[:count])
             if len(part) <= certain and text.startswith(part):
                 return count
         return 0
+
+    def _text(self, token_ids: Sequence[int]) -> str:
+        return self.decode([*self.before, *token_ids] if self.before else token_ids)
 
 
 def _overlap(text: str, string: str) -> int:

@@ -40,13 +40,15 @@ class HypothesisTable:
     """Row i of every array belongs to the hypothesis in row i of the caches. Rows are copied and moved many at a time.
 
     Arrays of (rows,) are views of few, so that a copy touches few. ``capacity`` is the most steps of a row, and
-    ``source_capacity`` the longest source. What is kept of attention takes memory from the first request on that asks.
+    ``source_capacity`` the longest source, 0 where nothing attends to one. What is kept of attention takes memory from
+    the first request on that asks.
     """
 
     def __init__(self, max_rows: int, capacity: int, source_capacity: int) -> None:
-        self._numbers = np.zeros((max_rows, 4), np.int64)
-        self.tokens, self.steps, self.last, self.until = self._numbers.T
-        """Each (rows,). What is fed next; tokens so far; tokens before the last that may come; steps with logits."""
+        self._numbers = np.zeros((max_rows, 5), np.int64)
+        self.tokens, self.steps, self.last, self.until, self.begins = self._numbers.T
+        """Each (rows,). What is fed next; tokens so far; tokens before the last that may come; steps with logits;
+        positions of the caches before that of the first token that is fed."""
         self.next_ids = np.zeros(2 * max_rows, np.int64)
         """(2 x rows,), and so below: a step's own, kept so that none has to make its arrays anew."""
         self.next_log_probs = np.zeros(2 * max_rows, np.float32)
@@ -59,13 +61,19 @@ class HypothesisTable:
         """How much attention each source id has had in all."""
         self.traces: npt.NDArray[np.object_] | None = None  # (rows,), of Trace
         self._flat_history, self._flat_log_probs = self.history.reshape(-1), self.log_probs.reshape(-1)
-        self._begins = np.arange(max_rows) * capacity
+        self._places = np.arange(max_rows) * capacity
         self._source_capacity = source_capacity
+        self._continues = False
+        """Whether there was a task that goes on where another has ended."""
 
-    def start(self, row: int, task: Task, token: int, until: int) -> None:
-        """The row holds an empty hypothesis of the task; ``token`` is fed first, ``until`` as above."""
+    def start(self, row: int, task: Task, token: int, until: int, begin: int = 0) -> None:
+        """The row holds an empty hypothesis of the task; ``token`` is fed first, to position ``begin`` of the caches.
+
+        ``until`` as above.
+        """
         options = task.options
-        self._numbers[row] = token, 0, options.max_length - 1, until
+        self._numbers[row] = token, 0, options.max_length - 1, until, begin
+        self._continues |= bool(options.earlier)
         self.plain[row], self.owners[row] = options.plain, task
         if options.coverage_penalty and self.covered is None:
             self.covered = np.zeros((len(self.owners), self._source_capacity), np.float32)
@@ -101,13 +109,14 @@ class HypothesisTable:
         """Copy between rows of one task, which differ in what came so far and nothing else.
 
         Both of a pair have the same number of tokens, and not all of them alike. Returns how many positions of the
-        caches were the same: begin-of-sentence's, and those of the same first tokens.
+        caches were the same: those up to the first token that was fed, and those of the same first tokens.
         """
         steps = self.steps[sources]
         longest = int(steps.max())
         differ = self.history[sources, :longest] != self.history[targets, :longest]
         self._copy_past(sources, targets, longest)
-        return np.minimum(differ.argmax(axis=1), steps) + 1 if longest else steps + 1
+        same = np.minimum(differ.argmax(axis=1), steps) if longest else steps
+        return same + self.begins[sources] + 1
 
     def _copy_past(self, sources: Ints, targets: Ints, longest: int) -> None:
         self.history[targets, :longest] = self.history[sources, :longest]
@@ -126,11 +135,28 @@ class HypothesisTable:
     def append(self, count: int, ids: Ints, log_probs: Floats) -> None:
         """Every row of ``0 .. count - 1`` grows by one token, which is fed next."""
         steps = self.steps[:count]
-        at, ids = self._begins[:count] + steps, ids[:count]
+        at, ids = self._places[:count] + steps, ids[:count]
         self._flat_history[at] = ids
         self._flat_log_probs[at] = log_probs[:count]
         steps += 1
         self.tokens[:count] = ids
+
+    def produced(self, rows: Ints) -> tuple[Ints, Ints]:
+        """What the texts of these rows have come to, (rows, tokens), and how many tokens of each row that is (rows,).
+
+        All that came so far, after what had come before where a task goes on with a text.
+        """
+        lengths = self.steps[rows]
+        history = self.history[rows, : int(lengths.max())]
+        if not self._continues:
+            return history, lengths
+        earlier = [task.options.earlier for task in self.owners[rows].tolist()]
+        before = np.array([len(ids) for ids in earlier])
+        whole = np.zeros((len(rows), int((before + lengths).max())), np.int64)
+        for at, (ids, count, length) in enumerate(zip(earlier, before.tolist(), lengths.tolist(), strict=True)):
+            whole[at, :count] = ids
+            whole[at, count : count + length] = history[at, :length]
+        return whole, before + lengths
 
     def token_ids(self, row: int) -> list[int]:
         """What came so far."""

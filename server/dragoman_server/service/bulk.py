@@ -13,7 +13,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dragoman_protos.v1 import inference_pb2
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.errors import InvalidArgument, Overloaded, Unavailable, Violation
-from dragoman_server.service.jobs import Job, pause
+from dragoman_server.service.gathering import pause
+from dragoman_server.service.jobs import Job
 from dragoman_server.service.mailbox import Mailbox
 from dragoman_server.service.receipt import receipt_message
 from dragoman_server.service.recipes import Recipes

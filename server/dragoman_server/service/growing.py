@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
-from dragoman_server.model_host import Codec
 from dragoman_server.request import Progress
 
 _REPLACEMENT = "\ufffd"
+
+
+class Decodes(Protocol):
+    """Of a codec, what growing texts need."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text that the ids stand for."""
 
 
 class GrowingText:
@@ -18,7 +25,7 @@ class GrowingText:
     will be replaced.
     """
 
-    def __init__(self, codec: Codec, *, stops: Sequence[str] = (), unknown_id: int | None = None) -> None:
+    def __init__(self, codec: Decodes, *, stops: Sequence[str] = (), unknown_id: int | None = None) -> None:
         self.final = ""
         self.provisional = ""
         self._codec = codec

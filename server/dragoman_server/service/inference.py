@@ -12,9 +12,14 @@ import grpc
 
 from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc
 from dragoman_server.gate import Gate
+from dragoman_server.generation_host import GenerationHost
 from dragoman_server.request import Completion
 from dragoman_server.security.principal import CALLER
 from dragoman_server.service.bulk import BulkCall
+from dragoman_server.service.explaining import Explaining
+from dragoman_server.service.gathering import completed
+from dragoman_server.service.generating import GenerationStream, completed_parts
+from dragoman_server.service.generation_requests import scoring_host, validate_continuation, validate_generate
 from dragoman_server.service.jobs import Job
 from dragoman_server.service.mailbox import Mailbox
 from dragoman_server.service.receipt import receipt_metadata
@@ -22,7 +27,8 @@ from dragoman_server.service.recipes import Recipes
 from dragoman_server.service.responses import joined_receipt, score_response, translate_response
 from dragoman_server.service.streaming import TranslationStream
 from dragoman_server.service.translations import Translation
-from dragoman_server.service.validation import validate_score, validate_translate
+from dragoman_server.service.understanding import Understanding
+from dragoman_server.service.validation import model_name_violations, validate_score, validate_translate
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -30,14 +36,17 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     """Answers as the proto says; every error leaves as a ServerError, which ``Boundary`` turns into a status.
 
-    ``stream_window`` bounds what one TranslateMany call has under way. To be created on the running event loop.
+    ``stream_window`` bounds what one TranslateMany call has under way, ``max_message_bytes`` an explanation. To be
+    created on the running event loop.
     """
 
-    def __init__(self, gate: Gate, *, stream_window: int) -> None:
+    def __init__(self, gate: Gate, *, stream_window: int, max_message_bytes: int) -> None:
         self._gate = gate
         self._stream_window = stream_window
         self._mailbox = Mailbox(asyncio.get_running_loop())
         self._recipes = Recipes()
+        self._explaining = Explaining(self._recipes, self._mailbox, most_bytes=max_message_bytes)
+        self._understanding = Understanding(self._mailbox)
 
     async def Translate(  # noqa: N802  (gRPC's name)
         self, request: inference_pb2.TranslateRequest, context: _Context
@@ -88,29 +97,89 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     async def Score(  # noqa: N802  (gRPC's name)
         self, request: inference_pb2.ScoreRequest, context: _Context
     ) -> inference_pb2.ScoreResponse:
-        """Score one translation."""
+        """Score one translation, or one continuation."""
         deadline = _deadline(context)
         with self._gate.enter() as catalogue:
+            host = None if model_name_violations("model", request.model) else scoring_host(catalogue, request.model)
+            if isinstance(host, GenerationHost):
+                generation = await validate_continuation(request, host)
+                completions = await completed_parts(generation, deadline, self._mailbox)
+                context.set_trailing_metadata(receipt_metadata(joined_receipt(completions), host))
+                return score_response(host, len(generation.prompt_ids), completions[0])
             translation = await validate_score(request, catalogue, self._recipes)
             completions = await self._complete(translation, deadline)
             context.set_trailing_metadata(receipt_metadata(joined_receipt(completions), translation.host))
-            return score_response(translation, completions[0])
+            (segment,) = translation.segments
+            return score_response(translation.host, len(segment.source_ids), completions[0])
+
+    async def Generate(  # noqa: N802  (gRPC's name)
+        self, request: inference_pb2.GenerateRequest, context: _Context
+    ) -> AsyncGenerator[inference_pb2.GenerateChunk, None]:
+        """Continue one prompt, as it is decoded."""
+        deadline = _deadline(context)
+        with self._gate.enter() as catalogue:
+            generation = await validate_generate(request, catalogue)
+            stream = GenerationStream(generation, deadline, self._mailbox)
+            async with contextlib.aclosing(stream.chunks()) as chunks:
+                async for chunk in chunks:
+                    if chunk.HasField("response"):
+                        receipt = joined_receipt(stream.job.finished())
+                        context.set_trailing_metadata(receipt_metadata(receipt, generation.host))
+                    yield chunk
+
+    async def Classify(  # noqa: N802  (gRPC's name)
+        self, request: inference_pb2.ClassifyRequest, context: _Context
+    ) -> inference_pb2.ClassifyResponse:
+        """Label one text, or one pair of texts."""
+        deadline = _deadline(context)
+        with self._gate.enter() as catalogue:
+            response, metadata = await self._understanding.classify(request, catalogue, deadline)
+            context.set_trailing_metadata(metadata)
+            return response
+
+    async def Tag(  # noqa: N802  (gRPC's name)
+        self, request: inference_pb2.TagRequest, context: _Context
+    ) -> inference_pb2.TagResponse:
+        """Label spans of one text."""
+        deadline = _deadline(context)
+        with self._gate.enter() as catalogue:
+            response, metadata = await self._understanding.tag(request, catalogue, deadline)
+            context.set_trailing_metadata(metadata)
+            return response
+
+    async def FillMask(  # noqa: N802  (gRPC's name)
+        self, request: inference_pb2.FillMaskRequest, context: _Context
+    ) -> inference_pb2.FillMaskResponse:
+        """Say what the masks of one text may hide."""
+        deadline = _deadline(context)
+        with self._gate.enter() as catalogue:
+            response, metadata = await self._understanding.fill_mask(request, catalogue, deadline)
+            context.set_trailing_metadata(metadata)
+            return response
+
+    async def Embed(  # noqa: N802  (gRPC's name)
+        self, request: inference_pb2.EmbedRequest, context: _Context
+    ) -> inference_pb2.EmbedResponse:
+        """Make vectors of texts."""
+        deadline = _deadline(context)
+        with self._gate.enter() as catalogue:
+            response, metadata = await self._understanding.embed(request, catalogue, deadline)
+            context.set_trailing_metadata(metadata)
+            return response
+
+    async def Explain(  # noqa: N802  (gRPC's name)
+        self, request: inference_pb2.ExplainRequest, context: _Context
+    ) -> inference_pb2.ExplainResponse:
+        """Explain one answer."""
+        deadline = _deadline(context)
+        with self._gate.enter() as catalogue:
+            response, host, receipt = await self._explaining.answer(request, catalogue, deadline)
+            context.set_trailing_metadata(receipt_metadata(receipt, host))
+            return response
 
     async def _complete(self, translation: Translation, deadline: float | None) -> list[Completion]:
         """Hand the segments to the engine and wait for them; when the call ends first, they are cancelled."""
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def done(_: Job) -> None:
-            if not ended.done():  # the call may have ended meanwhile
-                ended.set_result(None)
-
-        job = Job(translation, deadline, self._mailbox, done)
-        job.start()
-        try:
-            await ended
-        except asyncio.CancelledError:  # the caller cancelled or went away, or its deadline passed
-            job.cancel()
-            raise
+        job = await completed(lambda done: Job(translation, deadline, self._mailbox, lambda _: done()))
         return job.finished()
 
 

@@ -58,6 +58,12 @@ def option_violations(
     ]
 
 
+def source_option_violations(options: inference_pb2.DecodingOptions) -> list[Violation]:
+    """Options that a model without a source has no use for."""
+    fields = ("max_length_ratio", "min_length_ratio", "coverage_penalty", "replace_unknowns")
+    return [_violation(field, getattr(options, field), "not for generation") for field in fields if has(options, field)]
+
+
 def _violation(field: str, value: object, limit: str) -> Violation:
     shown = f"{value:g}" if isinstance(value, float) else str(value)
     return Violation(f"options.{field}", shown, limit)

@@ -9,10 +9,10 @@ from dragoman_protos.v1 import bundle_pb2, inference_pb2
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.errors import Violation
-from dragoman_server.model_host import ModelHost
 from dragoman_server.service.option_limits import merged, option_violations, samples
 from dragoman_server.service.resolving import resolve
 from dragoman_server.service.texts import shortened
+from dragoman_server.translation_host import TranslationHost
 
 _KEPT = 256
 _LONGEST_KEY = 4096
@@ -24,7 +24,7 @@ _USUAL_LANGUAGE = "en"
 class Recipe:
     """How to translate a text of one kind."""
 
-    host: ModelHost
+    host: TranslationHost
     target: bundle_pb2.Language | None
     source_language: str
     """By whose rules a text is split into sentences."""
@@ -73,8 +73,8 @@ class Recipes:
         source_language: str,
         options: inference_pb2.DecodingOptions,
     ) -> Recipe:
-        """The recipe; raises NotFound for a model that is not served."""
-        host = catalogue.resolve(model)
+        """The recipe; raises NotFound for no such model, InvalidArgument for one that translates nothing."""
+        host = catalogue.find(model, TranslationHost, bundle_pb2.Bundle.TASK_TRANSLATE)
         key = (model, target_language, source_language, options.SerializeToString())
         recipe = self._kept.get(key)
         if recipe is None or recipe.host is not host:
@@ -87,7 +87,7 @@ class Recipes:
 
 
 def _recipe(
-    host: ModelHost, target_language: str, source_language: str, given: inference_pb2.DecodingOptions
+    host: TranslationHost, target_language: str, source_language: str, given: inference_pb2.DecodingOptions
 ) -> Recipe:
     options = merged(host.default_options, given)
     target = host.language(target_language)
@@ -98,7 +98,7 @@ def _recipe(
     return Recipe(host, target, source, options, violations, sound=not faults)
 
 
-def _language_violations(host: ModelHost, target_language: str, source_language: str) -> list[Violation]:
+def _language_violations(host: TranslationHost, target_language: str, source_language: str) -> list[Violation]:
     codes = [language.code for language in host.bundle.languages]
     known = ", ".join(codes[:_LISTED_LANGUAGES]) + (", ..." if len(codes) > _LISTED_LANGUAGES else "")
     violations = []

@@ -6,11 +6,12 @@ import secrets
 from typing import TypeVar
 
 from dragoman_protos.v1 import inference_pb2
+from dragoman_server.codec import Codec
 from dragoman_server.decoding.options import DecodingOptions, SamplingOptions
 from dragoman_server.decoding.ranking import LengthPenalty
 from dragoman_server.decoding.stopping import StopSequences, resolve_lengths
+from dragoman_server.decoding_host import DecodingHost
 from dragoman_server.errors import Violation
-from dragoman_server.model_host import Codec, ModelHost
 from dragoman_server.service.option_limits import has, samples
 from dragoman_server.service.texts import unfit
 
@@ -18,9 +19,12 @@ _Number = TypeVar("_Number", int, float)
 
 
 def resolve(
-    options: inference_pb2.DecodingOptions, host: ModelHost, source_tokens: int
+    options: inference_pb2.DecodingOptions, host: DecodingHost, source_tokens: int, *, room: int | None = None
 ) -> tuple[DecodingOptions | None, list[Violation]]:
-    """The engine's options for a text of that many tokens, or the faults of ``target_prefix``."""
+    """The engine's options for a text of that many tokens, or the faults of ``target_prefix``.
+
+    Of the target's tokens ``room``, where it is given, can be decoded at one time, and the prefix must be among them.
+    """
     max_length, min_length = resolve_lengths(
         source_tokens,
         max_length=options.max_length if options.HasField("max_length") else host.bundle.limits.target_tokens,
@@ -28,7 +32,7 @@ def resolve(
         max_length_ratio=options.max_length_ratio if options.HasField("max_length_ratio") else None,
         min_length_ratio=options.min_length_ratio if options.HasField("min_length_ratio") else None,
     )
-    prefix, violations = _prefix(options.target_prefix, max_length, host)
+    prefix, violations = _prefix(options.target_prefix, min(max_length, room or max_length), host)
     if violations:
         return None, violations
     codec = host.codec
@@ -82,7 +86,7 @@ def _allowed(options: inference_pb2.DecodingOptions, codec: Codec) -> tuple[int,
     return tuple(sorted(pieces))
 
 
-def _prefix(text: str, max_length: int, host: ModelHost) -> tuple[list[int], list[Violation]]:
+def _prefix(text: str, max_length: int, host: DecodingHost) -> tuple[list[int], list[Violation]]:
     if not text:
         return [], []
     field = "options.target_prefix"

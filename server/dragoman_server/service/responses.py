@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 from dragoman_protos.v1 import inference_pb2
+from dragoman_server.codec import Codec
 from dragoman_server.decoding.hypothesis import Answer, FinishReason
+from dragoman_server.decoding_host import DecodingHost
 from dragoman_server.request import Completion, Receipt
+from dragoman_server.service.generations import Generation
 from dragoman_server.service.segmentation import Span, join
 from dragoman_server.service.translations import Segment, Translation
 from dragoman_server.service.unknowns import replaced
@@ -17,6 +21,13 @@ _FINISH_REASONS = {
     FinishReason.STOP_SEQUENCE: inference_pb2.FINISH_REASON_STOP_SEQUENCE,
 }
 _WORST_FIRST = (FinishReason.LENGTH, FinishReason.STOP_SEQUENCE)
+
+
+class _Ended(Protocol):
+    """A completion of any kind."""
+
+    @property
+    def receipt(self) -> Receipt: ...
 
 
 def answer_text(answer: Answer, segment: Segment, translation: Translation) -> str:
@@ -42,7 +53,7 @@ def translate_response(translation: Translation, completions: Sequence[Completio
         whole, targets = join(translation.text, _spans(translation), list(_all_texts(translation, texts)))
         if not number:
             segments = list(_segments(translation, targets, answers))
-        hypotheses.append(_hypothesis(whole, answers, translation))
+        hypotheses.append(_hypothesis(whole, answers, host.codec))
     usage = inference_pb2.Usage(
         source_tokens=sum(len(segment.source_ids) for segment in translation.segments),
         target_tokens=sum(len(answer.log_probs) for completion in completions for answer in completion.answers),
@@ -62,7 +73,7 @@ def _one_segment(translation: Translation, completion: Completion) -> inference_
     for answer in completion.answers:
         translated = answer_text(answer, segment, translation)
         whole = f"{text[:begin]}{translated}{text[end:]}"
-        hypotheses.append(_hypothesis(whole, [answer], translation))
+        hypotheses.append(_hypothesis(whole, [answer], host.codec))
         target_tokens += len(answer.log_probs)
     best = hypotheses[0]
     return inference_pb2.TranslateResponse(
@@ -82,22 +93,35 @@ def _one_segment(translation: Translation, completion: Completion) -> inference_
     )
 
 
-def score_response(translation: Translation, completion: Completion) -> inference_pb2.ScoreResponse:
+def generate_response(generation: Generation, completions: Sequence[Completion]) -> inference_pb2.GenerateResponse:
+    """The whole answer; ``completions`` are those of the text's parts."""
+    host, answers = generation.host, generation.answers(completions)
+    return inference_pb2.GenerateResponse(
+        hypotheses=[_hypothesis(generation.text(answer), [answer], host.codec) for answer in answers],
+        usage=inference_pb2.Usage(
+            source_tokens=len(generation.prompt_ids), target_tokens=sum(len(answer.log_probs) for answer in answers)
+        ),
+        model=host.name,
+        model_version=host.version,
+        discarded_tokens=generation.discarded,
+    )
+
+
+def score_response(host: DecodingHost, source_tokens: int, completion: Completion) -> inference_pb2.ScoreResponse:
     """What a request to score is answered."""
-    host, answer = translation.host, completion.best
-    (segment,) = translation.segments
+    answer = completion.best
     return inference_pb2.ScoreResponse(
         score=sum(answer.log_probs),
         token_log_probs=answer.log_probs,
         tokens=host.codec.tokens(answer.token_ids),
-        usage=inference_pb2.Usage(source_tokens=len(segment.source_ids), target_tokens=len(answer.log_probs)),
+        usage=inference_pb2.Usage(source_tokens=source_tokens, target_tokens=len(answer.log_probs)),
         model=host.name,
         model_version=host.version,
     )
 
 
-def joined_receipt(completions: Sequence[Completion]) -> Receipt:
-    """One receipt for all segments: the longest wait, the sums of encoding and steps, the mean batch of all steps."""
+def joined_receipt(completions: Sequence[_Ended]) -> Receipt:
+    """One receipt for all: the longest wait, the sums of encoding and steps, the mean batch of all steps."""
     receipts = [completion.receipt for completion in completions]
     if len(receipts) == 1:
         return receipts[0]
@@ -137,7 +161,7 @@ def _segments(
         )
 
 
-def _hypothesis(text: str, answers: Sequence[Answer], translation: Translation) -> inference_pb2.Hypothesis:
+def _hypothesis(text: str, answers: Sequence[Answer], codec: Codec) -> inference_pb2.Hypothesis:
     if len(answers) == 1:
         (answer,) = answers
         token_ids, log_probs, rank, reason = (
@@ -154,7 +178,7 @@ def _hypothesis(text: str, answers: Sequence[Answer], translation: Translation) 
         reason = next((reason for reason in _WORST_FIRST if reason in reasons), FinishReason.STOP)
     return inference_pb2.Hypothesis(
         text=text,
-        tokens=translation.host.codec.tokens(token_ids),
+        tokens=codec.tokens(token_ids),
         score=sum(log_probs),
         token_log_probs=log_probs,
         finish_reason=_FINISH_REASONS[reason],

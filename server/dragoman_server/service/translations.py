@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dragoman_server.decoding.options import DecodingOptions
-from dragoman_server.model_host import ModelHost
+from dragoman_server.translation_host import TranslationHost
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Segment:
 class Translation:
     """What to hand to which engine."""
 
-    host: ModelHost
+    host: TranslationHost
     text: str
     segments: Sequence[Segment]
     priority: int = 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from dragoman_server.codec import Codec
 from dragoman_server.decoding.hypothesis import Answer
-from dragoman_server.model_host import Codec
 
 _WORD = re.compile(r"\w+(?:[-'\u2019]\w+)*|[^\w\s]+")
 _TAG = 1

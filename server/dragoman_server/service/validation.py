@@ -11,13 +11,13 @@ from dragoman_protos.v1 import inference_pb2
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.errors import InvalidArgument, Violation
-from dragoman_server.model_host import ModelHost
 from dragoman_server.service import segmentation
 from dragoman_server.service.recipes import Recipe, Recipes
 from dragoman_server.service.segmentation import MOST_CHARACTERS, MOST_SEGMENTS, Span
 from dragoman_server.service.texts import shortened, unfit
 from dragoman_server.service.translations import Segment, Translation
 from dragoman_server.settings import MODEL_NAME
+from dragoman_server.translation_host import TranslationHost
 
 _NAME = re.compile(MODEL_NAME)
 _LONGEST_NAME = 64
@@ -179,7 +179,7 @@ def finished(draft: Draft, encoded: Sequence[list[int]]) -> Translation:
 
 
 def _cut(
-    text: str, parts: Iterable[tuple[Span, list[int]]], most: int, host: ModelHost
+    text: str, parts: Iterable[tuple[Span, list[int]]], most: int, host: TranslationHost
 ) -> list[tuple[Span, list[int]]]:
     """Parts of at most so many tokens."""
     result: list[tuple[Span, list[int]]] = []
@@ -216,7 +216,7 @@ def text_violations(text: str, field: str = "text") -> list[Violation]:
     return []
 
 
-def _too_long_for_one(field: str, text: str, host: ModelHost) -> list[Violation]:
+def _too_long_for_one(field: str, text: str, host: TranslationHost) -> list[Violation]:
     # First the bound by characters: neither scanning nor tokenising a text that cannot fit costs anything then.
     if len(text) <= host.longest_text:
         return []

@@ -44,6 +44,7 @@ def test_the_clients_are_twins() -> None:
         "tag",
         "fill_mask",
         "embed",
+        "explain",
         "models",
         "model",
         "close",

@@ -12,7 +12,7 @@ from dragoman_export.reference import forced_logits
 from dragoman_export.stepping import SteppedGraphs
 from dragoman_model.transformer import Transformer
 from dragoman_protos.v1.bundle_pb2 import Dimensions
-from dragoman_server.graphs import check_pair
+from dragoman_server.graphs_translation import check_pair
 from tests.unit.export import tiny_model
 
 SOURCES = [[4, 17, 3], [5, 30, 31, 32, 33, 3], [4, 250, 9, 3], [5, 77, 12, 40, 41, 3]]

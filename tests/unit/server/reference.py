@@ -50,6 +50,14 @@ def toy_attention(source: tuple[int, ...], history: tuple[int, ...]) -> Floats:
     return random.dirichlet(np.full(len(source), 0.4)).astype(np.float32)
 
 
+def penalised(logits: npt.NDArray[np.float64], history: tuple[int, ...], options: DecodingOptions) -> None:
+    """Put the options' penalties on what was produced, in place."""
+    for token in set(history):
+        penalty = options.repetition_penalty
+        logits[token] = logits[token] / penalty if logits[token] > 0 else logits[token] * penalty
+        logits[token] -= options.presence_penalty + options.frequency_penalty * history.count(token)
+
+
 @dataclass(frozen=True)
 class Toy:
     """The toy model for one source, with the options' penalties."""
@@ -59,11 +67,8 @@ class Toy:
 
     def __call__(self, history: tuple[int, ...]) -> Floats:
         logits = toy_logits(self.source, history).astype(np.float64)
-        for token in set(history) if self.options else ():
-            assert self.options
-            penalty = self.options.repetition_penalty
-            logits[token] = logits[token] / penalty if logits[token] > 0 else logits[token] * penalty
-            logits[token] -= self.options.presence_penalty + self.options.frequency_penalty * history.count(token)
+        if self.options:
+            penalised(logits, history, self.options)
         return log_softmax(logits.astype(np.float32))
 
     def attention(self, tokens: tuple[int, ...], steps: int) -> Floats:
@@ -190,11 +195,13 @@ class Found:
         return rank
 
 
-def _may_come(history: tuple[int, ...], token: int, options: DecodingOptions) -> bool:
+def may_come(history: tuple[int, ...], token: int, options: DecodingOptions) -> bool:
+    """Whether the token may follow."""
     if token == EOS and len(history) < options.min_length:
         return False
     if options.allowed is not None and token not in (*options.allowed, EOS):
         return False
+    history = (*options.earlier, *history)
     grown, size = (*history, token), options.no_repeat_ngram_size
     if size and grown[-size:] in [history[i : i + size] for i in range(len(history) - size + 1)]:
         return False
@@ -202,7 +209,7 @@ def _may_come(history: tuple[int, ...], token: int, options: DecodingOptions) ->
 
 
 def _possible(history: tuple[int, ...], vocabulary: int, options: DecodingOptions) -> list[int]:
-    return [token for token in range(vocabulary) if _may_come(history, token, options)] or [EOS]
+    return [token for token in range(vocabulary) if may_come(history, token, options)] or [EOS]
 
 
 def _grow(parent: Found, token: int, log_prob: float, options: DecodingOptions) -> Found:

@@ -30,10 +30,14 @@ class Lanes:
     ended: dict[Request, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.scheduler = Scheduler(self.capacities, max_waiting=1000, max_waiting_tokens=10_000, encode_tokens=10_000)
+        self.scheduler = Scheduler[Request](
+            self.capacities, max_waiting=1000, max_waiting_tokens=10_000, encode_tokens=10_000
+        )
         self.paces = [Pace() for _ in self.capacities]
         self.running: list[list[Request]] = [[] for _ in self.capacities]
-        self.admission = Admission(self.scheduler, self.paces, most_steps=50)
+        self.admission = Admission(
+            self.scheduler, self.paces, most_steps=50, size=lambda request: len(request.source_ids)
+        )
         for pace in self.paces:
             pace.step.add(1, STEP)
 

@@ -26,8 +26,9 @@ SOURCE = (9, 5)
 
 def run(runtime: Runtime, source: Sequence[int], options: DecodingOptions) -> list[Answer]:
     """One request alone, as a lane decodes it."""
-    batch, request = Batch(runtime, bos=BOS, eos=EOS), Request(source, options, lambda outcome: None)
-    runtime.encode([batch.join(request)], [source])
+    batch = Batch(runtime, eos=EOS, source_capacity=runtime.source_capacity)
+    request = Request(source, options, lambda outcome: None)
+    runtime.encode([batch.join(request, BOS)], [source])
     while batch.rows.used:
         assert batch.rows.used <= options.width
         output = runtime.step(batch.tokens, with_logits=batch.needs_logits, with_attention=batch.needs_attention)

@@ -163,17 +163,35 @@ def test_graphs_and_precisions(bundle: Path) -> None:
 def test_values_that_contradict_each_other_are_all_reported(bundle: Path) -> None:
     def edit(manifest: Manifest) -> None:
         manifest["name"] = "Tiny!"
-        manifest["family"] = "FAMILY_DECODER"
+        manifest["tasks"] = ["TASK_TAG"]
         manifest["dimensions"].update(numHeads=3, topK=0)
         manifest["limits"] = {"sourceTokens": 2}
         manifest["languages"][1]["code"] = "de"
         manifest["specialIds"]["bos"] = manifest["specialIds"]["eos"]
 
     found = "\n".join(faults_after(bundle, edit))
-    for part in ("name = 'Tiny!'", "family = 2", "d_model = 16", "top_k = 0", "source_tokens = 2", "target_tokens = 0"):
+    for part in (
+        "name = 'Tiny!'",
+        "tasks = [TASK_TAG]",
+        "d_model = 16",
+        "top_k = 0",
+        "source_tokens = 2",
+        "target_tokens = 0",
+    ):
         assert part in found
     for part in ("code 'de' is empty or occurs twice", "3 occurs twice"):
         assert part in found
+
+
+def test_an_unknown_family_is_refused_by_itself(bundle: Path) -> None:
+    (found,) = faults_after(bundle, lambda m: m.update(family="FAMILY_UNSPECIFIED"))
+    assert found.startswith("family = 0: this server runs FAMILY_ENCODER_DECODER")
+
+
+def test_an_explaining_graph_must_be_listed_too(bundle: Path) -> None:
+    assert faults_after(bundle, lambda m: m.update(explain="explain.onnx")) == [
+        "explain = 'explain.onnx': not listed in bundle.json"
+    ]
 
 
 def test_inputs_and_outputs_are_compared_with_the_dimensions(bundle: Path) -> None:

@@ -19,8 +19,8 @@ def request(max_length: int) -> Request:
 
 
 def batch_of(*requests: Request) -> Batch:
-    batch = Batch(ToyRuntime(8), bos=BOS, eos=EOS)
-    assert [batch.join(joiner) for joiner in requests] == list(range(len(requests)))
+    batch = Batch(ToyRuntime(8), eos=EOS)
+    assert [batch.join(joiner, BOS) for joiner in requests] == list(range(len(requests)))
     return batch
 
 
@@ -84,7 +84,7 @@ def test_each_reads_its_own_row_and_the_last_moves_into_the_hole() -> None:
     assert advance.copies == []
     assert third.answers[0].token_ids == [9, 19]
     fourth = request(5)
-    assert batch.join(fourth) == 1
+    assert batch.join(fourth, BOS) == 1
     advance = feed(batch, (EOS, -1.0), (6, -2.0))
     assert advance.finished == [first]
     assert first.answers[0].log_probs == [-1.0, -1.0, -1.0]

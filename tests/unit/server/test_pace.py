@@ -69,13 +69,13 @@ def test_the_slope_outlasts_a_long_time_of_full_lanes() -> None:
 
 def test_length_is_steps_for_each_source_token_of_late() -> None:
     pace = Pace()
-    assert pace.steps_per_token == 0
+    assert pace.steps_per_size == 0
     pace.finished(10, 20)
     pace.finished(30, 40)
-    assert pace.steps_per_token == pytest.approx(60 / 40, rel=0.01)
+    assert pace.steps_per_size == pytest.approx(60 / 40, rel=0.01)
     for _ in range(500):
         pace.finished(10, 5)
-    assert pace.steps_per_token == pytest.approx(0.5, rel=0.01)
+    assert pace.steps_per_size == pytest.approx(0.5, rel=0.01)
 
 
 def test_steps_are_counted() -> None:

@@ -44,7 +44,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @initialize(capacities=st.lists(st.integers(1, 6), min_size=1, max_size=3))
     def begin(self, capacities: list[int]) -> None:
         self.capacities, self.now = capacities, 100.0
-        self.queue = Scheduler(
+        self.queue = Scheduler[Request](
             capacities,
             max_waiting=MAX_WAITING,
             max_waiting_tokens=MAX_TOKENS,

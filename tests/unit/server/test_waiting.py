@@ -13,19 +13,19 @@ def request(priority: int = 0, tokens: int = 3, width: int = 1, steps: float = 0
     return Request([7] * tokens, options, lambda outcome: None, priority=priority, expected_steps=steps)
 
 
-def order(queue: WaitingQueue) -> list[Request]:
+def order(queue: WaitingQueue[Request]) -> list[Request]:
     return queue.clear()
 
 
 def test_priorities_go_first_and_each_is_first_come_first_served() -> None:
-    queue, requests = WaitingQueue(1.0), [request(p) for p in (0, 5, 0, 9, 5)]
+    queue, requests = WaitingQueue[Request](1.0), [request(p) for p in (0, 5, 0, 9, 5)]
     for entry in requests:
         queue.append(entry, 0.0)
     assert order(queue) == [requests[i] for i in (3, 1, 4, 0, 2)]
 
 
 def test_a_period_of_waiting_is_worth_a_level() -> None:
-    queue, old, new, newer = WaitingQueue(2.0), request(0), request(3), request(3)
+    queue, old, new, newer = WaitingQueue[Request](2.0), request(0), request(3), request(3)
     queue.append(old, 10.0)
     queue.append(new, 15.9)
     queue.append(newer, 16.1)
@@ -33,7 +33,7 @@ def test_a_period_of_waiting_is_worth_a_level() -> None:
 
 
 def test_of_equals_the_older_goes_first() -> None:
-    queue, old, new = WaitingQueue(2.0), request(0), request(3)
+    queue, old, new = WaitingQueue[Request](2.0), request(0), request(3)
     queue.append(old, 10.0)
     queue.append(new, 16.0)
     assert queue.ahead_of(3, 16.0).requests == 2
@@ -41,7 +41,7 @@ def test_of_equals_the_older_goes_first() -> None:
 
 
 def test_work_ahead_is_that_of_higher_and_of_aged_requests() -> None:
-    queue = WaitingQueue(1.0)
+    queue = WaitingQueue[Request](1.0)
     queue.append(request(0, tokens=1, width=2, steps=4.0), 0.0)
     queue.append(request(0, tokens=10), 3.0)
     queue.append(request(9, tokens=100, width=3, steps=5.5), 3.5)
@@ -77,7 +77,7 @@ def total(requests: set[Request]) -> Work:
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), ageing=st.sampled_from([0.25, 1.0, 8.0]))
 def test_order_and_work_are_those_of_a_sorted_list(data: st.DataObject, ageing: float) -> None:
-    queue, reference, now = WaitingQueue(ageing), Reference(ageing), 100.0
+    queue, reference, now = WaitingQueue[Request](ageing), Reference(ageing), 100.0
     priorities = st.integers(0, PRIORITIES - 1)
     for _ in range(data.draw(st.integers(1, 12))):
         now += data.draw(st.sampled_from([0.0, 0.25, 1.0, 10.0]))

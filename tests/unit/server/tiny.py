@@ -42,7 +42,7 @@ def train_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-class _Graph:
+class Graph:
     """Collects nodes and weights; ``op`` returns the name of the first output."""
 
     def __init__(self, seed: int) -> None:
@@ -52,7 +52,7 @@ class _Graph:
 
     def constant(self, value: Any) -> str:
         name = f"w{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.weights.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
     def weight(self, *shape: int, scale: float = 0.5) -> str:
@@ -78,13 +78,13 @@ class _Graph:
         return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
-def _info(name: str, element: int, *shape: int | str) -> Any:
+def info(name: str, element: int, *shape: int | str) -> Any:
     return helper.make_tensor_value_info(name, element, shape)
 
 
 def build_encoder(vocabulary: int, seed: int = 1) -> onnx.ModelProto:
     """One layer of self-attention, then the cross keys and values of every decoder layer."""
-    g = _Graph(seed)
+    g = Graph(seed)
     embedded = g.op("Gather", [g.weight(vocabulary, D_MODEL, scale=1.0), "input_ids"])
     x = g.op("Add", [embedded, g.op("Gather", [g.weight(SOURCE_TOKENS, D_MODEL), "positions"])])  # (tokens, d_model)
     padded = g.op("Gather", [x, "padded_index"])  # (batch, source, d_model)
@@ -103,16 +103,16 @@ def build_encoder(vocabulary: int, seed: int = 1) -> onnx.ModelProto:
     last = g.op("Gather", [projected, "last_index"])
     g.op("Transpose", [g.op("Reshape", [last, split])], ["cross_last"], perm=[1, 0, 2, 3])
     inputs = [
-        _info("input_ids", TensorProto.INT64, "tokens"),
-        _info("positions", TensorProto.INT64, "tokens"),
-        _info("padded_index", TensorProto.INT64, "batch", "source"),
-        _info("attention_mask", TensorProto.INT32, "batch", "source"),
-        _info("packed_index", TensorProto.INT64, "tokens"),
-        _info("last_index", TensorProto.INT64, "batch"),
+        info("input_ids", TensorProto.INT64, "tokens"),
+        info("positions", TensorProto.INT64, "tokens"),
+        info("padded_index", TensorProto.INT64, "batch", "source"),
+        info("attention_mask", TensorProto.INT32, "batch", "source"),
+        info("packed_index", TensorProto.INT64, "tokens"),
+        info("last_index", TensorProto.INT64, "batch"),
     ]
     outputs = [
-        _info("cross", TensorProto.FLOAT, 2 * LAYERS, HEADS, "tokens", HEAD_DIM),
-        _info("cross_last", TensorProto.FLOAT, 2 * LAYERS, "batch", 1, D_MODEL),
+        info("cross", TensorProto.FLOAT, 2 * LAYERS, HEADS, "tokens", HEAD_DIM),
+        info("cross_last", TensorProto.FLOAT, 2 * LAYERS, "batch", 1, D_MODEL),
     ]
     return g.model(inputs, outputs)
 
@@ -122,16 +122,16 @@ def build_decoder(vocabulary: int, seed: int = 2, unknown: float = -1e4) -> onnx
 
     ``unknown`` is added to the unknown token's logit; as it is, that never comes.
     """
-    g = _Graph(seed)
+    g = Graph(seed)
     token = g.op("Gather", [g.weight(vocabulary, D_MODEL, scale=1.0), "input_ids"])
     positions = g.op("Unsqueeze", ["lengths", g.constant(np.array([1], np.int64))])  # (rows, 1)
     x = g.op("Add", [token, g.op("Gather", [g.weight(TARGET_TOKENS, D_MODEL), positions])])
     inputs = [
-        _info("input_ids", TensorProto.INT64, "rows", 1),
-        _info("lengths", TensorProto.INT32, "rows"),
-        _info("total_length", TensorProto.INT32),
-        _info("cross_lengths", TensorProto.INT32, "rows"),
-        _info("cross_total", TensorProto.INT32),
+        info("input_ids", TensorProto.INT64, "rows", 1),
+        info("lengths", TensorProto.INT32, "rows"),
+        info("total_length", TensorProto.INT32),
+        info("cross_lengths", TensorProto.INT32, "rows"),
+        info("cross_total", TensorProto.INT32),
     ]
     outputs = []
     for layer in range(LAYERS):
@@ -139,9 +139,9 @@ def build_decoder(vocabulary: int, seed: int = 2, unknown: float = -1e4) -> onnx
         for kind in ("key", "value"):
             for prefix, present, time in (("past", "present", "target"), ("cross", "present_cross", "source")):
                 shape = ("rows", HEADS, time, HEAD_DIM)
-                inputs.append(_info(f"{prefix}_{kind}_{layer}", TensorProto.FLOAT, *shape))
-                outputs.append(_info(f"{present}_{kind}_{layer}", TensorProto.FLOAT, *shape))
-            inputs.append(_info(f"cross_last_{kind}_{layer}", TensorProto.FLOAT, "rows", 1, D_MODEL))
+                inputs.append(info(f"{prefix}_{kind}_{layer}", TensorProto.FLOAT, *shape))
+                outputs.append(info(f"{present}_{kind}_{layer}", TensorProto.FLOAT, *shape))
+            inputs.append(info(f"cross_last_{kind}_{layer}", TensorProto.FLOAT, "rows", 1, D_MODEL))
             names[kind] = f"{kind}_{layer}"
         k, v = names["key"], names["value"]
         attended = g.op(
@@ -174,10 +174,10 @@ def build_decoder(vocabulary: int, seed: int = 2, unknown: float = -1e4) -> onnx
     top = g.constant(np.array([TOP_K], np.int64))
     g.op("TopK", [g.op("LogSoftmax", ["logits"], axis=-1), top], ["top_log_probs", "top_ids"], axis=-1)
     outputs += [
-        _info("top_log_probs", TensorProto.FLOAT, "rows", TOP_K),
-        _info("top_ids", TensorProto.INT64, "rows", TOP_K),
-        _info("logits", TensorProto.FLOAT, "rows", vocabulary),
-        _info("cross_attention", TensorProto.FLOAT, "rows", "attended"),
+        info("top_log_probs", TensorProto.FLOAT, "rows", TOP_K),
+        info("top_ids", TensorProto.INT64, "rows", TOP_K),
+        info("logits", TensorProto.FLOAT, "rows", vocabulary),
+        info("cross_attention", TensorProto.FLOAT, "rows", "attended"),
     ]
     return g.model(inputs, outputs)
 

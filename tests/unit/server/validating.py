@@ -12,11 +12,11 @@ from dragoman_protos.v1 import bundle_pb2, inference_pb2
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.errors import InvalidArgument
-from dragoman_server.model_host import ModelHost
 from dragoman_server.request import Request
 from dragoman_server.service.recipes import Recipes
 from dragoman_server.service.translations import Translation
 from dragoman_server.service.validation import validate_translate
+from dragoman_server.translation_host import TranslationHost
 
 NONE = inference_pb2.SEGMENTATION_NONE
 DEFAULTS = inference_pb2.DecodingOptions(max_length=15)
@@ -66,11 +66,23 @@ def make_catalogue(codec: WordCodec) -> Catalogue:
     """One model of German and English, with short limits."""
     bundle = bundle_pb2.Bundle(
         name="deu-eng",
+        tasks=[bundle_pb2.Bundle.TASK_TRANSLATE],
         languages=[bundle_pb2.Language(code="de", tag_id=4), bundle_pb2.Language(code="en", tag_id=5)],
         special_ids=bundle_pb2.SpecialIds(unk=1, eos=3),
         limits=bundle_pb2.Limits(source_tokens=10, target_tokens=20),
     )
-    host = ModelHost(bundle, "1", codec, NoEngine(), "int8", "CPUExecutionProvider", 1, 4, DEFAULTS, 5000)
+    host = TranslationHost(
+        bundle=bundle,
+        version="1",
+        codec=codec,
+        engine=NoEngine(),
+        precision="int8",
+        provider="CPUExecutionProvider",
+        lanes=1,
+        max_rows=4,
+        default_options=DEFAULTS,
+        longest_text=5000,
+    )
     return Catalogue([host], "deu-eng")
 
 

@@ -1,0 +1,215 @@
+"""A decoder's session over rows of caches that it writes in place: what the runtimes of all families share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from dragoman_protos.v1.bundle_pb2 import Dimensions
+from dragoman_server.graphs import CACHE_TYPES
+from dragoman_server.huge_pages import zeros
+from dragoman_server.rows import Move
+from dragoman_server.sessions import lane_session
+
+_NOTHING = -1
+_PLAIN = False, False
+"""Neither logits nor attention."""
+
+Array = npt.NDArray[Any]
+
+
+class StepOutput(NamedTuple):
+    """The candidates of each live row, best first. Views: the next step overwrites them."""
+
+    top_log_probs: npt.NDArray[np.float32]  # (rows, top_k)
+    top_ids: npt.NDArray[np.int64]  # (rows, top_k)
+    logits: npt.NDArray[np.float32] | None = None  # (rows, vocabulary)
+    """Where the step was asked for them."""
+    attention: npt.NDArray[np.float32] | None = None  # (rows, source)
+    """The last layer's cross-attention, mean of its heads, zero beyond a row's source; where it was asked for."""
+
+
+class BoundCache(NamedTuple):
+    """A cache that is read and written in place, and the graph's names for that."""
+
+    past: str
+    present: str
+    array: Array
+
+
+def row_buckets(max_rows: int) -> list[int]:
+    """Row counts that a step is bound for: 1, 2, 3, 4, 6, 8, 12, 16, ... and ``max_rows``."""
+    sizes = {1, max_rows} | {size << shift for size in (2, 3) for shift in range(max_rows.bit_length())}
+    return sorted(size for size in sizes if size <= max_rows)
+
+
+class RowDecoder:
+    """One onnxruntime session of one thread, and self caches of ``max_rows`` rows and ``capacity`` positions.
+
+    A step over n rows runs in the smallest bucket of at least n rows; each bucket is bound once, to a prefix of the
+    arrays, and a step only rewrites the arrays' content. Families add what else their graph reads: they override the
+    methods that say so, and end their own ``__init__`` with ``_bind_buckets``.
+    """
+
+    def __init__(
+        self, decoder: Path, *, dimensions: Dimensions, capacity: int, max_rows: int, huge_pages: bool
+    ) -> None:
+        if max_rows < 1:
+            raise ValueError(f"max_rows = {max_rows}: at least 1")
+        self._decoder = lane_session(decoder)
+        self._max_rows, self._target_capacity = max_rows, capacity
+        self._dimensions, self._huge_pages = dimensions, huge_pages
+        self._types = {port.name: CACHE_TYPES.get(port.type) for port in self._decoder.get_inputs()}
+        self._kinds = [f"{kind}_{layer}" for layer in range(dimensions.decoder_layers) for kind in ("key", "value")]
+        self._self = self._new_caches("past_key_0", max_rows, capacity)
+        self._ids = np.zeros((max_rows, 1), np.int64)
+        self._lengths = np.zeros(max_rows, np.int32)
+        self._origins = [_NOTHING] * max_rows
+        """Which beginning, counted from 0, the row goes on from."""
+        self._beginnings = 0
+        self._longest = 0
+        """Most positions of a live row."""
+        self._total = np.array(1, np.int32)
+        self._top_log_probs = np.zeros((max_rows, dimensions.top_k), np.float32)
+        self._top_ids = np.zeros((max_rows, dimensions.top_k), np.int64)
+        # Memory is taken when it is first written, so by servers that are asked for what needs logits.
+        self._logits = np.zeros((max_rows, dimensions.vocabulary), np.float32)
+        self._buckets = row_buckets(max_rows)
+
+    @property
+    def max_rows(self) -> int:
+        """Rows of the caches."""
+        return self._max_rows
+
+    @property
+    def target_capacity(self) -> int:
+        """Positions of a row: most tokens that can be fed to it."""
+        return self._target_capacity
+
+    @property
+    def top_k(self) -> int:
+        """Candidates of a row that a step gives."""
+        return self._top_ids.shape[1]
+
+    @property
+    def provider(self) -> str:
+        """onnxruntime's execution provider."""
+        name: str = self._decoder.get_providers()[0]
+        return name
+
+    def copy(self, moves: Sequence[Move]) -> None:
+        """Copy the used part of the caches, and the counters; what a row holds already of its beginning stays."""
+        for source, target, kept in moves:
+            same = self._origins[source] == self._origins[target]
+            begin, length = kept if same else 0, int(self._lengths[source])
+            self._self[:, target, :, begin:length] = self._self[:, source, :, begin:length]
+            if same and length == self._lengths[target]:
+                continue
+            self._stale = True
+            self._lengths[target] = length
+            if not same:
+                self._origins[target] = self._origins[source]
+                self._copy_beginning(source, target)
+
+    def _copy_beginning(self, source: int, target: int) -> None:
+        """Copy what is not in the self caches and never changes while a row grows."""
+
+    def _new_caches(self, name: str, rows: int, time: int) -> Array:
+        """One array for the caches of all layers, keys and values by turns: a row is copied by one assignment.
+
+        (caches, rows, num_heads, time, head_dim), of the type of the graph's input ``name``.
+        """
+        dimensions = self._dimensions
+        shape = (len(self._kinds), rows, dimensions.num_heads, time, dimensions.head_dim)
+        return zeros(shape, np.dtype(self._types[name]), huge_pages=self._huge_pages)
+
+    def _begin(self, row: int, length: int) -> None:
+        """The row starts over, with that many positions."""
+        self._stale = True
+        self._origins[row] = self._beginnings
+        self._beginnings += 1
+        self._lengths[row] = length
+
+    def _bind_buckets(self) -> None:
+        self._bindings = {(rows, *_PLAIN): self._bind(rows, with_logits=False) for rows in self._buckets}
+        self._select(1, *_PLAIN)
+
+    def _prepare(self, tokens: Sequence[int] | npt.NDArray[np.int64], with_logits: bool, with_attention: bool) -> None:
+        """Make the next step be of these tokens; ValueError where a row's cache is full."""
+        if self._stale or (len(tokens), with_logits, with_attention) != self._selected:
+            self._select(len(tokens), with_logits, with_attention)
+        self._live_ids[:] = tokens
+        total = self._longest + 1
+        if total > self._target_capacity:
+            raise ValueError(f"a row has {total} target tokens: at most {self._target_capacity}")
+        self._total[...] = total
+
+    def _run(self) -> StepOutput:
+        self._decoder.run_with_iobinding(self._binding)
+        self._live_lengths += 1
+        self._longest += 1
+        return self._output
+
+    def _select(self, rows: int, with_logits: bool, with_attention: bool) -> None:
+        """Take the views for ``rows`` live rows, and make the rest of their bucket harmless."""
+        if not 1 <= rows <= self._max_rows:
+            raise ValueError(f"{rows} rows: 1 to {self._max_rows}")
+        bucket = next(size for size in self._buckets if size >= rows)
+        for counter in self._counters():
+            counter[rows:bucket] = 0
+        # A step writes into the caches of these rows, too.
+        self._origins[rows:bucket] = [_NOTHING] * (bucket - rows)
+        self._live_ids, self._live_lengths = self._ids[:rows, 0], self._lengths[:rows]
+        self._longest = int(self._live_lengths.max())
+        self._selecting(rows)
+        logits = self._logits[:rows] if with_logits else None
+        self._output = StepOutput(self._top_log_probs[:rows], self._top_ids[:rows], logits)
+        key = bucket, with_logits, with_attention
+        if key not in self._bindings:
+            self._bindings[key] = self._bind(bucket, with_logits=with_logits)
+        self._binding = self._bindings[key]
+        self._selected, self._stale = (rows, with_logits, with_attention), False
+
+    def _selecting(self, rows: int) -> None:
+        """So many rows are live from the next step on."""
+
+    def _counters(self) -> list[Array]:
+        """Arrays (rows, ...) that are to be zero for rows that are not live."""
+        return [self._ids, self._lengths]
+
+    def _inputs(self, rows: int) -> dict[str, Array]:
+        """What a step over so many rows reads, by the graph's names."""
+        return {"input_ids": self._ids[:rows], "lengths": self._lengths[:rows], "total_length": self._total}
+
+    def _caches(self, rows: int) -> Iterator[BoundCache]:
+        """What a step over so many rows reads and writes."""
+        for kind, own in zip(self._kinds, self._self, strict=True):
+            yield BoundCache(f"past_{kind}", f"present_{kind}", own[:rows])
+
+    def _bind(self, rows: int, *, with_logits: bool) -> Any:
+        """Bind the first ``rows`` rows of every array. Attention is bound by each step that gives it."""
+        outputs: dict[str, Array] = {"top_log_probs": self._top_log_probs, "top_ids": self._top_ids}
+        if with_logits:
+            outputs["logits"] = self._logits
+        return bind(
+            self._decoder, self._inputs(rows), self._caches(rows), {name: out[:rows] for name, out in outputs.items()}
+        )
+
+
+def bind(session: Any, inputs: dict[str, Array], caches: Iterator[BoundCache], outputs: dict[str, Array]) -> Any:
+    """A binding to the memory of these arrays; caches are bound as input and output, so written in place."""
+    binding = session.io_binding()
+    for name, array in inputs.items():
+        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
+    for past, present, array in caches:
+        value = ort.OrtValue.ortvalue_from_numpy(array)
+        binding.bind_ortvalue_input(past, value)
+        binding.bind_ortvalue_output(present, value)
+    for name, array in outputs.items():
+        binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
+    return binding

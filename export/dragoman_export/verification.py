@@ -76,9 +76,7 @@ class _Verifier:
         self.threads = min(usable_cores(), torch.get_num_threads())
         self.record: ParityRecord = read_record(path)
         self.loaded = {precision: load_bundle(path, precision) for precision in sorted(manifest.precisions)}
-        self.trained: TrainedModel[Transformer] | None = (
-            None if checkpoint is None else load_model(checkpoint, Transformer)
-        )
+        self.trained = None if checkpoint is None else load_model(checkpoint, Transformer)
         self.text = read_parallel(data, self.record.columns) if data else None
 
     def checks(self) -> Iterator[Check]:

@@ -13,6 +13,7 @@ from dragoman_export.probes import ParityRecord
 from dragoman_export.quantization_plan import observe, quantized_variants
 from dragoman_model.checkpoint import TrainedModel, load_model, save_model
 from dragoman_model.tokenizer import token_id
+from dragoman_model.transformer import Transformer
 from dragoman_protos.v1.bundle_pb2 import Limits
 from dragoman_server.bundle import MANIFEST
 from tests.bench import random_base

@@ -133,7 +133,8 @@ def _shape(recipe: BaseRecipe, start: Start, vocabulary: int, data_fields: dict[
     try:
         config = recipe.config(vocabulary, **{**inherited, **data_fields})
     except ValidationError as error:
-        raise RecipeError(f"model:\n{faults(error)}") from error
+        of = "" if start.trained is None else f" (with init_from, of the family {start.trained.model.config.family})"
+        raise RecipeError(f"model{of}:\n{faults(error)}") from error
     if recipe.training.max_tokens > config.max_length:
         raise RecipeError(f"max_tokens = {recipe.training.max_tokens} exceeds max_length = {config.max_length}")
     return config

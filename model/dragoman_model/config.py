@@ -49,3 +49,32 @@ class Config(BaseModel):
     def head_dim(self) -> int:
         """Size of one attention head."""
         return self.d_model // self.num_heads
+
+
+class RecurrentConfig(BaseModel):
+    """Sizes of a recurrent encoder-decoder, with attention or without it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: Literal["gru", "gru-attention"]
+    vocabulary: int = Field(gt=4)
+    d_model: int = Field(default=256, gt=0)
+    """Size of an embedding, and of what the output is read from."""
+    d_encoder: int = Field(default=256, gt=0)
+    """State of the encoder, in each direction."""
+    d_decoder: int = Field(default=384, gt=0)
+    d_attention: int = Field(default=256, gt=0)
+    """Hidden layer of the additive similarity; of no use without attention."""
+    max_length: int = Field(default=256, gt=1)
+    """Most tokens of a source or a target, special tokens included."""
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+    dropout_shared_over_time: bool = False
+    pad_id: int = 0
+    unk_id: int = 1
+    bos_id: int = 2
+    eos_id: int = 3
+
+    @property
+    def attends(self) -> bool:
+        """Whether the decoder looks at all of the encoder's states, or only at its last."""
+        return self.architecture == "gru-attention"

@@ -2,9 +2,9 @@
 
 Without (``architecture = "gru"``): all of the source that the decoder gets is the encoder's final states (Cho et al.
 2014, arXiv:1406.1078; Sutskever et al. 2014, arXiv:1409.3215), the same vector in every step. With it
-(``"gru-attention"``): each step looks at all of the encoder's states by additive attention, asked by the decoder's state
-before the step (Bahdanau et al. 2015, arXiv:1409.0473). Nothing else differs, and training, tokenizer and evaluation
-are those of the ``Transformer``. These models are for comparison: they are not exported.
+(``"gru-attention"``): each step looks at all of the encoder's states by additive attention, and the decoder's state
+before the step asks (Bahdanau et al. 2015, arXiv:1409.0473). Nothing else differs, and training, tokenizer and
+evaluation are those of the ``Transformer``. These models are for comparison: they are not exported.
 """
 
 from __future__ import annotations
@@ -60,9 +60,7 @@ class RecurrentTranslator(nn.Module):
         self.backwards = nn.GRU(config.d_model, config.d_encoder, batch_first=True)
         self.start = nn.Linear(d_source, config.d_decoder)
         self.cell = nn.GRUCell(config.d_model + d_source, config.d_decoder)
-        self.similarity = (
-            AdditiveSimilarity(config.d_decoder, d_source, config.d_attention) if config.attends else None
-        )
+        self.similarity = AdditiveSimilarity(config.d_decoder, d_source, config.d_attention) if config.attends else None
         self.readout = nn.Linear(config.d_decoder + d_source + config.d_model, config.d_model)
         nn.init.normal_(self.embedding.weight, std=config.d_model**-0.5)
 

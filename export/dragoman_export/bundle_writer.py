@@ -15,6 +15,7 @@ from dragoman_export.probes import PARITY_FILE, ParityRecord
 from dragoman_export.sentences import recipe_facts
 from dragoman_model.checkpoint import CheckpointError, TrainedModel, atomic_folder
 from dragoman_model.tokenizer import language_tag
+from dragoman_model.transformer import Transformer
 from dragoman_protos.v1.bundle_pb2 import (
     Bundle,
     Dimensions,
@@ -33,7 +34,7 @@ class BundleExistsError(Exception):
     """There is something at the bundle's place, and overwriting was not asked for."""
 
 
-def describe(trained: TrainedModel, *, name: str, limits: Limits) -> Bundle:
+def describe(trained: TrainedModel[Transformer], *, name: str, limits: Limits) -> Bundle:
     """The manifest without precisions, files and certificate."""
     config, provenance = trained.model.config, trained.provenance
     facts = recipe_facts(provenance)
@@ -73,7 +74,7 @@ def describe(trained: TrainedModel, *, name: str, limits: Limits) -> Bundle:
     )
 
 
-def _token_id(trained: TrainedModel, tag: str) -> int:
+def _token_id(trained: TrainedModel[Transformer], tag: str) -> int:
     found = trained.tokenizer.token_to_id(tag)
     if found is None:
         raise CheckpointError(f"the tokenizer has no token {tag}, which asks for one of the model's languages")
@@ -99,7 +100,7 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
 def write_bundle(
     output: Path,
     manifest: Bundle,
-    trained: TrainedModel,
+    trained: TrainedModel[Transformer],
     graphs: Mapping[str, GraphPaths],
     record: ParityRecord,
     *,

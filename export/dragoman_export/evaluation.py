@@ -19,6 +19,7 @@ from dragoman_export.serving import ServedGraphs, SourceReader
 from dragoman_model.checkpoint import TrainedModel, load_model
 from dragoman_model.data import DataError
 from dragoman_model.metrics import Scores, translation_scores
+from dragoman_model.transformer import Transformer
 from dragoman_protos.v1.bundle_pb2 import Bundle, Limits
 from dragoman_server.bundle import MANIFEST, load_bundle
 from dragoman_server.progress import Stages
@@ -102,7 +103,7 @@ class CheckpointTranslator(Translator):
     """A model in PyTorch."""
 
     def __init__(self, path: Path, beam_size: int) -> None:
-        self._trained: TrainedModel = load_model(path)
+        self._trained: TrainedModel[Transformer] = load_model(path, Transformer)
         facts = recipe_facts(self._trained.provenance)
         longest = self._trained.model.config.max_length
         learnt = min(facts.max_tokens or longest, longest)

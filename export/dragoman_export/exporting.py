@@ -78,7 +78,7 @@ def export_bundle(options: ExportOptions, stages: Stages, *, exporter: Exporter 
     if unknown or not options.precisions:
         raise ExportError(f"precision = {','.join(options.precisions)}: one or more of {', '.join(PRECISIONS)}")
     refuse_existing(options.output, overwrite=options.overwrite)
-    trained = load_model(options.checkpoint)
+    trained = load_model(options.checkpoint, Transformer)
     columns = _columns(options, trained)
     text, calibration = read_parallel(options.data, columns), read_parallel(options.calibration, columns)
     manifest = describe(trained, name=options.name or trained.provenance.name, limits=_limits(options, trained))
@@ -103,7 +103,7 @@ class _Export:
         options: ExportOptions,
         stages: Stages,
         *,
-        trained: TrainedModel,
+        trained: TrainedModel[Transformer],
         manifest: Bundle,
         text: ParallelText,
         calibration: ParallelText,
@@ -229,7 +229,7 @@ class _Export:
         )
 
 
-def _columns(options: ExportOptions, trained: TrainedModel) -> tuple[str, str]:
+def _columns(options: ExportOptions, trained: TrainedModel[Transformer]) -> tuple[str, str]:
     columns = options.columns or recipe_facts(trained.provenance).columns
     if columns is None:
         raise DataError("the checkpoint does not say which languages the columns hold: --columns does, as in en,de")
@@ -240,7 +240,7 @@ def _columns(options: ExportOptions, trained: TrainedModel) -> tuple[str, str]:
     return columns
 
 
-def _limits(options: ExportOptions, trained: TrainedModel) -> Limits:
+def _limits(options: ExportOptions, trained: TrainedModel[Transformer]) -> Limits:
     """As long as the sentences that the model was trained on: beyond, it has learnt nothing."""
     longest = trained.model.config.max_length
     learnt = min(recipe_facts(trained.provenance).max_tokens or longest, longest)

@@ -123,7 +123,7 @@ class ParityRecord(_Frozen):
 
 
 def record_probes(
-    trained: TrainedModel, reader: SourceReader, directions: Sequence[Direction], max_length: int
+    trained: TrainedModel[Transformer], reader: SourceReader, directions: Sequence[Direction], max_length: int
 ) -> list[Probe]:
     """PyTorch's greedy outputs and candidates for our own sentences."""
     texts = _texts(directions)

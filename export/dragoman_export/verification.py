@@ -17,6 +17,7 @@ from dragoman_export.sentences import Direction, parse_direction, read_parallel
 from dragoman_export.serving import ServedGraphs, SourceReader
 from dragoman_model.checkpoint import TrainedModel, load_model
 from dragoman_model.metrics import Scores
+from dragoman_model.transformer import Transformer
 from dragoman_protos.v1.bundle_pb2 import Bundle, Measurement
 from dragoman_server.bundle import BundleError, LoadedBundle, load_bundle
 from dragoman_server.inspection import checked_manifest
@@ -75,7 +76,7 @@ class _Verifier:
         self.threads = min(usable_cores(), torch.get_num_threads())
         self.record: ParityRecord = read_record(path)
         self.loaded = {precision: load_bundle(path, precision) for precision in sorted(manifest.precisions)}
-        self.trained: TrainedModel | None = None if checkpoint is None else load_model(checkpoint)
+        self.trained = None if checkpoint is None else load_model(checkpoint, Transformer)
         self.text = read_parallel(data, self.record.columns) if data else None
 
     def checks(self) -> Iterator[Check]:
@@ -132,7 +133,7 @@ class _Verifier:
             good=result.identical >= least,
         )
 
-    def _checkpoint(self, trained: TrainedModel) -> Iterator[Check]:
+    def _checkpoint(self, trained: TrainedModel[Transformer]) -> Iterator[Check]:
         wanted = self.manifest.provenance.checkpoint_sha256
         yield Check("checkpoint", wanted[:16], trained.sha256[:16], good=wanted == trained.sha256)
         with self.stages.stage("PyTorch, probes"):
@@ -198,7 +199,7 @@ class _Verifier:
                 wanted = quality.bleu if metric == "BLEU" else quality.chrf
                 yield Check(name, f"{wanted:.2f}", f"{found:.2f}", good=abs(found - wanted) <= _SCORE_TOLERANCE)
 
-    def _logits(self, trained: TrainedModel, bench: TestBench, greedy: Outputs) -> Iterator[Check]:
+    def _logits(self, trained: TrainedModel[Transformer], bench: TestBench, greedy: Outputs) -> Iterator[Check]:
         stepped = {
             precision: stepped_graphs(loaded.encoder, loaded.decoder, self.manifest, self.threads)
             for precision, loaded in self.loaded.items()

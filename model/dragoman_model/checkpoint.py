@@ -10,17 +10,20 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from dragoman_model.config import Config
+from dragoman_model.config import BaseConfig
+from dragoman_model.families import AnyModel, build_model, read_config
 from dragoman_model.recipe import LanguageSection
 from dragoman_model.tokenizer import load_tokenizer
-from dragoman_model.transformer import Transformer
+
+ModelT = TypeVar("ModelT", bound=AnyModel)
+ModelT_co = TypeVar("ModelT_co", bound=AnyModel, covariant=True)
 
 
 class CheckpointError(Exception):
@@ -34,6 +37,7 @@ class Provenance:
     name: str
     description: str
     languages: list[LanguageSection]
+    """Of a model that translates; empty for others, as are its directions."""
     directions: list[tuple[str, str]]
     recipe: str
     """The recipe's text, whole."""
@@ -44,17 +48,17 @@ class Provenance:
 
 
 @dataclass(frozen=True)
-class TrainedModel:
+class TrainedModel(Generic[ModelT_co]):
     """A model ready to be used: weights in float32, tokenizer, provenance, and the SHA-256 of the weights' file."""
 
-    model: Transformer
+    model: ModelT_co
     tokenizer: Tokenizer
     provenance: Provenance
     sha256: str
 
 
 def save_model(
-    path: Path, state: dict[str, Tensor], config: Config, tokenizer: Tokenizer, provenance: Provenance
+    path: Path, state: dict[str, Tensor], config: BaseConfig, tokenizer: Tokenizer, provenance: Provenance
 ) -> None:
     """Write model.safetensors, config.json, tokenizer.json and provenance.json into the new folder ``path``."""
 
@@ -72,8 +76,15 @@ def save_model(
     atomic_folder(path, write)
 
 
-def load_model(path: Path) -> TrainedModel:
-    """Read what ``save_model`` wrote, on CPU, in evaluation mode. CheckpointError names every missing file."""
+@overload
+def load_model(path: Path) -> TrainedModel[AnyModel]: ...
+@overload
+def load_model(path: Path, kind: type[ModelT]) -> TrainedModel[ModelT]: ...
+def load_model(path: Path, kind: type[Any] | None = None) -> TrainedModel[Any]:
+    """Read what ``save_model`` wrote, on CPU, in evaluation mode; ``kind`` says which model the caller can use.
+
+    CheckpointError names every missing file, or says that the model is of another kind.
+    """
     missing = [
         name
         for name in ("model.safetensors", "config.json", "tokenizer.json", "provenance.json")
@@ -82,18 +93,24 @@ def load_model(path: Path) -> TrainedModel:
     if missing:
         raise CheckpointError(f"{path} is no checkpoint: {', '.join(missing)} missing")
     try:
-        config = Config.model_validate_json((path / "config.json").read_text(encoding="utf-8"))
+        model = build_model(read_config((path / "config.json").read_text(encoding="utf-8")))
         raw = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
         raw["languages"] = [LanguageSection(**language) for language in raw["languages"]]
         raw["directions"] = [(source, target) for source, target in raw["directions"]]
         provenance = Provenance(**raw)
         tokenizer = load_tokenizer(path / "tokenizer.json")
-        model = Transformer(config)
         model.load_state_dict({k: v.float() for k, v in load_file(path / "model.safetensors").items()})
     except Exception as error:
         raise CheckpointError(f"{path}: {error}") from error
+    if kind is not None and not isinstance(model, kind):
+        raise CheckpointError(f"{path} holds a {type(model).__name__}, and a {kind.__name__} is needed")
     digest = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
     return TrainedModel(model.eval(), tokenizer, provenance, digest)
+
+
+def saved_updates(path: Path) -> int:
+    """How many updates the checkpoint in ``path`` had."""
+    return int(json.loads((path / "provenance.json").read_text(encoding="utf-8"))["updates"])
 
 
 def average_states(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from dragoman_model.corpus import load_corpus
+from dragoman_model.checkpoint import CheckpointError
 from dragoman_model.data import DataError
 from dragoman_model.distributed import join_world
-from dragoman_model.recipe import RecipeError, load_recipe
-from dragoman_model.tokenizer import load_tokenizer
+from dragoman_model.recipe import RecipeError
+from dragoman_model.tasks import load_recipe, open_task
 from dragoman_model.trainer import Trainer, newest_checkpoint
 
 
@@ -39,10 +39,9 @@ def train(
         raise _fail(f"{folder} holds checkpoints of an earlier run: --resume goes on, --output names another folder")
     try:
         say = (lambda text: print(text, file=sys.stderr, flush=True)) if world.leader else (lambda text: None)
-        tokenizer = load_tokenizer(found / "model" / "tokenizer.json") if found is not None else None
-        corpus = load_corpus(parsed, say, tokenizer)
-        path = Trainer(parsed, recipe.read_text(encoding="utf-8"), corpus, folder, world).run(resume=resume)
-    except DataError as error:
+        task = open_task(parsed, recipe.read_text(encoding="utf-8"), say, found / "model" if found else None)
+        path = Trainer(task, folder, world).run(resume=resume)
+    except (CheckpointError, DataError, RecipeError) as error:
         raise _fail(error) from error
     finally:
         world.close()

@@ -1,4 +1,4 @@
-"""From a recipe's files to tokenizer and examples."""
+"""From a translation recipe's files to tokenizer and examples."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tokenizers import Tokenizer
 
 from dragoman_model.batching import Example
 from dragoman_model.data import Pair, read_pairs
-from dragoman_model.recipe import DataSection, Recipe
 from dragoman_model.tokenizer import EOS, encode_texts, language_tag, token_id, train_tokenizer
+from dragoman_model.translation_recipe import PairsSection, TranslationRecipe
 
 Say = Callable[[str], None]
 
@@ -25,7 +25,7 @@ class Corpus:
     valid: list[Example]
 
 
-def load_corpus(recipe: Recipe, say: Say, tokenizer: Tokenizer | None = None) -> Corpus:
+def load_corpus(recipe: TranslationRecipe, say: Say, tokenizer: Tokenizer | None = None) -> Corpus:
     """Read both splits, learn the vocabulary from the training split (unless one is given), and tokenise."""
     train = _read(recipe.data, recipe.data.train, say)
     valid = _read(recipe.data, recipe.data.valid, say)
@@ -40,14 +40,14 @@ def load_corpus(recipe: Recipe, say: Say, tokenizer: Tokenizer | None = None) ->
     )
 
 
-def _read(data: DataSection, paths: Sequence[Path], say: Say) -> list[Pair]:
+def _read(data: PairsSection, paths: Sequence[Path], say: Say) -> list[Pair]:
     pairs, report = read_pairs(*(data.root / path for path in paths))
     say(str(report))
     return pairs
 
 
 def make_examples(
-    pairs: Sequence[Pair], data: DataSection, tokenizer: Tokenizer, max_tokens: int, say: Say
+    pairs: Sequence[Pair], data: PairsSection, tokenizer: Tokenizer, max_tokens: int, say: Say
 ) -> list[Example]:
     """An example for every pair and direction; those with a side above ``max_tokens`` are left out and counted."""
     eos = token_id(tokenizer, EOS)

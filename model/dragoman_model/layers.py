@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dragoman_model.attention import MultiHeadAttention
-from dragoman_model.config import Config
+from dragoman_model.config import ModelConfig
 
 
 class Dropout(nn.Module):
@@ -32,7 +32,7 @@ class Dropout(nn.Module):
 class FeedForward(nn.Module):
     """Two linear maps with ReLU or GELU between, the same at every position (Vaswani et al. 2017, 3.3)."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.inner = nn.Linear(config.d_model, config.d_ff)
         self.outer = nn.Linear(config.d_ff, config.d_model)
@@ -47,7 +47,7 @@ class FeedForward(nn.Module):
 class Residual(nn.Module):
     """The frame of a sub-layer: x + f(norm(x)) before ("pre", Xiong et al. 2020) or norm(x + f(x)) after ("post")."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.d_model)
         self.pre = config.norm == "pre"
@@ -68,23 +68,26 @@ class Residual(nn.Module):
 class EncoderLayer(nn.Module):
     """Self-attention, then feed-forward."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.self_attention = MultiHeadAttention(config.d_model, config.num_heads)
         self.feed_forward = FeedForward(config)
         self.self_residual = Residual(config)
         self.feed_forward_residual = Residual(config)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """(batch, source, d_model) -> the same; mask broadcasts to (batch, heads, source, source)."""
-        x = self.self_residual.leave(x, self.self_attention(self.self_residual.enter(x), mask=mask))
+    def forward(self, x: Tensor, mask: Tensor | None, *, causal: bool = False) -> Tensor:
+        """(batch, time, d_model) -> the same; mask broadcasts to (batch, heads, time, time).
+
+        ``causal`` adds the causal mask: so a decoder-only model runs these layers.
+        """
+        x = self.self_residual.leave(x, self.self_attention(self.self_residual.enter(x), mask=mask, causal=causal))
         return self.feed_forward_residual.leave(x, self.feed_forward(self.feed_forward_residual.enter(x)))
 
 
 class DecoderLayer(nn.Module):
     """Causal self-attention, cross-attention over the encoded source, then feed-forward."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.self_attention = MultiHeadAttention(config.d_model, config.num_heads)
         self.cross_attention = MultiHeadAttention(config.d_model, config.num_heads, cross=True)

@@ -19,6 +19,7 @@ from dragoman_model.attention import AdditiveSimilarity, attend, padding_mask
 from dragoman_model.batching import pad
 from dragoman_model.config import RecurrentConfig
 from dragoman_model.layers import Dropout
+from dragoman_model.token_model import TokenModel
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,13 @@ class RecurrentStep:
     """(batch, source), each row summing to one, or None without attention."""
 
 
-class RecurrentTranslator(nn.Module):
+class RecurrentTranslator(TokenModel):
     """A GRU in each direction reads the source, another writes the target; one embedding for all, as in Transformer."""
 
     def __init__(self, config: RecurrentConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
         d_source = 2 * config.d_encoder
-        self.embedding = nn.Embedding(config.vocabulary, config.d_model)
         self.dropout = Dropout(config.dropout, shared_over_time=config.dropout_shared_over_time)
         self.forwards = nn.GRU(config.d_model, config.d_encoder, batch_first=True)
         self.backwards = nn.GRU(config.d_model, config.d_encoder, batch_first=True)
@@ -62,11 +62,11 @@ class RecurrentTranslator(nn.Module):
         self.cell = nn.GRUCell(config.d_model + d_source, config.d_decoder)
         self.similarity = AdditiveSimilarity(config.d_decoder, d_source, config.d_attention) if config.attends else None
         self.readout = nn.Linear(config.d_decoder + d_source + config.d_model, config.d_model)
-        nn.init.normal_(self.embedding.weight, std=config.d_model**-0.5)
+        nn.init.normal_(self.embedding.weight, std=1.0 / self.embedding_scale)
 
-    def embed(self, ids: Tensor) -> Tensor:
-        """(batch, time) -> (batch, time, d_model), scaled by sqrt(d_model) as ``Transformer`` does."""
-        dropped: Tensor = self.dropout(self.embedding(ids) * self.config.d_model**0.5)
+    def read(self, ids: Tensor) -> Tensor:
+        """(batch, time) -> (batch, time, d_model): scaled embeddings; a GRU needs no positions to know the order."""
+        dropped: Tensor = self.embedding_dropout(self.embedding(ids) * self.embedding_scale)
         return dropped
 
     def encode(self, source: Tensor, source_lengths: Tensor | None) -> EncodedSource:
@@ -76,7 +76,7 @@ class RecurrentTranslator(nn.Module):
         # A GRU over the row turned around within its length never sees padding before the last of the tokens.
         place = torch.arange(time, device=source.device)
         turned = torch.where(place < lengths[:, None], lengths[:, None] - 1 - place, place)[:, :, None]
-        embedded = self.embed(source)
+        embedded = self.read(source)
         there = self.forwards(embedded)[0]
         back = self.backwards(embedded.take_along_dim(turned, dim=1))[0]
         last = (lengths - 1)[:, None, None]
@@ -110,7 +110,7 @@ class RecurrentTranslator(nn.Module):
 
         Weights are (batch, target, source): row t is what was looked at while token t was read and t + 1 predicted.
         """
-        embedded = self.embed(target)
+        embedded = self.read(target)
         state, steps = self.first_state(source), []
         for token in embedded.unbind(dim=1):
             steps.append(self.step(token, state, source))
@@ -123,15 +123,6 @@ class RecurrentTranslator(nn.Module):
     def forward(self, source: Tensor, source_lengths: Tensor | None, target: Tensor) -> Tensor:
         """Output states (batch, target, d_model) from source ids, their lengths, and the target shifted right."""
         return self.decode(target, self.encode(source, source_lengths))[0]
-
-    def logits(self, states: Tensor) -> Tensor:
-        """(..., d_model) -> (..., vocabulary)."""
-        return states @ self.embedding.weight.T
-
-    @property
-    def parameter_count(self) -> int:
-        """Trained numbers, the shared embedding counted once."""
-        return sum(p.numel() for p in self.parameters())
 
 
 @torch.no_grad()
@@ -150,7 +141,7 @@ def translate_greedily(
         ids = torch.full((len(rows),), config.bos_id, device=device)
         running = set(range(len(rows)))
         for _ in range(max_length):
-            embedded = model.embed(ids[:, None])[:, 0]
+            embedded = model.read(ids[:, None])[:, 0]
             step = model.step(embedded, state, source)
             state = step.state
             ids = model.logits(model.output_states(state, step.context, embedded)).argmax(dim=-1)

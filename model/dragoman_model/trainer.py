@@ -10,46 +10,22 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dragoman_model.batching import Batch, Example, TokenBatches, collate
 from dragoman_model.checkpoint import (
-    Provenance,
     atomic_folder,
     average_states,
     load_training_state,
     random_state,
-    save_model,
     save_training_state,
+    saved_updates,
 )
-from dragoman_model.config import Config
-from dragoman_model.corpus import Corpus
 from dragoman_model.distributed import World
-from dragoman_model.loss import smoothed_cross_entropy
 from dragoman_model.optimizer import make_optimizers, set_rate
 from dragoman_model.progress import Reporter
-from dragoman_model.recipe import Recipe
 from dragoman_model.schedule import learning_rate_factor
-from dragoman_model.transformer import Transformer
-
-
-class Objective(nn.Module):
-    """Model and loss in one forward pass, so that DistributedDataParallel sees every use of every weight."""
-
-    def __init__(self, model: Transformer, smoothing: float) -> None:
-        super().__init__()
-        self.model = model
-        self.smoothing = smoothing
-
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Summed smoothed loss and summed log-likelihood of the batch's real targets, in nats."""
-        states = self.model(batch.source, batch.source_lengths, batch.target_in).flatten(0, 1)
-        wanted = batch.target_out.flatten()
-        real = wanted != self.model.config.pad_id
-        if batch.tokens < wanted.numel():
-            states, wanted = states[real], wanted[real]
-        return smoothed_cross_entropy(states, self.model.embedding.weight, wanted, smoothing=self.smoothing)
+from dragoman_model.task import Task, TrainingBatch
 
 
 @dataclass
@@ -60,33 +36,30 @@ class Progress:
     epoch: int = 0
     batch: int = 0
     """Batches of this epoch that were used, over all processes."""
-    best_loss: float = float("inf")
+    best: float = float("inf")
+    """Lowest so far of what decides; a metric, of which more is better, counts with a minus."""
     worse: int = 0
     """Validations since the best."""
     tokens: int = 0
 
 
 class Trainer:
-    """One run of a recipe. ``folder`` receives checkpoints/, history.jsonl, loss.png and, at the end, model/."""
+    """One run of a task. ``folder`` receives checkpoints/, best/, history.jsonl, loss.png and, at the end, model/."""
 
-    def __init__(self, recipe: Recipe, recipe_text: str, corpus: Corpus, folder: Path, world: World) -> None:
-        self.recipe = recipe
-        self.training = recipe.training
-        self.corpus = corpus
+    def __init__(self, task: Task, folder: Path, world: World) -> None:
+        self.task = task
+        self.training = task.recipe.training
         self.folder = folder
         self.world = world
-        torch.manual_seed(self.training.seed)
-        self.config = Config(vocabulary=corpus.tokenizer.get_vocab_size(), **recipe.model)
-        self.model = Transformer(self.config).to(world.device)
-        self.objective: nn.Module = Objective(self.model, self.training.label_smoothing)
+        self.model = task.model.to(world.device)
+        self.plain_objective = task.objective()
+        self.objective = self.plain_objective
         self.optimizers = make_optimizers(self.model, self.training)
         if world.size > 1:
             # Equal weights everywhere, different dropout.
             torch.manual_seed(self.training.seed + 1000 + world.rank)
-            self.objective = DistributedDataParallel(self.objective)
-        self.batches = TokenBatches(corpus.train, batch_tokens=self.training.batch_tokens, seed=self.training.seed)
+            self.objective = DistributedDataParallel(self.plain_objective)
         self.progress = Progress()
-        self.recipe_text = recipe_text
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -95,7 +68,7 @@ class Trainer:
         if resume:
             self._resume()
         reporter = Reporter(self.folder, self.training.max_updates, self.progress.update, enabled=self.world.leader)
-        reporter.say(f"{self.model.parameter_count:,} parameters, {len(self.corpus.train):,} examples")
+        reporter.say(f"{self.model.parameter_count:,} parameters, {self.task.examples:,} examples")
         losses: list[float] = []
         stream = self._stream()
         try:
@@ -119,7 +92,7 @@ class Trainer:
     def _out_of_patience(self) -> bool:
         return 0 < self.training.patience <= self.progress.worse
 
-    def _update(self, stream: Iterator[Batch]) -> tuple[float, int]:
+    def _update(self, stream: Iterator[TrainingBatch]) -> tuple[float, int]:
         """One update over ``accumulate`` batches on every process; mean loss per token, and the tokens."""
         training, world = self.training, self.world
         set_rate(
@@ -159,35 +132,29 @@ class Trainer:
         enabled = self.training.precision == "bfloat16"
         return torch.autocast(self.world.device.type, torch.bfloat16, enabled=enabled)
 
-    def _stream(self) -> Iterator[Batch]:
+    def _stream(self) -> Iterator[TrainingBatch]:
         """Batches of this process from where the progress stands, epoch after epoch, without end."""
         while True:
-            order = self.batches.order(self.progress.epoch)
+            order = self.task.order(self.progress.epoch)
             usable = len(order) - len(order) % self.world.size
             if usable == 0:
                 raise ValueError(f"{len(order)} batches are too few for {self.world.size} processes")
             while self.progress.batch < usable:
                 index = self.progress.batch + self.world.rank
                 self.progress.batch += self.world.size
-                yield self._collate([self.corpus.train[i] for i in order[index]])
+                yield self.task.batch(order[index])
             self.progress.epoch += 1
             self.progress.batch = 0
-
-    def _collate(self, examples: list[Example]) -> Batch:
-        return collate(examples, pad_id=self.config.pad_id, bos_id=self.config.bos_id)
 
     # -- validation ----------------------------------------------------------------------------------------------
 
     def validation_loss(self) -> float:
         """Mean negative log-likelihood of the validation targets, in nats per token, without label smoothing."""
-        ordered = TokenBatches(self.corpus.valid, batch_tokens=self.training.batch_tokens, seed=0).in_order()
         total = torch.zeros(2, dtype=torch.float64, device=self.world.device)
-        objective = Objective(self.model, 0.0)
         self.model.eval()
         with torch.no_grad(), self._autocast():
-            for indices in ordered[self.world.rank :: self.world.size]:
-                batch = self._collate([self.corpus.valid[i] for i in indices])
-                _, log_likelihood = objective(batch.to(self.world.device))
+            for batch in self.task.validation(self.world.rank, self.world.size):
+                _, log_likelihood = self.plain_objective(batch.to(self.world.device))
                 total[0] -= log_likelihood
                 total[1] += batch.tokens
         total = self.world.sum(total)
@@ -195,17 +162,27 @@ class Trainer:
 
     def _validate(self, reporter: Reporter, training_loss: float) -> None:
         loss = self.validation_loss()
-        if loss < self.progress.best_loss:
-            self.progress.best_loss, self.progress.worse = loss, 0
+        with torch.no_grad(), self._autocast():
+            metrics = self.task.metrics()
+        watched = self.training.best_by
+        value = loss if watched == "loss" else -metrics[watched]
+        if value < self.progress.best:
+            self.progress.best, self.progress.worse = value, 0
+            if self.training.takes_best:
+                self._save_best()
         else:
             self.progress.worse += 1
-        reporter.say(f"update {self.progress.update}: validation loss {loss:.4f} (best {self.progress.best_loss:.4f})")
+        figures = "".join(f", {name} {figure:.4f}" for name, figure in metrics.items())
+        reporter.say(
+            f"update {self.progress.update}: validation loss {loss:.4f}{figures} (best {abs(self.progress.best):.4f})"
+        )
         reporter.record(
             update=self.progress.update,
             epoch=self.progress.epoch,
             tokens=self.progress.tokens,
             loss=round(training_loss, 5),
             validation_loss=round(loss, 5),
+            **{name: round(figure, 5) for name, figure in metrics.items()},
         )
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
@@ -216,14 +193,17 @@ class Trainer:
             path = self.folder / "checkpoints" / f"{self.progress.update:07d}"
 
             def write(folder: Path) -> None:
-                save_model(
-                    folder / "model", self.model.state_dict(), self.config, self.corpus.tokenizer, self._provenance()
-                )
+                self.task.save(folder / "model", self.model.state_dict(), self.progress.update)
                 save_training_state(folder, self.optimizers, asdict(self.progress), random_states)
 
             atomic_folder(path, write)
             for old in checkpoints(self.folder)[: -self.training.keep]:
                 shutil.rmtree(old)
+        self.world.barrier()
+
+    def _save_best(self) -> None:
+        if self.world.leader:
+            self.task.save(self.folder / "best", self.model.state_dict(), self.progress.update)
         self.world.barrier()
 
     def _resume(self) -> None:
@@ -233,30 +213,20 @@ class Trainer:
         self.model.load_state_dict(load_file(newest / "model" / "model.safetensors"))
         self.progress = Progress(**load_training_state(newest, self.optimizers, self.world.rank))
 
-    def _provenance(self) -> Provenance:
-        recipe = self.recipe
-        return Provenance(
-            name=recipe.name,
-            description=recipe.description,
-            languages=list(recipe.languages),
-            directions=list(recipe.data.directions),
-            recipe=self.recipe_text,
-            updates=self.progress.update,
-            training_data=recipe.data.description,
-            licence=recipe.data.licence,
-            attribution=recipe.data.attribution,
-        )
-
     def _finish(self) -> Path:
-        """Average the newest checkpoints into ``model/``, in the recipe's precision."""
+        """The best checkpoint, or the mean of the newest, into ``model/``, in the recipe's precision."""
         path = self.folder / "model"
         if self.world.leader:
-            newest = checkpoints(self.folder)[-self.training.average :]
-            states = [load_file(p / "model" / "model.safetensors") for p in newest]
-            weights = average_states(states)
+            if self.training.takes_best:
+                weights = load_file(self.folder / "best" / "model.safetensors")
+                updates = saved_updates(self.folder / "best")
+            else:
+                newest = checkpoints(self.folder)[-self.training.average :]
+                weights = average_states([load_file(p / "model" / "model.safetensors") for p in newest])
+                updates = self.progress.update
             if self.training.result == "float16":
                 weights = {name: tensor.half() for name, tensor in weights.items()}
-            save_model(path, weights, self.config, self.corpus.tokenizer, self._provenance())
+            self.task.save(path, weights, updates)
         self.world.barrier()
         return path
 

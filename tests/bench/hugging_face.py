@@ -172,7 +172,7 @@ def _copy(attention: Any, **parts: Part) -> None:
 
 def _loaded(name: str, sources: Sequence[Sequence[int]]) -> dict[str, M2M100ForConditionalGeneration]:
     """In both precisions, after float32's greedy tokens were compared with PyTorch's."""
-    ours = load_model(bench_model(name).checkpoint).model
+    ours = load_model(bench_model(name).checkpoint, Transformer).model
     made = hugging_face_model(ours)
     expected = translate_ids(ours, sources, max_length=LONGEST)
     found = generate(made, sources, beam=1)

@@ -13,6 +13,7 @@ from dragoman_export.probes import ParityRecord
 from dragoman_export.quantization_plan import observe, quantized_variants
 from dragoman_model.checkpoint import TrainedModel, load_model, save_model
 from dragoman_model.tokenizer import token_id
+from dragoman_model.transformer import Transformer
 from dragoman_protos.v1.bundle_pb2 import Limits
 from dragoman_server.bundle import MANIFEST
 from tests.bench import random_base
@@ -62,7 +63,7 @@ def bench_model(name: str) -> BenchModel:
     if not own and not (model.bundle / MANIFEST).exists():
         _make_bundle(model)
     if not model.ctranslate2.exists():
-        trained = load_model(model.checkpoint)
+        trained = load_model(model.checkpoint, Transformer)
         if not model.ctranslate2_float32.exists():
             convert(trained.model, model.ctranslate2_float32)
         difference = check(
@@ -73,7 +74,7 @@ def bench_model(name: str) -> BenchModel:
     return model
 
 
-def own_sources(name: str, trained: TrainedModel, count: int) -> list[list[int]]:
+def own_sources(name: str, trained: TrainedModel[Transformer], count: int) -> list[list[int]]:
     """Sources of sentences of our own, as ids; for the random model, words at random of mixed lengths."""
     chance = random.Random(7)
     if name == BASE:
@@ -95,7 +96,7 @@ def _make_checkpoint(model: BenchModel) -> None:
 
 def _make_bundle(model: BenchModel) -> None:
     """As ``dragoman export`` does it, without a certificate: there is no quality to certify."""
-    trained = load_model(model.checkpoint)
+    trained = load_model(model.checkpoint, Transformer)
     manifest = describe(trained, name=model.name, limits=Limits(source_tokens=LONGEST, target_tokens=LONGEST))
     work = RUNS / "export"
     graphs = export_graphs(trained.model, work / "fp32")

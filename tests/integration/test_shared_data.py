@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from dragoman_model.data import read_pairs
-from dragoman_model.recipe import load_recipe
+from dragoman_model.tasks import load_recipe
+from dragoman_model.translation_recipe import TranslationRecipe
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "models" / "deu-eng" / "1"
@@ -29,6 +30,7 @@ def run(*arguments: str) -> str:
 
 def test_the_recipe_finds_its_data() -> None:
     recipe = load_recipe(ROOT / "model" / "recipes" / "tatoeba-deu-eng.toml")
+    assert isinstance(recipe, TranslationRecipe)
     pairs, report = read_pairs(*(recipe.data.root / path for path in recipe.data.train))
     assert (len(pairs), report.bad) == (161_512, 0)
 

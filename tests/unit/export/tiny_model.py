@@ -40,7 +40,7 @@ def make_model(seed: int = 1, **choices: Any) -> Transformer:
     return model.eval()
 
 
-def save_checkpoint(path: Path, seed: int = 1) -> TrainedModel:
+def save_checkpoint(path: Path, seed: int = 1) -> TrainedModel[Transformer]:
     """A checkpoint of both directions; returned as it is read back."""
     tokenizer = train_tokenizer([text for pair in PAIRS for text in pair], 300, ["de", "en"])
     model = make_model(seed, vocabulary=tokenizer.get_vocab_size(with_added_tokens=True))
@@ -56,7 +56,7 @@ def save_checkpoint(path: Path, seed: int = 1) -> TrainedModel:
         attribution="",
     )
     save_model(path, dict(model.state_dict()), model.config, tokenizer, provenance)
-    return load_model(path)
+    return load_model(path, Transformer)
 
 
 def write_pairs(path: Path) -> Path:

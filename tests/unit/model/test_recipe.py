@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dragoman_model.recipe import RecipeError, load_recipe
+from dragoman_model.recipe import RecipeError
 from dragoman_model.schedule import learning_rate_factor
+from dragoman_model.tasks import load_recipe
+from dragoman_model.translation_recipe import TranslationRecipe
 from tests.unit.model.small import write_recipe
 
 RECIPES = Path(__file__).parents[3] / "model" / "recipes"
@@ -20,6 +22,7 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
 
 def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path))
+    assert isinstance(recipe, TranslationRecipe)
     assert (recipe.data.root / recipe.data.train[0]).is_file()
 
 

@@ -8,23 +8,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from dragoman_model.checkpoint import CheckpointError, atomic_folder, average_states, load_model
-from dragoman_model.corpus import load_corpus
 from dragoman_model.distributed import World
-from dragoman_model.recipe import load_recipe
+from dragoman_model.tasks import load_recipe, open_task
 from dragoman_model.trainer import Trainer, checkpoints
 from tests.unit.model.small import write_recipe
 
 
 def trainer_for(recipe_path: Path, folder: Path) -> Trainer:
     recipe = load_recipe(recipe_path)
-    corpus = load_corpus(recipe, lambda text: None)
-    world = World(rank=0, size=1, device=torch.device("cpu"))
-    return Trainer(recipe, recipe_path.read_text(encoding="utf-8"), corpus, folder, world)
+    task = open_task(recipe, recipe_path.read_text(encoding="utf-8"), lambda text: None)
+    return Trainer(task, folder, World(rank=0, size=1, device=torch.device("cpu")))
 
 
 def without_dropout(recipe: Path) -> None:
@@ -91,8 +90,7 @@ def test_accumulated_batches_equal_one_large_batch(tmp_path: Path) -> None:
         )
         without_dropout(recipe)
         trainer = trainer_for(recipe, folder / "run")
-        examples = trainer.corpus.train[:48]
-        batches = [trainer._collate(examples[i::accumulate]) for i in range(accumulate)]
+        batches = [trainer.task.batch(np.arange(48)[i::accumulate]) for i in range(accumulate)]
         loss, tokens = trainer._update(iter(batches))
         gradients.append((loss, tokens, trainer.model.embedding.weight.detach().clone()))
     assert gradients[0][1] == gradients[1][1]
@@ -102,13 +100,35 @@ def test_accumulated_batches_equal_one_large_batch(tmp_path: Path) -> None:
 
 def test_patience_ends_a_run_that_no_longer_gets_better(tmp_path: Path) -> None:
     recipe = write_recipe(
-        tmp_path, max_updates=200, learning_rate=1e-9, validate_every=1, save_every=100, patience=2, warmup=0
+        tmp_path,
+        max_updates=200,
+        learning_rate=1e-9,
+        validate_every=1,
+        save_every=100,
+        patience=2,
+        warmup=0,
+        result_checkpoint="average",
     )
     trainer = trainer_for(recipe, tmp_path / "run")
-    trainer.progress.best_loss = 0.0
+    trainer.progress.best = 0.0
     model_folder = trainer.run(resume=False)
     assert trainer.progress.update == 2
     assert load_model(model_folder).provenance.updates == 2
+
+
+def test_the_best_checkpoint_is_the_result_where_patience_is_set(tmp_path: Path) -> None:
+    """A rate that is far too high once warm: the loss gets better at first, and then much worse."""
+    recipe = write_recipe(
+        tmp_path, max_updates=40, learning_rate=10.0, warmup=30, cooldown=0, validate_every=1, patience=3, average=1
+    )
+    trainer = trainer_for(recipe, tmp_path / "run")
+    model_folder = trainer.run(resume=False)
+    losses = {entry["update"]: entry["validation_loss"] for entry in history(tmp_path / "run")}
+    best = min(losses, key=lambda update: losses[update])
+    assert trainer.progress.update == best + 3 < 40
+    assert load_model(model_folder).provenance.updates == best
+    trainer.model.load_state_dict(load_model(model_folder).model.state_dict())
+    assert trainer.validation_loss() == pytest.approx(losses[best], abs=1e-4)
 
 
 def test_the_result_is_the_mean_of_the_newest_checkpoints(tmp_path: Path) -> None:
@@ -156,15 +176,14 @@ def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
 WORKER = """
 import sys, torch
 from pathlib import Path
-from dragoman_model.corpus import load_corpus
 from dragoman_model.distributed import join_world
-from dragoman_model.recipe import load_recipe
+from dragoman_model.tasks import load_recipe, open_task
 from dragoman_model.trainer import Trainer
 torch.set_num_threads(1)
 path = Path(sys.argv[1])
 recipe = load_recipe(path)
 world = join_world("cpu")
-Trainer(recipe, path.read_text(), load_corpus(recipe, print), Path(sys.argv[2]), world).run(resume=False)
+Trainer(open_task(recipe, path.read_text(), print), Path(sys.argv[2]), world).run(resume=False)
 world.close()
 """
 

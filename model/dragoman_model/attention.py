@@ -35,7 +35,16 @@ class AdditiveSimilarity(nn.Module):
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Scores (..., queries, keys) of queries (..., queries, query_dim) and keys (..., keys, key_dim)."""
-        hidden = self.query(queries).unsqueeze(-2) + self.key(keys).unsqueeze(-3)  # (..., queries, keys, hidden_dim)
+        return self.compare(queries, self.project_keys(keys))
+
+    def project_keys(self, keys: Tensor) -> Tensor:
+        """W_k k, (..., keys, hidden_dim): made once where many steps ask the same keys."""
+        projected: Tensor = self.key(keys)
+        return projected
+
+    def compare(self, queries: Tensor, projected_keys: Tensor) -> Tensor:
+        """Scores (..., queries, keys) where the keys are already what ``project_keys`` gave."""
+        hidden = self.query(queries).unsqueeze(-2) + projected_keys.unsqueeze(-3)  # (..., queries, keys, hidden_dim)
         scores: Tensor = self.energy(torch.tanh(hidden)).squeeze(-1)
         return scores
 

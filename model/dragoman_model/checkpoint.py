@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from dragoman_model.config import ModelConfig
+from dragoman_model.config import BaseConfig
 from dragoman_model.families import AnyModel, build_model, read_config
 from dragoman_model.recipe import LanguageSection
 from dragoman_model.tokenizer import load_tokenizer
@@ -58,7 +58,7 @@ class TrainedModel(Generic[ModelT_co]):
 
 
 def save_model(
-    path: Path, state: dict[str, Tensor], config: ModelConfig, tokenizer: Tokenizer, provenance: Provenance
+    path: Path, state: dict[str, Tensor], config: BaseConfig, tokenizer: Tokenizer, provenance: Provenance
 ) -> None:
     """Write model.safetensors, config.json, tokenizer.json and provenance.json into the new folder ``path``."""
 

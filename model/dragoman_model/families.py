@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 
-from dragoman_model.config import Config, DecoderConfig, EncoderConfig, ModelConfig
+from dragoman_model.config import BaseConfig, Config, DecoderConfig, EncoderConfig, RecurrentConfig
 from dragoman_model.language_model import LanguageModel
+from dragoman_model.recurrent import RecurrentTranslator
 from dragoman_model.text_encoder import TextEncoder
 from dragoman_model.transformer import Transformer
 
-AnyModel = Transformer | LanguageModel | TextEncoder
+AnyModel = Transformer | LanguageModel | TextEncoder | RecurrentTranslator
 
-_CONFIGS: dict[str, type[ModelConfig]] = {
+_CONFIGS: dict[str, type[BaseConfig]] = {
     "encoder-decoder": Config,
     "decoder": DecoderConfig,
     "encoder": EncoderConfig,
+    "recurrent": RecurrentConfig,
 }
 
 
-def read_config(text: str) -> ModelConfig:
+def read_config(text: str) -> BaseConfig:
     """What a config.json says; without ``family`` it is an encoder-decoder's. ValueError names every fault."""
     raw = json.loads(text)
     family = raw.get("family", "encoder-decoder")
@@ -27,7 +29,7 @@ def read_config(text: str) -> ModelConfig:
     return _CONFIGS[family].model_validate(raw)
 
 
-def build_model(config: ModelConfig) -> AnyModel:
+def build_model(config: BaseConfig) -> AnyModel:
     """A model with fresh weights."""
     match config:
         case Config():
@@ -36,5 +38,7 @@ def build_model(config: ModelConfig) -> AnyModel:
             return LanguageModel(config)
         case EncoderConfig():
             return TextEncoder(config)
+        case RecurrentConfig():
+            return RecurrentTranslator(config)
         case _:
             raise AssertionError(f"no model for {type(config).__name__}")

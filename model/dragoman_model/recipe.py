@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dragoman_model.config import ModelConfig
+from dragoman_model.config import BaseConfig
 from dragoman_model.schedule import Decay
 
 
@@ -117,7 +117,7 @@ class BaseRecipe(Section):
     """Fields of the model's config but for what the data give. With ``init_from``: those that shall differ."""
     training: TrainingSection
 
-    def config(self, vocabulary: int, **inherited: Any) -> ModelConfig:
+    def config(self, vocabulary: int, **inherited: Any) -> BaseConfig:
         """The model's shape, with the fields that a checkpoint started from or the data give; ValidationError."""
         raise NotImplementedError
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dragoman_model.batching import Indices
 from dragoman_model.checkpoint import Provenance, TrainedModel, load_model, save_model
-from dragoman_model.config import ModelConfig
+from dragoman_model.config import BaseConfig
 from dragoman_model.families import AnyModel, build_model
 from dragoman_model.recipe import BaseRecipe, RecipeError, faults
 from dragoman_model.tokenizer import load_tokenizer
@@ -128,7 +128,7 @@ class Task(ABC):
         save_model(folder, state, self.config, self.tokenizer, self.provenance(updates))
 
 
-def _shape(recipe: BaseRecipe, start: Start, vocabulary: int, data_fields: dict[str, Any]) -> ModelConfig:
+def _shape(recipe: BaseRecipe, start: Start, vocabulary: int, data_fields: dict[str, Any]) -> BaseConfig:
     inherited = {} if start.trained is None else start.trained.model.config.model_dump(exclude={"family", "vocabulary"})
     try:
         config = recipe.config(vocabulary, **{**inherited, **data_fields})

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from dragoman_model.config import ModelConfig
+from dragoman_model.config import BaseConfig
 from dragoman_model.layers import Dropout
 from dragoman_model.positions import Positions
 
@@ -14,7 +14,7 @@ from dragoman_model.positions import Positions
 class TokenModel(nn.Module):
     """A model over one vocabulary; the embedding is the output projection too (Press and Wolf 2017)."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: BaseConfig) -> None:
         super().__init__()
         self.embedding = nn.Embedding(config.vocabulary, config.d_model)
         self.embedding_scale = math.sqrt(config.d_model)

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dragoman_model.config import Config
+from dragoman_model.config import BaseConfig, Config, RecurrentConfig
 from dragoman_model.recipe import BaseRecipe, DataSection, LanguageSection
 
 
@@ -30,9 +30,13 @@ class TranslationRecipe(BaseRecipe):
     languages: list[LanguageSection] = Field(min_length=1)
     data: PairsSection
 
-    def config(self, vocabulary: int, **inherited: Any) -> Config:
-        """The model's shape."""
-        return Config.model_validate({**inherited, **self.model, "vocabulary": vocabulary})
+    def config(self, vocabulary: int, **inherited: Any) -> BaseConfig:
+        """The model's shape; ``architecture`` says what it is made of, and is "transformer" where it is left out."""
+        fields = {"architecture": "transformer", **inherited, **self.model, "vocabulary": vocabulary}
+        if fields["architecture"] != "transformer":
+            return RecurrentConfig.model_validate(fields)
+        del fields["architecture"]
+        return Config.model_validate(fields)
 
     @model_validator(mode="after")
     def _languages(self) -> Self:

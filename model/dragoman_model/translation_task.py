@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from dragoman_model.batching import Batch, Example, Indices, TokenBatches, collate
 from dragoman_model.checkpoint import Provenance
-from dragoman_model.config import Config
+from dragoman_model.config import Config, RecurrentConfig
 from dragoman_model.corpus import load_corpus
 from dragoman_model.loss import smoothed_cross_entropy
+from dragoman_model.recurrent import RecurrentTranslator
 from dragoman_model.task import Start, Task
 from dragoman_model.transformer import Transformer
 from dragoman_model.translation_recipe import TranslationRecipe
@@ -20,7 +21,7 @@ from dragoman_model.translation_recipe import TranslationRecipe
 class TranslationObjective(nn.Module):
     """Model and loss in one forward pass, so that DistributedDataParallel sees every use of every weight."""
 
-    def __init__(self, model: Transformer, smoothing: float) -> None:
+    def __init__(self, model: Transformer | RecurrentTranslator, smoothing: float) -> None:
         super().__init__()
         self.model = model
         self.smoothing = smoothing
@@ -38,8 +39,8 @@ class TranslationObjective(nn.Module):
 class TranslationTask(Task):
     """An encoder-decoder model that learns sentence pairs in the recipe's directions."""
 
-    config: Config
-    model: Transformer
+    config: Config | RecurrentConfig
+    model: Transformer | RecurrentTranslator
 
     def __init__(self, recipe: TranslationRecipe, start: Start) -> None:
         corpus = load_corpus(recipe, start.say, start.tokenizer)

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from pydantic import BaseModel
 
 from dragoman_model.checkpoint import TrainedModel, atomic_folder
-from dragoman_model.families import AnyModel
+from dragoman_model.families import ServedModel
 from dragoman_protos.v1.bundle_pb2 import Bundle, File
 from dragoman_server.bundle import GENERATION, MANIFEST, TOKENIZER
 from dragoman_server.inspection import checked_manifest
@@ -44,7 +44,7 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
 def write_bundle(
     output: Path,
     manifest: Bundle,
-    trained: TrainedModel[AnyModel],
+    trained: TrainedModel[ServedModel],
     graphs: Mapping[str, Mapping[str, Path]],
     record: BaseModel,
     *,

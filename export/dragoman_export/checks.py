@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from dragoman_export.certificate import MAX_LOGIT_DIFFERENCE, find_misses
-from dragoman_model.checkpoint import TrainedModel, load_model
-from dragoman_model.families import AnyModel
+from dragoman_export.loading import load_served
+from dragoman_model.checkpoint import TrainedModel
+from dragoman_model.families import ServedModel
 from dragoman_protos.v1.bundle_pb2 import Bundle, Measurement
 from dragoman_server.bundle import LoadedBundle, load_bundle
 from dragoman_server.machine import usable_cores
@@ -56,7 +57,7 @@ class Subject:
     """By precision."""
     data: Sequence[Path]
     """The certificate's test set; none: its figures are not measured again."""
-    trained: TrainedModel[AnyModel] | None
+    trained: TrainedModel[ServedModel] | None
     """The model that was exported; None: PyTorch's side is not measured again."""
     stages: Stages
     threads: int
@@ -71,7 +72,7 @@ def open_subject(
 ) -> Subject:
     """Load the bundle in all its precisions, and the checkpoint; CheckpointError where that is none."""
     loaded = {precision: load_bundle(path, precision) for precision in sorted(manifest.precisions)}
-    trained = None if checkpoint is None else load_model(checkpoint)
+    trained = None if checkpoint is None else load_served(checkpoint)
     threads = min(usable_cores(), torch.get_num_threads())
     return Subject(path, manifest, loaded, data, trained, stages, threads)
 
@@ -91,7 +92,7 @@ def certificate_checks(subject: Subject) -> Iterator[Check]:
         yield Check(f"{precision}: graphs that were measured", "the same", found, good=same)
 
 
-def checkpoint_check(manifest: Bundle, trained: TrainedModel[AnyModel]) -> Check:
+def checkpoint_check(manifest: Bundle, trained: TrainedModel[ServedModel]) -> Check:
     """Whether the checkpoint is the one that was exported."""
     wanted = manifest.provenance.checkpoint_sha256
     return Check("checkpoint", wanted[:16], trained.sha256[:16], good=wanted == trained.sha256)

@@ -7,7 +7,7 @@ import hashlib
 from dragoman_export.graphs import TOP_K
 from dragoman_export.sentences import recipe_facts
 from dragoman_model.checkpoint import CheckpointError, TrainedModel
-from dragoman_model.families import AnyModel
+from dragoman_model.families import ServedModel
 from dragoman_model.language_model import LanguageModel
 from dragoman_model.tokenizer import language_tag
 from dragoman_model.transformer import Transformer
@@ -15,7 +15,7 @@ from dragoman_protos.v1.bundle_pb2 import Bundle, Dimensions, Language, Limits, 
 from dragoman_server.bundle_manifest import FORMAT_VERSION
 
 
-def describe(trained: TrainedModel[AnyModel], *, name: str, limits: Limits) -> Bundle:
+def describe(trained: TrainedModel[ServedModel], *, name: str, limits: Limits) -> Bundle:
     """What every family says alike: no family yet, no tasks, no dimensions of layers, no special ids."""
     config, provenance = trained.model.config, trained.provenance
     facts = recipe_facts(provenance)

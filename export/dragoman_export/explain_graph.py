@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from dragoman_export.explain_modules import VisibleLanguageModel, VisibleTextEncoder, VisibleTransformer
 from dragoman_export.half_weights import halve_exact_weights
 from dragoman_export.onnx_export import export_module, quiet
-from dragoman_model.families import AnyModel
+from dragoman_model.families import ServedModel
 from dragoman_model.language_model import LanguageModel
 from dragoman_model.text_encoder import TextEncoder
 from dragoman_model.transformer import Transformer
 
 
-def export_explain(model: AnyModel, path: Path) -> Path:
+def export_explain(model: ServedModel, path: Path) -> Path:
     """Write the graph and return ``path``; ``dragoman_server.explaining.signature`` says what goes in and comes out.
 
     Constants that float16 holds exactly are stored so: half the bytes, the same weights.
@@ -39,7 +39,7 @@ def export_explain(model: AnyModel, path: Path) -> Path:
     return path
 
 
-def _parts(model: AnyModel) -> tuple[nn.Module, dict[str, Tensor], list[str]]:
+def _parts(model: ServedModel) -> tuple[nn.Module, dict[str, Tensor], list[str]]:
     """The family's module, an example of its inputs, and the names of what it returns."""
     ids, lengths = torch.ones(2, 5, dtype=torch.int64), torch.tensor([5, 3], dtype=torch.int32)
     match model:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dragoman_export.bundle_writer import sha256
 from dragoman_model.attention import causal_mask
-from dragoman_model.families import AnyModel
+from dragoman_model.families import ServedModel
 from dragoman_model.language_model import LanguageModel
 from dragoman_model.layers import EncoderLayer
 from dragoman_model.text_encoder import TextEncoder
@@ -28,7 +28,7 @@ _KINDS = ("encoder_self", "decoder_self", "cross")
 
 
 def measure_attention(
-    model: AnyModel | None,
+    model: ServedModel | None,
     path: Path,
     inputs: Sequence[ExplainInput],
     *,
@@ -78,7 +78,7 @@ def attention_misses(measured: AttentionMeasurement) -> Iterator[str]:
 
 
 @torch.no_grad()
-def reference_attention(model: AnyModel, one: ExplainInput) -> Attention:
+def reference_attention(model: ServedModel, one: ExplainInput) -> Attention:
     """The same weights by the model's own layers, of one input without padding."""
     match model:
         case Transformer():

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from dragoman_export.bundle_writer import refuse_existing
-from dragoman_model.checkpoint import CheckpointError, ModelT, TrainedModel, load_model
-from dragoman_model.families import AnyModel
+from dragoman_export.loading import load_served
+from dragoman_model.checkpoint import CheckpointError, ModelT, TrainedModel
+from dragoman_model.families import ServedModel
 from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.machine import usable_cores
 from dragoman_server.progress import Stages
@@ -54,7 +55,7 @@ class ExportJob:
 
     options: ExportOptions
     stages: Stages
-    trained: TrainedModel[AnyModel]
+    trained: TrainedModel[ServedModel]
     folder: Path
     """For what is made on the way; gone afterwards."""
     threads: int
@@ -66,7 +67,7 @@ class ExportJob:
         return self.options.name or self.trained.provenance.name
 
 
-def trained_as(trained: TrainedModel[AnyModel], kind: type[ModelT]) -> TrainedModel[ModelT]:
+def trained_as(trained: TrainedModel[ServedModel], kind: type[ModelT]) -> TrainedModel[ModelT]:
     """The same, known to be a model of that kind; CheckpointError where it is of another."""
     model = trained.model
     if not isinstance(model, kind):
@@ -84,7 +85,7 @@ def open_job(options: ExportOptions, stages: Stages) -> Iterator[ExportJob]:
     if unknown or not options.precisions:
         raise ExportError(f"precision = {','.join(options.precisions)}: one or more of {', '.join(PRECISIONS)}")
     refuse_existing(options.output, overwrite=options.overwrite)
-    trained = load_model(options.checkpoint)
+    trained = load_served(options.checkpoint)
     threads = min(usable_cores(), torch.get_num_threads())
     with tempfile.TemporaryDirectory(prefix="dragoman-export-") as folder:
         yield ExportJob(options, stages, trained, Path(folder), threads)

@@ -10,7 +10,10 @@ from dragoman_model.recurrent import RecurrentTranslator
 from dragoman_model.text_encoder import TextEncoder
 from dragoman_model.transformer import Transformer
 
-AnyModel = Transformer | LanguageModel | TextEncoder | RecurrentTranslator
+ServedModel = Transformer | LanguageModel | TextEncoder
+"""What can be exported and served."""
+AnyModel = ServedModel | RecurrentTranslator
+"""What can be trained: the recurrent models are there to be compared with."""
 
 _CONFIGS: dict[str, type[BaseConfig]] = {
     "encoder-decoder": Config,

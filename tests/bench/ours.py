@@ -18,7 +18,7 @@ from dragoman_server.errors import ServerError
 from dragoman_server.loading import load
 from dragoman_server.logs import configure
 from dragoman_server.request import Outcome, Request
-from dragoman_server.runtime import Runtime
+from dragoman_server.runtime import OnnxRuntime
 from dragoman_server.settings import Settings
 from dragoman_server.translation_host import TranslationHost
 
@@ -77,11 +77,12 @@ class Ours:
         """For the JSON."""
         return {**asdict(self.settings), "precision": self.host.precision}
 
-    def runtimes(self) -> list[Runtime]:
+    def runtimes(self) -> list[OnnxRuntime]:
         """Those of the lanes: the one place that looks into the engine. Nobody else may use them meanwhile."""
         engine = self.host.engine
         assert isinstance(engine, Engine)
-        return [lane.runtime for lane in engine._lanes]
+        runtimes = [lane.runtime for lane in engine._lanes]
+        return [runtime for runtime in runtimes if isinstance(runtime, OnnxRuntime)]
 
     def decode(self, sources: Sequence[Sequence[int]], *, beam: int, in_flight: int | None = None) -> Decoded:
         """Translate all; at most ``in_flight`` are with the engine at one time, None: all at once."""

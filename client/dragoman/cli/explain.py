@@ -14,7 +14,8 @@ from rich.console import Console
 from dragoman.cli.attention_page import page
 from dragoman.cli.attention_picture import write_picture
 from dragoman.cli.attention_text import rendered
-from dragoman.cli.common import DEFAULT_SERVER, DEFAULT_TIMEOUT, Json, Model, Priority, Server, Timeout, connect
+from dragoman.cli.common import Json, Model, Priority
+from dragoman.cli.connecting import Connect, connecting
 from dragoman.errors import InvalidArgument, Violation
 from dragoman.explaining import AggregationName
 from dragoman.explaining_values import Explanation
@@ -22,6 +23,7 @@ from dragoman.explaining_values import Explanation
 _SUFFIXES = (".html", ".htm", ".png")
 
 
+@connecting
 def explain(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What the model reads.")],
     translation: Annotated[
@@ -50,8 +52,7 @@ def explain(
     ] = None,
     priority: Priority = None,
     as_json: Json = False,
-    server: Server = DEFAULT_SERVER,
-    timeout: Timeout = DEFAULT_TIMEOUT,
+    connect: Connect,
 ) -> None:
     """Show what a model attends to when it answers.
 
@@ -62,7 +63,7 @@ def explain(
     if output not in {None, "-"} and Path(str(output)).suffix.lower() not in _SUFFIXES:
         raise InvalidArgument([Violation("--output", repr(output), "a name that ends in .html or .png, or -")])
     in_short = output is None and not as_json
-    with connect(server, timeout) as client:
+    with connect() as client:
         found = client.explain(
             text,
             translation=translation,

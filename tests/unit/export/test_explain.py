@@ -12,8 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from dragoman_export.explain_graph import export_explain
 from dragoman_export.explain_parity import attention_misses, measure_attention, reference_attention
 from dragoman_export.half_weights import halve_exact_weights
-from dragoman_model.config import Config, DecoderConfig, EncoderConfig
-from dragoman_model.families import AnyModel, build_model
+from dragoman_model.config import BaseConfig, Config, DecoderConfig, EncoderConfig
+from dragoman_model.families import ServedModel, build_model
+from dragoman_model.recurrent import RecurrentTranslator
 from dragoman_protos.v1.bundle_pb2 import AttentionMeasurement, Bundle, Dimensions
 from dragoman_server.explaining.graph import ExplainGraph, ExplainInput
 from dragoman_server.explaining.signature import explain_signature
@@ -38,7 +39,13 @@ INPUTS = {
 }
 
 
-def half_exact(model: AnyModel) -> AnyModel:
+def built(config: BaseConfig) -> ServedModel:
+    model = build_model(config)
+    assert not isinstance(model, RecurrentTranslator)
+    return model
+
+
+def half_exact(model: ServedModel) -> ServedModel:
     """With all weights such as a checkpoint in float16 has them."""
     torch.manual_seed(3)
     with torch.no_grad():
@@ -48,12 +55,12 @@ def half_exact(model: AnyModel) -> AnyModel:
 
 
 @pytest.fixture(scope="module", params=sorted(CONFIGS))
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, AnyModel, Path]:
-    model = half_exact(build_model(CONFIGS[request.param]))
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ServedModel, Path]:
+    model = half_exact(built(CONFIGS[request.param]))
     return request.param, model, export_explain(model, tmp_path_factory.mktemp(request.param) / "explain.onnx")
 
 
-def test_weights_are_pytorchs_in_padded_batches_of_mixed_lengths(exported: tuple[str, AnyModel, Path]) -> None:
+def test_weights_are_pytorchs_in_padded_batches_of_mixed_lengths(exported: tuple[str, ServedModel, Path]) -> None:
     family, model, path = exported
     measured = measure_attention(model, path, INPUTS[family])
     assert list(attention_misses(measured)) == []
@@ -61,7 +68,7 @@ def test_weights_are_pytorchs_in_padded_batches_of_mixed_lengths(exported: tuple
     assert measured.sentences == 3
 
 
-def test_a_padded_batch_is_as_alone(exported: tuple[str, AnyModel, Path]) -> None:
+def test_a_padded_batch_is_as_alone(exported: tuple[str, ServedModel, Path]) -> None:
     family, _, path = exported
     graph = ExplainGraph(path)
     for one, together in zip(INPUTS[family], graph.run(INPUTS[family]), strict=True):
@@ -71,7 +78,7 @@ def test_a_padded_batch_is_as_alone(exported: tuple[str, AnyModel, Path]) -> Non
                 assert np.allclose(weights, getattr(together, kind), atol=1e-6), kind
 
 
-def test_the_signature_is_what_loading_checks(exported: tuple[str, AnyModel, Path]) -> None:
+def test_the_signature_is_what_loading_checks(exported: tuple[str, ServedModel, Path]) -> None:
     family, model, path = exported
     layers = {name: getattr(model.config, name, 0) for name in ("encoder_layers", "decoder_layers", "segments")}
     faults: list[str] = []
@@ -83,7 +90,7 @@ def test_the_signature_is_what_loading_checks(exported: tuple[str, AnyModel, Pat
     assert faults
 
 
-def test_only_what_weights_need_is_stored_and_in_half_the_bytes(exported: tuple[str, AnyModel, Path]) -> None:
+def test_only_what_weights_need_is_stored_and_in_half_the_bytes(exported: tuple[str, ServedModel, Path]) -> None:
     family, model, path = exported
     stored = {tensor.name: tensor for tensor in onnx.load_model(path).graph.initializer}
     weights = sum(np.prod(t.dims) for t in stored.values() if t.data_type == TensorProto.FLOAT16)
@@ -94,16 +101,16 @@ def test_only_what_weights_need_is_stored_and_in_half_the_bytes(exported: tuple[
     assert len(trained) <= (family == "encoder-decoder")  # the sinusoids, once for both sides
 
 
-def test_another_models_graph_misses_the_limits(exported: tuple[str, AnyModel, Path]) -> None:
+def test_another_models_graph_misses_the_limits(exported: tuple[str, ServedModel, Path]) -> None:
     family, _, path = exported
     torch.manual_seed(1)
-    other = build_model(CONFIGS[family]).eval()
+    other = built(CONFIGS[family]).eval()
     measured = measure_attention(other, path, INPUTS[family])
     assert [miss for miss in attention_misses(measured) if "from PyTorch" in miss]
 
 
 def test_the_reference_is_causal_and_sums_to_one() -> None:
-    attention = reference_attention(half_exact(build_model(CONFIGS["decoder"])), ExplainInput(target=TARGET))
+    attention = reference_attention(half_exact(built(CONFIGS["decoder"])), ExplainInput(target=TARGET))
     assert attention.decoder_self is not None
     assert attention.decoder_self.shape == (3, 2, 4, 4)
     assert np.array_equal(np.triu(attention.decoder_self, 1), np.zeros_like(attention.decoder_self))

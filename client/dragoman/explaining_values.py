@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,9 @@ class AttentionMaps:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def __iter__(self) -> Iterator[list[list[list[float]]]]:
+        return iter(self.tolist())
 
     def __getitem__(self, index: int | tuple[int, ...]) -> Any:
         places = index if isinstance(index, tuple) else (index,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -82,6 +83,38 @@ class FakeFamilies(inference_pb2_grpc.InferenceServiceServicer):
             for m in re.finditer(re.escape("[MASK]"), request.text)
         ]
         return inference_pb2.FillMaskResponse(masks=masks, **SERVED)  # type: ignore[arg-type]
+
+    def Explain(self, request: inference_pb2.ExplainRequest, context: Any) -> inference_pb2.ExplainResponse:  # noqa: N802
+        """Two words; of the text "self" no translation, of "short" and "flat" what breaks the protocol."""
+        self._take(request, context)
+        if request.text == "bad":
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such layer")
+        tokens = [
+            inference_pb2.ExplainedToken(token=entry, begin=begin, end=end, special=begin == end)
+            for entry, begin, end in (("<2en>", 0, 0), ("\u0120ja", 0, 2), ("\u0120du", 3, 5), ("</s>", 0, 0))
+        ]
+        causal = inference_pb2.AttentionMaps(
+            layers=[0], heads=[0], shape=[1, 1, 3, 3], weights=struct.pack("<9f", 1, 0, 0, 0.5, 0.5, 0, 0.25, 0.25, 0.5)
+        )
+        if request.text in {"short", "flat"}:
+            shape = [1, 1, 4, 4] if request.text == "short" else [9]
+            causal.ClearField("shape")
+            causal.shape.extend(shape)
+        if request.text == "self":
+            return inference_pb2.ExplainResponse(target_tokens=tokens[:3], decoder_self=causal, **SERVED)  # type: ignore[arg-type]
+        row = (0.0, 0.0, 0.25, 0.75)
+        return inference_pb2.ExplainResponse(
+            source_tokens=tokens,
+            target_tokens=tokens[:3],
+            decoder_self=causal,
+            cross=inference_pb2.AttentionMaps(shape=[1, 2, 3, 4], heads=[0, 1], weights=struct.pack("<24f", *row * 6)),
+            alignment=[
+                inference_pb2.AlignmentLink(source_begin=0, source_end=2, target_begin=0, target_end=3, weight=0.75),
+                inference_pb2.AlignmentLink(source_begin=3, source_end=5, target_begin=4, target_end=7, weight=0.5),
+            ],
+            target_text=request.target or "yes you",
+            **SERVED,  # type: ignore[arg-type]
+        )
 
     def Embed(self, request: inference_pb2.EmbedRequest, context: Any) -> inference_pb2.EmbedResponse:  # noqa: N802
         """A text's length and its number of words."""

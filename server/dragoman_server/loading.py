@@ -14,8 +14,9 @@ from dragoman_server import machine
 from dragoman_server.catalogue import Catalogue, choose_default
 from dragoman_server.errors import NotFound, ServerError, Violation
 from dragoman_server.first_answers import FirstAnswer
+from dragoman_server.generation_host import GenerationHost
 from dragoman_server.model_host import ModelHost
-from dragoman_server.service.option_limits import option_violations
+from dragoman_server.service.option_limits import option_violations, source_option_violations
 from dragoman_server.settings import Settings, SettingsError
 from dragoman_server.translation_host import TranslationHost
 
@@ -116,7 +117,7 @@ def _validated(entries: Sequence[ModelVersion], settings: Settings) -> list[tupl
             continue
         if bundle.manifest.name != entry.name:
             faults.append(f"{entry.path}: name = {bundle.manifest.name!r}: its folder is called {entry.name!r}")
-        violations = option_violations(bundle.default_options, bundle.manifest.limits, settings.max_rows)
+        violations = _default_violations(bundle, settings)
         faults += [f"{entry.path}: generation.json: {v.field} = {v.value}: {v.limit}" for v in violations]
         bundles.append((entry, bundle))
     if faults:
@@ -124,10 +125,23 @@ def _validated(entries: Sequence[ModelVersion], settings: Settings) -> list[tupl
     return bundles
 
 
+def _default_violations(bundle: LoadedBundle, settings: Settings) -> list[Violation]:
+    """Faults of the bundle's default options, of a family that decodes."""
+    manifest = bundle.manifest
+    if manifest.family == Bundle.FAMILY_ENCODER:
+        return []
+    violations = option_violations(bundle.default_options, manifest.limits, settings.max_rows)
+    if manifest.family == Bundle.FAMILY_DECODER:
+        violations += source_option_violations(bundle.default_options)
+    return violations
+
+
 def _host(entry: ModelVersion, bundle: LoadedBundle, settings: Settings) -> ModelHost:
     family = bundle.manifest.family
     if family == Bundle.FAMILY_ENCODER_DECODER:
         return _translation_host(entry, bundle, settings)
+    if family == Bundle.FAMILY_DECODER:
+        return _generation_host(entry, bundle, settings)
     if family == Bundle.FAMILY_ENCODER:
         return _understanding_host(entry, bundle, settings)
     raise LoadingError([f"{entry.path}: family = {Bundle.Family.Name(family)}: no engine of this server runs it"])
@@ -173,6 +187,40 @@ def _translation_host(entry: ModelVersion, bundle: LoadedBundle, settings: Setti
         max_rows=settings.max_rows,
         default_options=bundle.default_options,
         longest_text=(manifest.limits.source_tokens - _TOKENS_AROUND) * codec.longest_token,
+    )
+
+
+def _generation_host(entry: ModelVersion, bundle: LoadedBundle, settings: Settings) -> GenerationHost:
+    from dragoman_server.prompt_engine import PromptEngine  # noqa: PLC0415  (numpy)
+    from dragoman_server.prompt_runtime import OnnxPromptRuntime  # noqa: PLC0415  (onnxruntime)
+    from dragoman_server.tokenization import TextCodec  # noqa: PLC0415  (tokenizers)
+
+    manifest = bundle.manifest
+    runtimes = [
+        OnnxPromptRuntime(
+            bundle.decoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=settings.max_rows
+        )
+        for _ in range(settings.lanes)
+    ]
+    engine = PromptEngine(
+        runtimes,
+        eos=manifest.special_ids.eos,
+        max_waiting=settings.max_waiting,
+        max_waiting_tokens=settings.max_waiting_tokens,
+        ageing_seconds=settings.ageing,
+    )
+    codec = TextCodec(bundle.tokenizer, tags={}, eos=manifest.special_ids.eos)
+    return GenerationHost(
+        bundle=manifest,
+        version=str(entry.version),
+        codec=codec,
+        engine=engine,
+        precision=bundle.precision,
+        provider=runtimes[0].provider,
+        lanes=settings.lanes,
+        max_rows=settings.max_rows,
+        default_options=bundle.default_options,
+        longest_text=manifest.limits.target_tokens * codec.longest_token,
     )
 
 

@@ -67,6 +67,7 @@ class Scheduler(Generic[SubmissionT]):
         self._waiting: WaitingQueue[SubmissionT] = WaitingQueue(ageing_seconds)
         # As of each lane's last plan: enough to level the lanes, and refreshed by the lane itself at every step.
         self._held = [0] * len(capacities)
+        self._takes = [True] * len(capacities)
         self._running: list[Sequence[SubmissionT]] = [()] * len(capacities)
         self._keeping: tuple[int, int] | None = None
         """A request's number, and the lane that is kept for it."""
@@ -127,6 +128,7 @@ class Scheduler(Generic[SubmissionT]):
 
         It ``takes`` joiners, unless those that came before have not got their rows yet.
         """
+        self._takes[lane] = takes
         # Written out: this looks at every running request at every step.
         leavers = [r for r in running if r.cancelled or (r.deadline is not None and r.deadline <= now)]
         staying = [r for r in running if r not in leavers] if leavers else running
@@ -157,7 +159,7 @@ class Scheduler(Generic[SubmissionT]):
         Some lane with a free row may always add one, and a lane without any rows in use always may.
         """
         capacity, level = self._capacities[lane], self._held[lane]
-        if self.waiting_rows >= sum(self._capacities) - sum(self._held):
+        if self.waiting_rows >= self._rows_to_reach(max(self._capacities)):
             return capacity - level  # enough wait to fill all lanes
         start = level
         while level < capacity and self._rows_to_reach(level) < self.waiting_rows:
@@ -165,10 +167,9 @@ class Scheduler(Generic[SubmissionT]):
         return level - start
 
     def _rows_to_reach(self, level: int) -> int:
-        """Rows to add until every lane holds ``level``, or all that it can."""
-        return sum(
-            max(0, min(capacity, level) - held) for capacity, held in zip(self._capacities, self._held, strict=True)
-        )
+        """Rows to add until every lane that takes some holds ``level``, or all that it can."""
+        lanes = zip(self._capacities, self._held, self._takes, strict=True)
+        return sum(max(0, min(capacity, level) - held) for capacity, held, takes in lanes if takes)
 
     def _join(self, lane: int, now: float) -> list[SubmissionT]:
         """Take requests off the queue, in its order, and their rows into account.

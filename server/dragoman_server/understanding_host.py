@@ -18,7 +18,7 @@ from dragoman_server.pass_runtime import EncoderInput, EncoderOutput
 # Sentences of our own, for the first answers.
 _SENTENCE = "Where is the station?"
 _SECOND = "A train is waiting there."
-_MASKED = f"Where is the {MASK}?"
+_AFTER_MASK = " is the station?"
 
 
 class ReadingEngine(RunningEngine, Protocol):
@@ -41,12 +41,12 @@ class UnderstandingHost(ModelHost):
         return self.bundle.classifier.pairs
 
     def first_answers(self) -> list[FirstAnswer]:
-        """A sentence of our own for each task: its label, its spans, what a mask hides, the length of its vector."""
+        """A sentence of our own for each task, cut to what the model takes: label, spans, what a mask hides, vector."""
         tasks: dict[Bundle.Task.ValueType, tuple[str, Callable[[], tuple[str, str]]]] = {
-            Bundle.TASK_CLASSIFY: ("classifies", self._first_label),
-            Bundle.TASK_TAG: ("tags", self._first_spans),
-            Bundle.TASK_FILL_MASK: ("fills", self._first_filling),
-            Bundle.TASK_EMBED: ("embeds", self._first_vector),
+            Bundle.TASK_CLASSIFY: ("label", self._first_label),
+            Bundle.TASK_TAG: ("spans", self._first_spans),
+            Bundle.TASK_FILL_MASK: ("mask", self._first_filling),
+            Bundle.TASK_EMBED: ("vector", self._first_vector),
         }
         answers = []
         for task, (label, first) in tasks.items():
@@ -57,27 +57,46 @@ class UnderstandingHost(ModelHost):
         return answers
 
     def _first_label(self) -> tuple[str, str]:
-        one, two = self.codec.encode_batch([_SENTENCE, _SECOND])
-        output = self._read(self.codec.pair(one, two) if self.pairs else self.codec.single(one))
+        texts = [_SENTENCE, _SECOND] if self.pairs else [_SENTENCE]
+        around = len(texts) + 1
+        texts = [self._fitting(text, (self.bundle.limits.source_tokens - around) // len(texts)) for text in texts]
+        ids = self.codec.encode_batch(texts)
+        output = self._read(self.codec.pair(*ids) if self.pairs else self.codec.single(*ids))
         best, *_ = readings.labels(output, self.bundle.classifier)
-        question = f"{_SENTENCE} {_SECOND}" if self.pairs else _SENTENCE
-        return question, f"{self.bundle.classifier.labels[best.number]} ({best.probability:.2f})"
+        return " | ".join(texts), f"{self.bundle.classifier.labels[best.number]} ({best.probability:.2f})"
 
     def _first_spans(self) -> tuple[str, str]:
-        words = self.codec.words(_SENTENCE)
+        text = self._fitting(_SENTENCE, self._room)
+        words = self.codec.words(text)
         spans = readings.spans(self._read(self.codec.single(words.ids)), words, self.bundle.tagger)
-        return _SENTENCE, ", ".join(f"{_SENTENCE[span.begin : span.end]}: {span.tag}" for span in spans) or "no span"
+        return text, ", ".join(f"{text[span.begin : span.end]}: {span.tag}" for span in spans) or "no span"
 
     def _first_filling(self) -> tuple[str, str]:
-        masked = self.codec.masked(_MASKED)
+        text = MASK + self._fitting(_AFTER_MASK, self._room - 1)
+        masked = self.codec.masked(text)
         output = self._read(self.codec.with_masks(masked))
         best, *_ = readings.candidates(output, 0, 1, self.codec.special)
-        return _MASKED, f"{self.codec.reads_in_place(best.number, masked, 0)} ({best.probability:.2f})"
+        return text, f"{self.codec.reads_in_place(best.number, masked, 0)} ({best.probability:.2f})"
 
     def _first_vector(self) -> tuple[str, str]:
-        (ids,) = self.codec.encode_batch([_SENTENCE])
+        text = self._fitting(_SENTENCE, self._room)
+        (ids,) = self.codec.encode_batch([text])
         vector = readings.embedding(self._read(self.codec.single(ids)), of_cls=False, normalise=True)
-        return _SENTENCE, f"{len(vector)} numbers"
+        return text, f"{len(vector)} numbers"
+
+    @property
+    def _room(self) -> int:
+        """Tokens of one text between [CLS] and [SEP]."""
+        return self.bundle.limits.source_tokens - 2
+
+    def _fitting(self, text: str, room: int) -> str:
+        """As much of the text's beginning as fits into so many tokens, be it nothing."""
+        for end in range(len(text), 0, -1):
+            (whole,) = self.codec.encode_batch([text[:end]])
+            # A tagger reads the words, which may be another number of tokens than the text as a whole.
+            if max(len(whole), len(self.codec.words(text[:end]).ids)) <= room:
+                return text[:end]
+        return ""
 
     def _read(self, given: EncoderInput) -> EncoderOutput:
         """Blocks; raises a ServerError when the engine fails, TimeoutError when it does not answer within a minute."""

@@ -32,6 +32,7 @@ def serving(settings: Settings) -> Iterator[Running]:
     """Serve the repository that the settings name, until the context ends."""
     ready, over = threading.Event(), threading.Event()
     servers: list[Running] = []
+    failures: list[Exception] = []
 
     async def serve() -> None:
         loaded = await asyncio.to_thread(load, settings)
@@ -43,9 +44,18 @@ def serving(settings: Settings) -> Iterator[Running]:
         await asyncio.to_thread(over.wait)
         await server.drain(5)
 
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    def run() -> None:
+        try:
+            asyncio.run(serve())
+        except Exception as error:
+            failures.append(error)
+            ready.set()
+
+    thread = threading.Thread(target=run)
     thread.start()
     assert ready.wait(60)
+    if failures:
+        raise failures[0]
     yield servers[0]
     over.set()
     thread.join(60)

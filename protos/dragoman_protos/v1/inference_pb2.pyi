@@ -105,7 +105,7 @@ class _ContextOverflowEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Conte
     """INVALID_ARGUMENT."""
     CONTEXT_OVERFLOW_SLIDE: _ContextOverflow.ValueType  # 1
     """The oldest tokens are left out: of a long prompt at once, and half a window whenever the window is full. Excludes
-    beam_size above 1 and num_hypotheses above 1.
+    beam_size, num_hypotheses and alternatives above 1.
     """
 
 class ContextOverflow(_ContextOverflow, metaclass=_ContextOverflowEnumTypeWrapper): ...
@@ -114,7 +114,7 @@ CONTEXT_OVERFLOW_REFUSE: ContextOverflow.ValueType  # 0
 """INVALID_ARGUMENT."""
 CONTEXT_OVERFLOW_SLIDE: ContextOverflow.ValueType  # 1
 """The oldest tokens are left out: of a long prompt at once, and half a window whenever the window is full. Excludes
-beam_size above 1 and num_hypotheses above 1.
+beam_size, num_hypotheses and alternatives above 1.
 """
 Global___ContextOverflow: _TypeAlias = ContextOverflow  # noqa: Y015
 
@@ -190,7 +190,7 @@ class TranslateRequest(_message.Message):
     source_language: _builtins.str
     """Language of the text. Empty: the model is told the target alone."""
     model: _builtins.str
-    """Name of the model. Empty: the server's default."""
+    """Name of the model. Empty: the server's default, if it translates; otherwise its first model by name that does."""
     segmentation: Global___Segmentation.ValueType
     priority: _builtins.int
     """0 (the default) to 9: the higher goes first."""

@@ -16,8 +16,8 @@ from dragoman_server.runtime import StepOutput
 from tests.unit.server.fake_runtime import PATIENCE
 from tests.unit.server.reference import BOS, EOS, TOP_K, Floats, log_softmax, may_come, penalised, toy_logits
 
-BROKEN = 22
-"""A prompt with this token cannot be prefilled, unless it is the last."""
+BROKEN = 99
+"""A prompt with this token, which the model never produces, cannot be prefilled, unless it is the last."""
 
 
 @dataclass(frozen=True)

@@ -171,6 +171,29 @@ def test_restrictions_leave_the_models_probabilities_alone_and_penalties_do_not(
     assert not found.faults
 
 
+def test_what_a_text_had_come_to_before_counts_as_produced() -> None:
+    logits = np.array([[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]] * 4, np.float32)
+    given: dict[str, Any] = {
+        "alternatives": 3,
+        "frequency_penalty": 1.5,
+        "no_repeat_ngram_size": 2,
+        "banned": ((4, 5, 2),),
+    }
+    found = candidates(
+        logits,
+        [[6, 4, 6, 4, 5], [4, 5], [5], []],
+        options(**given),
+        options(**given, earlier=(6, 4, 6)),
+        options(**given, earlier=(6, 4, 6, 4)),
+        options(**given, earlier=(6, 4, 6, 4, 5), min_length=1),
+    )
+    for row in (1, 2):
+        np.testing.assert_array_equal(found.ids[row], found.ids[0])
+        np.testing.assert_array_equal(found.log_probs[row], found.log_probs[0])
+    assert EOS in found.ids[0, :3]
+    assert EOS not in found.ids[3, :3], "the fewest tokens are counted from where it goes on"
+
+
 def test_what_is_forced_has_its_own_probability_whatever_is_banned() -> None:
     logits = np.array([[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]], np.float32)
     found = candidates(logits, [[5]], options(banned=((6,),), allowed=(4,), prefix=(5, 6)))

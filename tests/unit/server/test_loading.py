@@ -13,7 +13,7 @@ from dragoman_server.errors import NotFound
 from dragoman_server.loading import Loaded, LoadingError, load, newest_versions
 from dragoman_server.settings import Settings, SettingsError
 from dragoman_server.translation_host import TranslationHost
-from tests.unit.server import tiny
+from tests.unit.server import tiny, tiny_encoder
 
 
 def write_model(root: Path, name: str, version: int) -> Path:
@@ -111,8 +111,29 @@ def test_a_default_model_that_is_not_there(repository: Path) -> None:
         load(settings(repository, default_model="absent"))
 
 
+def test_an_encoder_answers_every_task_once(tmp_path: Path) -> None:
+    tiny_encoder.write_bundle(tmp_path / "reader" / "3", "reader")
+    result = load(settings(tmp_path))
+    (host,) = result.catalogue
+    host.engine.stop(0)
+    assert (host.name, host.version, host.provider) == ("reader", "3", "CPUExecutionProvider")
+    assert [first.label for first in result.first_answers["reader"]] == ["label", "spans", "mask", "vector"]
+    shown = announcement("127.0.0.1:1", result, 1.25)
+    assert "reader version 3 (default): classify, tag, fill-mask, embed; fp32 on CPUExecutionProvider" in shown
+    assert f"vector    Where is the station? -> {tiny.D_MODEL} numbers" in shown
+
+
+@pytest.mark.parametrize("longest", [3, 5, 9])
+def test_a_first_question_fits_the_model(tmp_path: Path, longest: int) -> None:
+    tiny_encoder.write_bundle(tmp_path / "reader" / "1", "reader", limits={"sourceTokens": longest})
+    result = load(settings(tmp_path))
+    (host,) = result.catalogue
+    host.engine.stop(0)
+    assert len(result.first_answers["reader"]) == 4
+
+
 def test_serving_needs_no_torch() -> None:
-    modules = "commands, lifecycle, loading, engine, runtime, bundle, inspection, doctor"
+    modules = "commands, lifecycle, loading, engine, pass_engine, runtime, bundle, inspection, doctor"
     check = f"import sys; from dragoman_server import {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 

@@ -112,6 +112,21 @@ def test_a_copy_within_a_request_names_what_the_row_has_already() -> None:
     assert table.token_ids(1) == [7, 8, 11, 5]
 
 
+def test_a_copy_within_a_request_that_had_a_prompt_keeps_that_too() -> None:
+    rows, table, owner = RowTable(4), HypothesisTable(4, 20, 0), request()
+    for row in range(3):
+        table.start(rows.allocate(), owner, 2, 0, begin=6)
+        table.history[row, :2], table.steps[row] = [7, 9 + row], 2
+    changes = RowChanges(table)
+    changes.replace(np.array([2]), np.array([1]))
+    copies, _ = changes.apply(rows)
+    assert copies == [[Move(2, 1, kept=8)]]  # the six before, the prompt's last and 7
+    changes = RowChanges(table)
+    assert changes.fork(1) == 4
+    changes.apply(rows)
+    assert table.begins[:4].tolist() == [6, 6, 6, 6]
+
+
 def test_attention_moves_and_forks_with_its_row_and_a_newcomer_has_none() -> None:
     rows, table = RowTable(4), HypothesisTable(4, 20, 5)
     asking = request(DecodingOptions(max_length=9, with_attention=True, coverage_penalty=0.5))

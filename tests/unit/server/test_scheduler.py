@@ -52,6 +52,33 @@ def test_a_nearly_full_lane_is_joined_by_several_at_a_time_while_more_wait_than_
     assert queue.schedule(0, running, 0.0).joiners == waiting[2:], "all that wait fit"
 
 
+def test_where_groups_save_nothing_a_nearly_full_lane_is_joined_one_by_one() -> None:
+    queue: Scheduler[Request] = Scheduler(
+        [16], max_waiting=100, max_waiting_tokens=1000, encode_tokens=100, in_groups=False
+    )
+    waiting = [request() for _ in range(3)]
+    offer(queue, *waiting)
+    assert queue.schedule(0, [request() for _ in range(15)], 0.0).joiners == waiting[:1]
+
+
+def test_a_lane_that_is_still_taking_others_in_gets_nobody() -> None:
+    queue, waiting, gone = scheduler(4), request(), request()
+    offer(queue, waiting, gone)
+    gone.cancel()
+    assert queue.schedule(0, [request()], 1.0, takes=False) == ([], [], [gone])
+    assert queue.schedule(0, [request()], 1.0).joiners == [waiting]
+
+
+def test_nobody_is_left_to_an_emptier_lane_that_is_still_taking_others_in() -> None:
+    queue, waiting = scheduler(4, 4), request()
+    queue.schedule(0, [request()], 0.0)
+    queue.schedule(1, [request(), request()], 0.0)
+    offer(queue, waiting)
+    assert not queue.schedule(1, [request(), request()], 0.0)
+    queue.schedule(0, [request()], 0.0, takes=False)
+    assert queue.schedule(1, [request(), request()], 0.0).joiners == [waiting]
+
+
 def test_queue_is_bounded_in_requests() -> None:
     queue = scheduler(1, max_waiting=2)
     offer(queue, request(), request())

@@ -33,9 +33,15 @@ def accuracy(predicted: Numbers, wanted: Numbers) -> float:
 
 
 def macro_f1(predicted: Numbers, wanted: Numbers, classes: int) -> float:
-    """The mean over classes of F1 = 2 TP / (2 TP + FP + FN); a class that neither side has is left out."""
-    hits = np.bincount(wanted[predicted == wanted], minlength=classes)
-    total = np.bincount(predicted, minlength=classes) + np.bincount(wanted, minlength=classes)
+    """The mean over classes of F1 = 2 TP / (2 TP + FP + FN); a class that neither side has is left out.
+
+    What is said beyond the ``classes`` is no class of its own: it only misses.
+    """
+    hits, said, there_are = (
+        np.bincount(numbers, minlength=classes)[:classes]
+        for numbers in (wanted[predicted == wanted], predicted, wanted)
+    )
+    total = said + there_are
     there = total > 0
     return float((2.0 * hits[there] / total[there]).mean())
 

@@ -150,5 +150,3 @@ def _check(train: list[LabelledText], valid: list[LabelledText], labels: list[st
         faults.append("some texts are pairs and some are not")
     if faults:
         raise DataError("; ".join(faults))
-
-

@@ -14,6 +14,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    family: str
     vocabulary: int = Field(gt=4)
     d_model: int = Field(default=256, gt=0)
     num_heads: int = Field(default=8, gt=0)
@@ -77,3 +78,49 @@ class DecoderConfig(_BeginAndEnd):
     decoder_layers: int = Field(default=6, gt=0)
     activation: Literal["relu", "gelu"] = "gelu"
     positions: PositionKind = "learned"
+
+
+class EncoderConfig(ModelConfig):
+    """Sizes, choices and heads of an encoder-only Transformer; a head is there if its labels, tags or flag are."""
+
+    family: Literal["encoder"] = "encoder"
+    encoder_layers: int = Field(default=6, gt=0)
+    activation: Literal["relu", "gelu"] = "gelu"
+    positions: PositionKind = "learned"
+    segments: Literal[0, 2] = 0
+    """2: the model tells the texts of a pair apart."""
+    labels: list[str] = []
+    """Of a classifier, in the order of its logits."""
+    multi_label: bool = False
+    """Each label is true or not by itself (sigmoid); otherwise just one is (softmax)."""
+    pairs: bool = False
+    """The classifier was trained on pairs of texts."""
+    out_of_scope_threshold: float | None = Field(default=None, ge=0.0, le=1.0)
+    """A text whose likeliest label has a smaller probability belongs to none of the labels."""
+    tags: list[str] = []
+    """Of a tagger, in the order of its logits."""
+    bio: bool = False
+    """Tags begin with B- and I-: words of one span are joined."""
+    mask_head: bool = False
+    next_sentence: bool = False
+    cls_id: int = 2
+    sep_id: int = 3
+    mask_id: int = 4
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """Padding, unknown, [CLS], [SEP] and [MASK]."""
+        return (self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id)
+
+    @model_validator(mode="after")
+    def _heads(self) -> Self:
+        faults = [
+            f"{name} = {values}: each once"
+            for name, values in (("labels", self.labels), ("tags", self.tags))
+            if len(set(values)) < len(values)
+        ]
+        if (self.pairs or self.next_sentence) and not self.segments:
+            faults.append("segments = 0: pairs and next_sentence need 2")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self

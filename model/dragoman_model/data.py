@@ -101,6 +101,7 @@ def _check(sides: list[bytes], report: ReadReport, max_characters: int) -> Pair 
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, plain or gzip, with their ends. DataError if it is missing or damaged."""
     try:
         if path.suffix == ".gz":
             with gzip.open(path, "rb") as unpacked:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -69,14 +69,17 @@ class EncoderBatch:
     def to(self, device: torch.device) -> Self:
         """The same on another device."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{k: v.to(device) for k, v in values.items() if isinstance(v, Tensor)})
+        moved: dict[str, Any] = {k: v.to(device) for k, v in values.items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
 
 
 def collate_texts(texts: Sequence[EncoderText], config: EncoderConfig) -> EncoderBatch:
     """Texts without targets."""
     lengths = torch.tensor([len(text.ids) for text in texts])
     ids = pad([text.ids for text in texts], config.pad_id)
-    segments = pad([text.segments or [] for text in texts], 0) if config.segments else None
+    known = [text.segments for text in texts if text.segments is not None]
+    assert len(known) in {0, len(texts)}
+    segments = pad(known, 0) if known else None
     return EncoderBatch(ids, lengths if int(lengths.min()) < ids.shape[1] else None, segments)
 
 

@@ -25,10 +25,12 @@ def train_encoder_tokenizer(texts: Iterable[str], vocabulary: int, *, lowercase:
     Offsets of an encoding refer to the text as it was given, whatever was normalised.
     """
     tokenizer = Tokenizer(models.BPE(unk_token=UNK))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(WORD), "removed", invert=True),
-        pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False),
-    ])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORD), "removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(content=" ", left=1, right=0)])
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
@@ -62,7 +64,9 @@ def encode_words(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]]) -> li
     words of ``WORD``): the tag of the whole still stands at its first piece.
     """
     # The list comes back as words numbered as they were given: alignment is the tokenizer's own.
-    encodings = tokenizer.encode_batch([list(words) for words in sentences], is_pretokenized=True, add_special_tokens=False)
+    encodings = tokenizer.encode_batch(
+        [list(words) for words in sentences], is_pretokenized=True, add_special_tokens=False
+    )
     aligned = []
     for words, encoding in zip(sentences, encodings, strict=True):
         first: list[int | None] = [None] * len(words)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 
-from dragoman_model.config import Config, DecoderConfig, ModelConfig
+from dragoman_model.config import Config, DecoderConfig, EncoderConfig, ModelConfig
 from dragoman_model.language_model import LanguageModel
+from dragoman_model.text_encoder import TextEncoder
 from dragoman_model.transformer import Transformer
 
-AnyModel = Transformer | LanguageModel
+AnyModel = Transformer | LanguageModel | TextEncoder
 
-_CONFIGS: dict[str, type[ModelConfig]] = {"encoder-decoder": Config, "decoder": DecoderConfig}
+_CONFIGS: dict[str, type[ModelConfig]] = {
+    "encoder-decoder": Config,
+    "decoder": DecoderConfig,
+    "encoder": EncoderConfig,
+}
 
 
 def read_config(text: str) -> ModelConfig:
@@ -29,5 +34,7 @@ def build_model(config: ModelConfig) -> AnyModel:
             return Transformer(config)
         case DecoderConfig():
             return LanguageModel(config)
+        case EncoderConfig():
+            return TextEncoder(config)
         case _:
             raise AssertionError(f"no model for {type(config).__name__}")

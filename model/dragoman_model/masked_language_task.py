@@ -51,9 +51,7 @@ class MaskedLanguageTask(Task):
         tokenizer = encoder_vocabulary(recipe, data, lambda: _both_cases(train, data.lowercase_share), start.tokenizer)
         super().__init__(recipe, start, tokenizer, mask_head=True, next_sentence=data.next_sentence, labels=[], tags=[])
         self._data = data
-        self._masking = Masking(
-            self.config.mask_id, len(SPECIALS), self.config.vocabulary, share=recipe.masking.share
-        )
+        self._masking = Masking(self.config.mask_id, len(SPECIALS), self.config.vocabulary, share=recipe.masking.share)
         self._train = self._encode(train, start)
         self._valid = self._encode(valid, start)
         self._texts: list[EncoderText] = []

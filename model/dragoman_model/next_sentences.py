@@ -29,12 +29,12 @@ def sentence_pairs(documents: Indices, seed: int, epoch: int) -> list[SentencePa
     """
     rng = np.random.default_rng([seed, epoch, 2])
     pairs = []
-    for first in np.flatnonzero(documents[1:] == documents[:-1]):
+    for first in np.flatnonzero(documents[1:] == documents[:-1]).tolist():
         follows = bool(rng.random() < 0.5) or len(documents) < 3
-        second = int(first) + 1
+        second = first + 1
         if not follows:
             # One of all the others: skipping two numbers keeps the draw uniform.
             second = int(rng.integers(len(documents) - 2))
             second += 2 * (second >= first)
-        pairs.append(SentencePair(int(first), second, follows))
+        pairs.append(SentencePair(first, second, follows))
     return pairs

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from dragoman_model.batching import Indices
+from dragoman_model.batching import Indices, TokenBatches
 from dragoman_model.config import EncoderConfig
 from dragoman_model.encoder_batching import EncoderBatch, collate_texts, hide
 from dragoman_model.encoder_corpus import TaggedText, encode_tagged, encoder_vocabulary
@@ -21,6 +21,8 @@ from dragoman_model.task import Start, Task
 from dragoman_model.text_encoder import TextEncoder
 from dragoman_model.text_evaluation import tag_scores
 from dragoman_model.text_prediction import batches_of, tag_logits
+
+_UNKNOWN = -1
 
 
 class TaggingTask(Task):
@@ -51,7 +53,9 @@ class TaggingTask(Task):
         whole = encode_tagged(train, tokenizer, self.config, self.config.max_length)
         kept = [i for i, text in enumerate(whole) if len(text.text.ids) <= training.max_tokens]
         if len(kept) < len(whole):
-            start.say(f"{len(whole) - len(kept)} of {len(whole)} sentences left out: above {training.max_tokens} tokens")
+            start.say(
+                f"{len(whole) - len(kept)} of {len(whole)} sentences left out: above {training.max_tokens} tokens"
+            )
         self._train_texts = [whole[i] for i in kept]
         self._train_tags = self._numbers(self._train_texts, [train[i] for i in kept])
         self._valid_texts = encode_tagged(self._valid, tokenizer, self.config, self.config.max_length)
@@ -92,7 +96,7 @@ class TaggingTask(Task):
         logits = tag_logits(self.model, [text.text for text in self._valid_texts])
         return tag_scores(logits, self._valid_texts, self._valid, self.config)
 
-    def _by_length(self, texts: list[TaggedText]):  # type: ignore[no-untyped-def]
+    def _by_length(self, texts: list[TaggedText]) -> TokenBatches:
         training = self.recipe.training
         return batches_of([t.text for t in texts], batch_tokens=training.batch_tokens, seed=training.seed)
 
@@ -112,6 +116,3 @@ class TaggingTask(Task):
         return replace(
             batch, tag_positions=torch.tensor(positions), tags=torch.tensor(numbers), tokens=max(1, len(numbers))
         )
-
-
-_UNKNOWN = -1

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from dragoman_model.classification_task import ClassificationTask
+from dragoman_model.encoder_recipes import ClassificationRecipe, MaskedLanguageRecipe, TaggingRecipe
 from dragoman_model.language_model_recipe import LanguageModelRecipe
 from dragoman_model.language_model_task import LanguageModelTask
+from dragoman_model.masked_language_task import MaskedLanguageTask
 from dragoman_model.recipe import BaseRecipe, read_recipe
+from dragoman_model.tagging_task import TaggingTask
 from dragoman_model.task import Say, Start, Task, make_start
 from dragoman_model.translation_recipe import TranslationRecipe
 from dragoman_model.translation_task import TranslationTask
@@ -26,6 +30,9 @@ class _Kind(Generic[RecipeT]):
 _DEFAULT = "translation"
 _KINDS: dict[str, _Kind[Any]] = {
     _DEFAULT: _Kind(TranslationRecipe, TranslationTask),
+    "masked-language-model": _Kind(MaskedLanguageRecipe, MaskedLanguageTask),
+    "classification": _Kind(ClassificationRecipe, ClassificationTask),
+    "tagging": _Kind(TaggingRecipe, TaggingTask),
     "language-model": _Kind(LanguageModelRecipe, LanguageModelTask),
 }
 

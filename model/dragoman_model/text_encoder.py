@@ -1,8 +1,7 @@
-"""The encoder-only Transformer (BERT, Devlin et al. 2019, arXiv:1810.04805): states for every token, and heads on them."""
+"""The encoder-only Transformer (BERT, Devlin et al. 2019, arXiv:1810.04805): a state for every token, heads on them."""
 
 from __future__ import annotations
 
-import math
 from typing import cast
 
 import torch
@@ -11,8 +10,9 @@ from torch import Tensor, nn
 
 from dragoman_model.attention import padding_mask
 from dragoman_model.config import EncoderConfig
-from dragoman_model.layers import Dropout, EncoderLayer
+from dragoman_model.layers import EncoderLayer
 from dragoman_model.positions import Positions
+from dragoman_model.token_model import TokenModel
 
 
 class MaskHead(nn.Module):
@@ -30,7 +30,7 @@ class MaskHead(nn.Module):
         return out
 
 
-class TextEncoder(nn.Module):
+class TextEncoder(TokenModel):
     """[CLS] text [SEP], or [CLS] text [SEP] text [SEP] with segments 0 and 1; each head is there if the config has it.
 
     ``classifier`` and ``next_sentence`` look at the [CLS] state through ``pooler``, ``tagger`` and ``mask_head`` at
@@ -38,13 +38,11 @@ class TextEncoder(nn.Module):
     """
 
     def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
         d_model = config.d_model
-        self.embedding = nn.Embedding(config.vocabulary, d_model)
         self.positions = Positions(config.positions, config.max_length, d_model)
         self.segment_embedding = nn.Embedding(config.segments, d_model) if config.segments else None
-        self.embedding_dropout = Dropout(config.dropout, shared_over_time=config.dropout_shared_over_time)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         # A post-norm stack ends in a norm already.
         self.norm = nn.LayerNorm(d_model) if config.norm == "pre" else nn.Identity()
@@ -54,40 +52,24 @@ class TextEncoder(nn.Module):
         self.tagger = nn.Linear(d_model, len(config.tags)) if config.tags else None
         self.mask_head = MaskHead(config) if config.mask_head else None
         self.head_dropout = nn.Dropout(config.dropout)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        for name, parameter in self.named_parameters():
-            if parameter.dim() > 1 and "positions" not in name and "embedding" not in name:
-                nn.init.xavier_uniform_(parameter)
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
-        nn.init.normal_(self.embedding.weight, std=self.config.d_model**-0.5)
-        if self.segment_embedding is not None:
-            nn.init.normal_(self.segment_embedding.weight, std=self.config.d_model**-0.5)
+        self.initialise()
 
     @property
     def encoder_layers(self) -> list[EncoderLayer]:
         """The layers, first to last."""
         return cast(list[EncoderLayer], list(self.layers))
 
-    def embed(self, ids: Tensor, segments: Tensor | None = None) -> Tensor:
-        """(batch, time) -> (batch, time, d_model): tokens scaled by sqrt(d_model), positions, segments (default 0)."""
-        embedded = self.embedding(ids) * math.sqrt(self.config.d_model) + self.positions(ids.shape[1])
-        if self.segment_embedding is not None:
-            embedded = embedded + self.segment_embedding(torch.zeros_like(ids) if segments is None else segments)
-        dropped: Tensor = self.embedding_dropout(embedded)
-        return dropped
-
     def states(self, ids: Tensor, lengths: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
-        """(batch, time, d_model) of ids (batch, time), padded on the right to ``lengths`` (batch,); None: no padding.
+        """(batch, time, d_model) of ids (batch, time); row i is padded after ``lengths[i]``; None: no padding.
 
-        ValueError if ``segments`` (batch, time) are given to a model that knows none.
+        ``segments`` (batch, time) are 0 and 1; None: all 0. ValueError if they are given to a model that knows none.
         """
         if segments is not None and self.segment_embedding is None:
             raise ValueError("segments are given, but segments = 0: the model knows none")
         mask = None if lengths is None else padding_mask(lengths, ids.shape[1])
-        x = self.embed(ids, segments)
+        x = self.embed(ids, self.positions)
+        if self.segment_embedding is not None:
+            x = x + self.segment_embedding(torch.zeros_like(ids) if segments is None else segments)
         for layer in self.encoder_layers:
             x = layer(x, mask)
         out: Tensor = self.norm(x)
@@ -125,8 +107,3 @@ class TextEncoder(nn.Module):
         assert self.mask_head is not None
         logits: Tensor = self.mask_head(states, self.embedding.weight)
         return logits
-
-    @property
-    def parameter_count(self) -> int:
-        """Trained numbers, the tied embedding counted once."""
-        return sum(p.numel() for p in self.parameters())

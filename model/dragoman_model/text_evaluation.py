@@ -47,7 +47,7 @@ def label_scores(logits: Tensor, texts: Sequence[LabelledText], config: EncoderC
 
     Accuracy and macro F1 are those of the texts in scope, none refused. With texts out of scope and a threshold:
     how many of them are refused (recall), how many of the refused are (precision), and the accuracy in scope when a
-    refused text counts as wrong. With several labels a text, accuracy is that of all labels at once, at probability 0.5.
+    refused text counts as wrong. With several labels a text, all of them must be right, at probability 0.5.
     """
     wanted = wanted_labels(texts, config)
     if config.multi_label:

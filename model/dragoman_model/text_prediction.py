@@ -40,9 +40,7 @@ def tag_logits(model: TextEncoder, texts: Sequence[EncoderText], *, batch_tokens
     return out
 
 
-def _states(
-    model: TextEncoder, texts: Sequence[EncoderText], batch_tokens: int
-) -> Iterator[tuple[Indices, Tensor]]:
+def _states(model: TextEncoder, texts: Sequence[EncoderText], batch_tokens: int) -> Iterator[tuple[Indices, Tensor]]:
     assert not model.training
     device = model.embedding.weight.device
     for indices in batches_of(texts, batch_tokens=batch_tokens, seed=0).in_order():

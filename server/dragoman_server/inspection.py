@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from google.protobuf import json_format
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from dragoman_protos.v1.bundle_pb2 import Bundle, Certificate
+from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.bundle import MANIFEST, BundleError, load_bundle
+
+_NAMES_SHOWN = 12
 
 
 def checked_manifest(path: Path) -> Bundle:
@@ -43,11 +46,12 @@ def rendered(manifest: Bundle) -> RenderableType:
         ("languages", ", ".join(f"{language.name} ({language.code})" for language in manifest.languages)),
         ("precisions", ", ".join(sorted(manifest.precisions))),
         ("parameters", f"{dimensions.parameters:,}"),
-        ("layers", f"{dimensions.encoder_layers} encoder, {dimensions.decoder_layers} decoder"),
+        ("layers", _layers(manifest)),
         ("width", f"{dimensions.d_model}, {dimensions.num_heads} heads of {dimensions.head_dim}, ff {dimensions.d_ff}"),
         ("vocabulary", f"{dimensions.vocabulary:,} tokens"),
-        ("longest source", f"{limits.source_tokens} tokens"),
-        ("longest target", f"{limits.target_tokens} tokens"),
+        ("longest source", f"{limits.source_tokens} tokens" if limits.source_tokens else ""),
+        (_target_name(manifest), f"{limits.target_tokens} tokens" if limits.target_tokens else ""),
+        *_heads(manifest),
         ("size", f"{megabytes:.1f} MB in {len(manifest.files)} files"),
         ("licence", provenance.licence),
         ("attribution", provenance.attribution),
@@ -56,17 +60,44 @@ def rendered(manifest: Bundle) -> RenderableType:
     ):
         if value:
             facts.add_row(label, value)
-    return Group(facts, *_measured(manifest.certificate)) if manifest.HasField("certificate") else facts
+    return Group(facts, *_measured(manifest)) if manifest.HasField("certificate") else facts
 
 
-def _measured(certificate: Certificate) -> list[RenderableType]:
-    test_set = certificate.test_set
+def _target_name(manifest: Bundle) -> str:
+    return "window" if manifest.family == Bundle.FAMILY_DECODER else "longest target"
+
+
+def _layers(manifest: Bundle) -> str:
+    counts = {"encoder": manifest.dimensions.encoder_layers, "decoder": manifest.dimensions.decoder_layers}
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+def _heads(manifest: Bundle) -> Iterator[tuple[str, str]]:
+    """What an encoder-only model says of texts; empty where it does not."""
+    classifier, tags = manifest.classifier, manifest.tagger.tags
+    shown = ", ".join(classifier.labels[:_NAMES_SHOWN]) + (", ..." if len(classifier.labels) > _NAMES_SHOWN else "")
+    several = ", several at a time" if classifier.multi_label else ""
+    pairs = ", of pairs of texts" if classifier.pairs else ""
+    yield "labels", f"{len(classifier.labels)} labels{several}{pairs}: {shown}" if classifier.labels else ""
+    threshold = classifier.out_of_scope_threshold
+    refuses = classifier.HasField("out_of_scope_threshold")
+    yield "out of scope", f"likeliest label below {threshold:.2g}" if refuses else ""
+    yield "tags", f"{len(tags)} tags: {', '.join(tags)}" if tags else ""
+    yield "embeddings", manifest.embedding_note
+
+
+def _measured(manifest: Bundle) -> list[RenderableType]:
+    certificate, test_set = manifest.certificate, manifest.certificate.test_set
+    parts = "lines" if manifest.family == Bundle.FAMILY_DECODER else "texts"
     parity = Table(title=f"Compared with PyTorch, {certificate.measured_at}", title_justify="left")
     for column in ("precision", "provider", "largest logit difference", "same greedy output", "sentences"):
         parity.add_column(column)
     quality = Table(title=f"Quality on {test_set.name} ({test_set.sentences:,} sentences)", title_justify="left")
     for column in ("precision", "direction", "decoding", "BLEU", "PyTorch's", "chrF", "PyTorch's"):
         quality.add_column(column)
+    metrics = Table(title=f"Measured on {test_set.name} ({test_set.sentences:,} {parts})", title_justify="left")
+    for column in ("precision", "figure", "value", "PyTorch's"):
+        metrics.add_column(column)
     for measured in certificate.measurements:
         parity.add_row(
             measured.precision,
@@ -78,7 +109,9 @@ def _measured(certificate: Certificate) -> list[RenderableType]:
         for score in measured.quality:
             figures = (score.bleu, score.bleu_pytorch, score.chrf, score.chrf_pytorch)
             quality.add_row(measured.precision, score.direction, score.decoding, *(f"{x:.1f}" for x in figures))
-    return [table for table in (parity, quality) if table.rows]
+        for metric in measured.metrics:
+            metrics.add_row(measured.precision, metric.name, f"{metric.value:.4f}", f"{metric.pytorch:.4f}")
+    return [table for table in (parity, quality, metrics) if table.rows]
 
 
 def _offered(path: Path) -> list[str]:

@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from dragoman_server.engine import Engine
+from dragoman_server.engine import DecodingEngine, Engine
 from dragoman_server.independence import traffic
 from dragoman_server.independence.cases import KINDS, WIDEST, Case
 from dragoman_server.independence.comparison import Comparison
-from dragoman_server.independence.traffic import Answered
+from dragoman_server.independence.traffic import Answered, Decoding
 from dragoman_server.progress import Stages
-from dragoman_server.runtime import Runtime
+from dragoman_server.prompt_engine import PromptEngine
+from dragoman_server.request import Completion
+from dragoman_server.runtime import PromptRuntime, Runtime
+from dragoman_server.submission import Receipt
 
 ENCODER = "encoder"
 _UNBOUNDED = 1 << 40
@@ -23,12 +26,30 @@ _FEW_ROWS = (WIDEST + 5, WIDEST, WIDEST + 15, WIDEST + 1)
 
 @dataclass(frozen=True)
 class Subject:
-    """One precision of a model; ``runtime`` makes a lane's runtime of so many rows."""
+    """One precision of a model; ``engine`` makes one with lanes of so many rows each."""
 
     precision: str
-    bos: int
-    eos: int
-    runtime: Callable[[int], Runtime]
+    engine: Callable[[Sequence[int]], DecodingEngine]
+
+
+def translating(precision: str, bos: int, eos: int, runtime: Callable[[int], Runtime]) -> Subject:
+    """A model that translates; ``runtime`` makes a lane's runtime of so many rows."""
+
+    def engine(rows: Sequence[int]) -> DecodingEngine:
+        runtimes = [runtime(count) for count in rows]
+        return Engine(runtimes, bos=bos, eos=eos, max_waiting=_UNBOUNDED, max_waiting_tokens=_UNBOUNDED)
+
+    return Subject(precision, engine)
+
+
+def continuing(precision: str, eos: int, runtime: Callable[[int], PromptRuntime]) -> Subject:
+    """A model that continues prompts; ``runtime`` makes a lane's runtime of so many rows."""
+
+    def engine(rows: Sequence[int]) -> DecodingEngine:
+        runtimes = [runtime(count) for count in rows]
+        return PromptEngine(runtimes, eos=eos, max_waiting=_UNBOUNDED, max_waiting_tokens=_UNBOUNDED)
+
+    return Subject(precision, engine)
 
 
 @dataclass(frozen=True)
@@ -70,7 +91,8 @@ def check(
     """
     numbers = {kind: [number for number, case in enumerate(cases) if case.kind == kind] for kind in KINDS}
     with _running(subject, [max_rows]) as engine, stages.stage(f"{subject.precision}, alone", len(cases)) as advance:
-        runs = {kind: traffic.alone(engine, cases, numbers[kind], advance=advance) for kind in KINDS if numbers[kind]}
+        asker = Decoding(engine, cases)
+        runs = {kind: traffic.alone(asker, numbers[kind], advance=advance) for kind in KINDS if numbers[kind]}
     expected = {answer.case: answer for run in runs.values() for answer in run.answered}
     results: list[Result] = []
     company: list[Company] = []
@@ -81,7 +103,9 @@ def check(
             name = f"{subject.precision}, {count} lane(s) of {', '.join(map(str, rows))} rows"
             # Repeated requests make the total a little more than the cases.
             with _running(subject, rows) as engine, stages.stage(name, len(cases)) as advance:
-                mixes.append(traffic.together(engine, cases, seed=seed * 1000 + count * 2 + number, advance=advance))
+                mixes.append(
+                    traffic.together(Decoding(engine, cases), seed=seed * 1000 + count * 2 + number, advance=advance)
+                )
         company.append(Company(subject.precision, count, sum((mix.others for mix in mixes), Counter())))
         answered = [answer for mix in mixes for answer in mix.answered]
         seconds = sum(mix.seconds for mix in mixes)
@@ -95,21 +119,15 @@ def check(
                     comparison=_compare(mine, expected),
                     alone_per_second=len(run.answered) / run.seconds,
                     together_per_second=len(mine) / seconds,
-                    mean_batch=_mean_batch(mine),
+                    mean_batch=mean_batch([answer.completion.receipt for answer in mine]),
                 )
             )
     return results, company
 
 
 @contextmanager
-def _running(subject: Subject, rows: Sequence[int]) -> Iterator[Engine]:
-    engine = Engine(
-        [subject.runtime(count) for count in rows],
-        bos=subject.bos,
-        eos=subject.eos,
-        max_waiting=_UNBOUNDED,
-        max_waiting_tokens=_UNBOUNDED,
-    )
+def _running(subject: Subject, rows: Sequence[int]) -> Iterator[DecodingEngine]:
+    engine = subject.engine(rows)
     engine.start()
     try:
         yield engine
@@ -117,7 +135,7 @@ def _running(subject: Subject, rows: Sequence[int]) -> Iterator[Engine]:
         engine.stop(0.0)
 
 
-def _compare(answered: Sequence[Answered], expected: dict[int, Answered]) -> Comparison:
+def _compare(answered: Sequence[Answered[Completion]], expected: dict[int, Answered[Completion]]) -> Comparison:
     comparison = Comparison()
     for answer in answered:
         comparison.add(answer.case, expected[answer.case].completion.answers, answer.completion.answers)
@@ -125,7 +143,7 @@ def _compare(answered: Sequence[Answered], expected: dict[int, Answered]) -> Com
     return comparison
 
 
-def _mean_batch(answered: Sequence[Answered]) -> float:
-    receipts = [answer.completion.receipt for answer in answered]
+def mean_batch(receipts: Sequence[Receipt]) -> float:
+    """Live rows at a step, averaged over the steps of the requests."""
     steps = sum(receipt.steps for receipt in receipts)
     return sum(receipt.batch_mean * receipt.steps for receipt in receipts) / steps if steps else 0.0

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.bundle import LoadedBundle, load_bundle
 from dragoman_server.catalogue import choose_default
+from dragoman_server.encoder_codec import EncoderCodec
 from dragoman_server.errors import InvalidArgument, Violation
 from dragoman_server.independence.cases import WIDEST, Target, draw_cases
-from dragoman_server.independence.checking import ENCODER, Company, Result, Subject, check
+from dragoman_server.independence.checking import ENCODER, Company, Result, Subject, check, continuing, translating
 from dragoman_server.independence.encoding import compare_encodings, sources_of_every_length
+from dragoman_server.independence.pass_texts import read_texts, texts_of_every_length
+from dragoman_server.independence.passes import PassSubject, check_every_length, check_passes
 from dragoman_server.independence.report import Report
-from dragoman_server.independence.sentences import own_sentences
-from dragoman_server.independence.texts import Sources, encode, read_sentences
+from dragoman_server.independence.sentences import Sentence, own_sentences
+from dragoman_server.independence.texts import Sources, encode, encode_prompts, read_sentences
 from dragoman_server.inspection import checked_manifest
 from dragoman_server.loading import newest_versions
+from dragoman_server.pass_runtime import OnnxPassRuntime
 from dragoman_server.progress import Stages
+from dragoman_server.prompt_runtime import OnnxPromptRuntime
 from dragoman_server.runtime import OnnxRuntime
 from dragoman_server.tokenization import TextCodec
 
@@ -60,8 +67,24 @@ def run(options: Options, stages: Stages) -> Report:
     path = options.bundle or _default_bundle()
     bundles = [load_bundle(path, precision) for precision in _precisions(path, options.precision)]
     manifest = bundles[0].manifest
-    codec = _codec(bundles[0])
-    sources = _sources(codec, manifest, options)
+    sentences = _sentences(options)
+    results, company = _CHECKS[manifest.family](bundles, sentences, options, stages)
+    return Report(
+        model=f"{manifest.name}, {path}",
+        graphs={bundle.precision: _hashes(manifest, bundle.precision) for bundle in bundles},
+        sentences=len(sentences),
+        source=f"of {options.data}" if options.data else "of our own",
+        seed=options.seed,
+        results=results,
+        company=company,
+    )
+
+
+def _check_translation(
+    bundles: Sequence[LoadedBundle], sentences: list[Sentence], options: Options, stages: Stages
+) -> tuple[list[Result], list[Company]]:
+    manifest, codec = bundles[0].manifest, _codec(bundles[0])
+    sources = encode(sentences, codec, manifest, target=options.target, seed=options.seed)
     target = Target(manifest.limits.target_tokens, manifest.dimensions.vocabulary, codec.decode)
     cases = draw_cases(sources, target, seed=options.seed)
     results: list[Result] = []
@@ -73,15 +96,62 @@ def run(options: Options, stages: Stages) -> Report:
         )
         results += found[0]
         company += found[1]
-    return Report(
-        model=f"{manifest.name}, {path}",
-        graphs={bundle.precision: _hashes(manifest, bundle.precision) for bundle in bundles},
-        sentences=len(sources),
-        source=f"of {options.data}" if options.data else "of our own",
-        seed=options.seed,
-        results=results,
-        company=company,
+    return results, company
+
+
+def _check_generation(
+    bundles: Sequence[LoadedBundle], sentences: list[Sentence], options: Options, stages: Stages
+) -> tuple[list[Result], list[Company]]:
+    manifest, codec = bundles[0].manifest, _codec(bundles[0])
+    _refuse_target(options)
+    prompts = encode_prompts(sentences, codec, manifest, seed=options.seed)
+    target = Target(manifest.limits.target_tokens, manifest.dimensions.vocabulary, codec.decode, prompts=True)
+    cases = draw_cases(prompts, target, seed=options.seed)
+    results: list[Result] = []
+    company: list[Company] = []
+    for bundle in bundles:
+        subject = continuing(bundle.precision, manifest.special_ids.eos, partial(_prompt_runtime, bundle))
+        found = check(subject, cases, lanes=options.lanes, max_rows=options.max_rows, seed=options.seed, stages=stages)
+        results += found[0]
+        company += found[1]
+    return results, company
+
+
+def _check_passes(
+    bundles: Sequence[LoadedBundle], sentences: list[Sentence], options: Options, stages: Stages
+) -> tuple[list[Result], list[Company]]:
+    manifest = bundles[0].manifest
+    _refuse_target(options)
+    special = manifest.special_ids
+    codec = EncoderCodec(
+        bundles[0].tokenizer, cls=special.cls, sep=special.sep, mask=special.mask if special.HasField("mask") else None
     )
+    inputs = read_texts([sentence.text for sentence in sentences], codec, manifest, seed=options.seed)
+    words = sorted({token for text in inputs for token in text.ids} - codec.special) or [special.sep]
+    every_length = texts_of_every_length(manifest, words=words, seed=options.seed)
+    results: list[Result] = []
+    company: list[Company] = []
+    for bundle in bundles:
+        subject = PassSubject(bundle.precision, partial(_pass_runtime, bundle))
+        results += check_every_length(subject, every_length, rows=_ENCODER_ROWS, seed=options.seed, stages=stages)
+        found = check_passes(
+            subject, inputs, lanes=options.lanes, max_rows=options.max_rows, seed=options.seed, stages=stages
+        )
+        results += found[0]
+        company += found[1]
+    return results, company
+
+
+_CHECKS = {
+    Bundle.FAMILY_ENCODER_DECODER: _check_translation,
+    Bundle.FAMILY_DECODER: _check_generation,
+    Bundle.FAMILY_ENCODER: _check_passes,
+}
+
+
+def _refuse_target(options: Options) -> None:
+    if options.target is not None:
+        raise InvalidArgument([Violation("target", options.target, "the model does not translate")])
 
 
 def _refuse_bad(options: Options) -> None:
@@ -115,7 +185,7 @@ def _precisions(path: Path, wanted: str) -> list[str]:
 
 def _subject(bundle: LoadedBundle) -> Subject:
     special = bundle.manifest.special_ids
-    return Subject(bundle.precision, special.bos, special.eos, lambda rows: _runtime(bundle, rows))
+    return translating(bundle.precision, special.bos, special.eos, partial(_runtime, bundle))
 
 
 def _runtime(bundle: LoadedBundle, rows: int) -> OnnxRuntime:
@@ -125,17 +195,25 @@ def _runtime(bundle: LoadedBundle, rows: int) -> OnnxRuntime:
     )
 
 
+def _prompt_runtime(bundle: LoadedBundle, rows: int) -> OnnxPromptRuntime:
+    manifest = bundle.manifest
+    return OnnxPromptRuntime(bundle.decoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=rows)
+
+
 def _codec(bundle: LoadedBundle) -> TextCodec:
     tags = {language.code: language.tag_id for language in bundle.manifest.languages}
     return TextCodec(bundle.tokenizer, tags=tags, eos=bundle.manifest.special_ids.eos)
 
 
-def _sources(codec: TextCodec, manifest: Bundle, options: Options) -> Sources:
+def _pass_runtime(bundle: LoadedBundle, rows: int) -> OnnxPassRuntime:
+    manifest = bundle.manifest
+    return OnnxPassRuntime(bundle.encoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=rows)
+
+
+def _sentences(options: Options) -> list[Sentence]:
     if options.data:
-        sentences = read_sentences(options.data, options.column, options.sentences, seed=options.seed)
-    else:
-        sentences = own_sentences(options.sentences, seed=options.seed)
-    return encode(sentences, codec, manifest, target=options.target, seed=options.seed)
+        return read_sentences(options.data, options.column, options.sentences, seed=options.seed)
+    return own_sentences(options.sentences, seed=options.seed)
 
 
 def _check_encoder(bundle: LoadedBundle, sources: Sources, seed: int, stages: Stages) -> Result:
@@ -155,4 +233,5 @@ def _check_encoder(bundle: LoadedBundle, sources: Sources, seed: int, stages: St
 def _hashes(manifest: Bundle, precision: str) -> dict[str, str]:
     sha256 = {file.path: file.sha256 for file in manifest.files}
     graphs = manifest.precisions[precision]
-    return {"encoder": sha256[graphs.encoder], "decoder": sha256[graphs.decoder]}
+    paths = {"encoder": graphs.encoder, "decoder": graphs.decoder}
+    return {role: sha256[path] for role, path in paths.items() if path}

@@ -17,7 +17,11 @@ SPLITS: list[Split] = ["train", "valid", "test"]
 
 
 def test_json_with_splits(tmp_path: Path) -> None:
-    content = {"train": [["turn it on", "switch"]], "val": [["play a song ", "music"]], "oos_val": [["why is that", "oos"]]}
+    content = {
+        "train": [["turn it on", "switch"]],
+        "val": [["play a song ", "music"]],
+        "oos_val": [["why is that", "oos"]],
+    }
     (tmp_path / "all.json.gz").write_bytes(gzip.compress(json.dumps(content).encode()))
     source = JsonSplits(format="json-splits", file=Path("all.json.gz"), out_of_scope={"valid": "oos_val"})
     assert list(source.read(tmp_path, "train")) == [LabelledText("turn it on", None, ("switch",))]

@@ -148,10 +148,11 @@ def evaluate(  # noqa: PLR0917  (the arguments are the command line's options)
     """Score a model on sentence pairs: BLEU, chrF, word error rate, and speed, for each direction.
 
     A bundle is decoded by the serving engine in this process, on all usable cores; a checkpoint by PyTorch. The
-    checkpoint of a language model is scored on texts: nats per character, and perplexity per token; that of an encoder
-    on labels or tags: accuracy, macro F1, and what its threshold finds out of scope.
+    checkpoint of a language model is scored on texts: nats per character, and perplexity per token; an encoder, bundle
+    or checkpoint, on labels or tags: accuracy, macro F1, and what its threshold finds out of scope.
     """
     from dragoman_export import evaluation  # noqa: PLC0415
+    from dragoman_export.label_evaluation import is_encoder_bundle  # noqa: PLC0415
     from dragoman_export.probes import ProbesError  # noqa: PLC0415
     from dragoman_export.report import evaluation_table  # noqa: PLC0415
     from dragoman_export.sentences import parse_columns, parse_direction, read_parallel  # noqa: PLC0415
@@ -167,8 +168,11 @@ def evaluate(  # noqa: PLR0917  (the arguments are the command line's options)
                 _evaluate_texts(model, data, last=last, json=json)
                 return
             case "encoder":
-                _evaluate_labels(model, data, json=json)
+                _evaluate_labels(model, data, precision, json=json)
                 return
+        if is_encoder_bundle(model):
+            _evaluate_labels(model, data, precision, json=json)
+            return
         stages = Stages()
         given = parse_columns(columns) if columns else None
         wanted = [parse_direction(text) for text in direction] if direction else None
@@ -200,10 +204,11 @@ def _evaluate_texts(model: Path, data: list[Path], *, last: float, json: bool) -
         _console().print(text_table(found))
 
 
-def _evaluate_labels(model: Path, data: list[Path], *, json: bool) -> None:
+def _evaluate_labels(model: Path, data: list[Path], precision: str | None, *, json: bool) -> None:
     from dragoman_export.label_evaluation import evaluate_label_files, label_json, label_table  # noqa: PLC0415
+    from dragoman_server.progress import Stages  # noqa: PLC0415
 
-    found = evaluate_label_files(model, data)
+    found = evaluate_label_files(model, data, precision, Stages())
     if json:
         typer.echo(label_json(found))
     else:

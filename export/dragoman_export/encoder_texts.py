@@ -18,7 +18,7 @@ from dragoman_model.config import EncoderConfig
 from dragoman_model.data import DataError
 from dragoman_model.encoder_batching import EncoderText, make_text
 from dragoman_model.encoder_corpus import encode_labelled, encode_tagged
-from dragoman_model.labelled_texts import JsonSplits, LabelFiles, LabelledSource, Split, TsvTexts
+from dragoman_model.labelled_texts import LabelledSource, Split
 from dragoman_model.recipe import faults
 from dragoman_model.sentence_sources import SentenceSource, read_sentences
 from dragoman_model.tagged_sentences import read_tagged
@@ -158,18 +158,10 @@ def _input(text: EncoderText) -> EncoderInput:
 
 def _placed(source: LabelledSource, paths: Sequence[Path], split: Split) -> LabelledSource:
     """The source with these files in place of the recipe's."""
-    if isinstance(source, LabelFiles):
-        by_name = {path.name: path for path in paths}
-        wanted = [file.name for file in source.files.values()]
-        if sorted(by_name) != sorted(wanted) or len(by_name) < len(paths):
-            raise DataError(f"{_named(paths)}: the recipe's files are called {', '.join(wanted)}")
-        return source.model_copy(update={"files": {k: by_name[v.name] for k, v in source.files.items()}})
-    if len(paths) > 1:
-        raise DataError(f"{_named(paths)}: one file is expected")
-    if isinstance(source, JsonSplits):
-        return source.model_copy(update={"file": paths[0]})
-    assert isinstance(source, TsvTexts)
-    return source.model_copy(update={"files": {split: paths[0]}})
+    names = source.file_names
+    if len(paths) != len(names):
+        raise DataError(f"{_named(paths)}: as many files as of the recipe are needed, {', '.join(names)}")
+    return source.placed(paths, split)
 
 
 def _named(paths: Sequence[Path]) -> str:

@@ -183,6 +183,20 @@ def step_difference(logits: npt.NDArray[np.float32], expected: ProbeStep) -> flo
     return float(np.abs([*(exact[expected.ids] - expected.logits), log_sum_exp - expected.log_sum_exp]).max())
 
 
+def step_differences(
+    left: Sequence[ProbeStep], left_ids: Sequence[int], right: Sequence[ProbeStep], right_ids: Sequence[int]
+) -> float:
+    """Largest difference of a logit at the steps before the outputs part."""
+    largest = 0.0
+    for step, (a, b) in enumerate(zip(left, right, strict=False)):
+        if left_ids[:step] != right_ids[:step]:
+            break
+        known = dict(zip(b.ids, b.logits, strict=True))
+        shared = [abs(logit - known[token]) for token, logit in zip(a.ids, a.logits, strict=True) if token in known]
+        largest = max([largest, abs(a.log_sum_exp - b.log_sum_exp), *shared])
+    return largest
+
+
 def probe_steps(logits: npt.NDArray[np.float32]) -> list[ProbeStep]:
     """What is noted of PyTorch's logits (steps, vocabulary)."""
     return [

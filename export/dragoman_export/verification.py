@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from dragoman_export.checks import Verification, certificate_checks, open_subject
+from dragoman_export.checks import Check, Subject, Verification, certificate_checks, open_subject
 from dragoman_export.verification_encoder import encoder_checks
+from dragoman_export.verification_generation import generation_checks
 from dragoman_export.verification_translation import translation_checks
 from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.bundle import BundleError
 from dragoman_server.inspection import checked_manifest
 from dragoman_server.progress import Stages
+
+_CHECKS: dict[Bundle.Family.ValueType, Callable[[Subject], Iterator[Check]]] = {
+    Bundle.FAMILY_ENCODER_DECODER: translation_checks,
+    Bundle.FAMILY_DECODER: generation_checks,
+    Bundle.FAMILY_ENCODER: encoder_checks,
+}
 
 
 def verify(bundle: Path, data: Sequence[Path] = (), checkpoint: Path | None = None, *, stages: Stages) -> Verification:
@@ -24,5 +31,5 @@ def verify(bundle: Path, data: Sequence[Path] = (), checkpoint: Path | None = No
     except BundleError as error:
         return Verification(error.faults, [])
     subject = open_subject(bundle, manifest, data, checkpoint, stages)
-    of_family = encoder_checks if manifest.family == Bundle.FAMILY_ENCODER else translation_checks
+    of_family = _CHECKS[manifest.family]
     return Verification([], [*certificate_checks(subject), *of_family(subject)])

@@ -19,7 +19,14 @@ from dragoman_export.export_job import trained_as
 from dragoman_export.graphs import GraphPaths
 from dragoman_export.measuring import Outputs, TestBench, stepped_graphs
 from dragoman_export.parity import ParitySentence, compare_logits
-from dragoman_export.probes import ParityRecord, Probe, measure_probes, output_hash, read_record, record_probes
+from dragoman_export.probes import (
+    ParityRecord,
+    measure_probes,
+    output_hash,
+    read_record,
+    record_probes,
+    step_differences,
+)
 from dragoman_export.sentences import Direction, parse_direction, read_parallel
 from dragoman_export.serving import ServedGraphs, SourceReader
 from dragoman_model.checkpoint import TrainedModel
@@ -93,7 +100,13 @@ class _Verifier:
         total = len(self.record.probes)
         good = len(again) == total and same >= total - PROBES_TOLERANCE
         yield Check("PyTorch: probes, greedy outputs", f"{total}", f"{same}", good=good)
-        largest = max((_step_difference(a, b) for a, b in zip(again, self.record.probes, strict=False)), default=0.0)
+        largest = max(
+            (
+                step_differences(a.steps, a.target_ids, b.steps, b.target_ids)
+                for a, b in zip(again, self.record.probes, strict=False)
+            ),
+            default=0.0,
+        )
         good = largest < MAX_LOGIT_DIFFERENCE
         yield Check("PyTorch: probes, logits", f"within {MAX_LOGIT_DIFFERENCE:g}", f"{largest:.3g}", good=good)
 
@@ -163,15 +176,3 @@ class _Verifier:
             limit = logit_limit(precision, measured.max_logit_difference if measured is not None else 0.0)
             name = f"{precision}: largest logit difference from PyTorch"
             yield Check(name, f"below {limit:.3g}", f"{largest:.3g}", good=largest < limit)
-
-
-def _step_difference(left: Probe, right: Probe) -> float:
-    """Largest difference of a logit at the steps before the outputs part."""
-    largest = 0.0
-    for step, (a, b) in enumerate(zip(left.steps, right.steps, strict=False)):
-        if left.target_ids[:step] != right.target_ids[:step]:
-            break
-        known = dict(zip(b.ids, b.logits, strict=True))
-        shared = [abs(logit - known[token]) for token, logit in zip(a.ids, a.logits, strict=True) if token in known]
-        largest = max([largest, abs(a.log_sum_exp - b.log_sum_exp), *shared])
-    return largest

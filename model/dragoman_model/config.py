@@ -14,6 +14,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    family: str
     vocabulary: int = Field(gt=4)
     d_model: int = Field(default=256, gt=0)
     num_heads: int = Field(default=8, gt=0)

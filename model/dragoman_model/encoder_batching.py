@@ -77,7 +77,9 @@ def collate_texts(texts: Sequence[EncoderText], config: EncoderConfig) -> Encode
     """Texts without targets."""
     lengths = torch.tensor([len(text.ids) for text in texts])
     ids = pad([text.ids for text in texts], config.pad_id)
-    segments = pad([text.segments or [] for text in texts], 0) if config.segments else None
+    known = [text.segments for text in texts if text.segments is not None]
+    assert len(known) in {0, len(texts)}
+    segments = pad(known, 0) if known else None
     return EncoderBatch(ids, lengths if int(lengths.min()) < ids.shape[1] else None, segments)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -39,6 +39,15 @@ class JsonSplits(_Source):
     out_of_scope: dict[Split, str] = {}
     """Splits whose texts belong to no label, whatever label stands there."""
 
+    @property
+    def file_names(self) -> list[str]:
+        """What the files are called that ``placed`` takes."""
+        return [self.file.name]
+
+    def placed(self, paths: Sequence[Path], split: Split) -> JsonSplits:
+        """The same of another file, whatever the split."""
+        return self.model_copy(update={"file": paths[0]})
+
     def read(self, root: Path, split: Split) -> Iterator[LabelledText]:
         """Texts in the order of the file. DataError if it is damaged or lacks the split."""
         path = root / self.file
@@ -60,6 +69,15 @@ class TsvTexts(_Source):
     format: Literal["tsv"]
     files: dict[Split, Path]
 
+    @property
+    def file_names(self) -> list[str]:
+        """What the files are called that ``placed`` takes: one, of any name."""
+        return ["a TSV file"]
+
+    def placed(self, paths: Sequence[Path], split: Split) -> TsvTexts:
+        """The same of another file, which holds the one split."""
+        return self.model_copy(update={"files": {split: paths[0]}})
+
     def read(self, root: Path, split: Split) -> Iterator[LabelledText]:
         """Texts in the order of the file. DataError names the first line that lacks a column."""
         if split not in self.files:
@@ -78,6 +96,15 @@ class LabelFiles(_Source):
 
     format: Literal["label-files"]
     files: dict[str, Path] = Field(min_length=2)
+
+    @property
+    def file_names(self) -> list[str]:
+        """What the files are called that ``placed`` takes."""
+        return [file.name for file in self.files.values()]
+
+    def placed(self, paths: Sequence[Path], split: Split) -> LabelFiles:
+        """The same of other files, one for each label in the order of the labels, whatever the split."""
+        return self.model_copy(update={"files": dict(zip(self.files, paths, strict=True))})
 
     def read(self, root: Path, split: Split) -> Iterator[LabelledText]:
         """Texts label by label, in the order of the files."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -29,6 +30,15 @@ class TextSection(DataSection):
         if self.train_share + self.valid_share > 1.0 + 1e-9:
             raise ValueError(f"train_share + valid_share = {self.train_share + self.valid_share:g} exceed 1")
         return self
+
+
+def documents_of(recipe_text: str) -> DocumentKind:
+    """How the recipe, given as text, cuts its files; ``files`` if it does not say."""
+    try:
+        said = tomllib.loads(recipe_text).get("data", {}).get("documents", "files")
+    except tomllib.TOMLDecodeError:
+        said = "files"
+    return "paragraphs" if said == "paragraphs" else "files"
 
 
 class LanguageModelRecipe(BaseRecipe):

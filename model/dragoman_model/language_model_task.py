@@ -18,10 +18,9 @@ from dragoman_model.language_model import LanguageModel
 from dragoman_model.language_model_evaluation import score_documents
 from dragoman_model.language_model_recipe import LanguageModelRecipe
 from dragoman_model.loss import smoothed_cross_entropy
-from dragoman_model.recipe import RecipeError
 from dragoman_model.task import Start, Task
 from dragoman_model.text_files import read_texts, split_texts
-from dragoman_model.tokenizer import BOS, EOS, encode_texts, token_id, train_text_tokenizer
+from dragoman_model.tokenizer import BOS, encode_documents, token_id, train_text_tokenizer
 
 
 @dataclass(frozen=True)
@@ -73,15 +72,13 @@ class LanguageModelTask(Task):
         )
         tokenizer = start.tokenizer or train_text_tokenizer(splits.train, recipe.tokenizer.vocabulary)
         super().__init__(recipe, start, tokenizer)
-        if not isinstance(self.model, LanguageModel):
-            raise RecipeError(f"init_from: a language model is needed, the checkpoint is of a {self.config.family}")
         self._language = recipe
         self._window = recipe.training.max_tokens
         self._stream = make_stream(tokenizer, splits.train)
         # Paragraphs end where the text says so; a file's part ends where it was cut.
         ends = data.documents == "paragraphs"
         self._valid = encode_documents(tokenizer, splits.valid, ends=ends)
-        self._valid_characters = sum(map(len, splits.valid))
+        self._valid_characters = splits.valid_characters
         for name, tokens in (("train", len(self._stream)), ("valid", sum(map(len, self._valid)))):
             if tokens < self._window:
                 raise DataError(f"the text is too short: {name} has {tokens} tokens, a window {self._window}")
@@ -132,12 +129,6 @@ class LanguageModelTask(Task):
         """Nats per character of the validation text, each token with at least half a window before it."""
         score = score_documents(self.model, self._valid)
         return {"nats_per_character": score.nats / self._valid_characters}
-
-
-def encode_documents(tokenizer: Tokenizer, texts: Sequence[str], *, ends: bool) -> list[npt.NDArray[np.int64]]:
-    """Each text's ids, with eos at the end if ``ends``; bos is left to whoever feeds them."""
-    last = [token_id(tokenizer, EOS)] if ends else []
-    return [np.array([*ids, *last], dtype=np.int64) for ids in encode_texts(tokenizer, texts)]
 
 
 def make_stream(tokenizer: Tokenizer, texts: Sequence[str]) -> npt.NDArray[np.int64]:

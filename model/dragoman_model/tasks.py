@@ -9,9 +9,9 @@ from typing import Any, Generic, TypeVar
 
 from dragoman_model.classification_task import ClassificationTask
 from dragoman_model.encoder_recipes import ClassificationRecipe, MaskedLanguageRecipe, TaggingRecipe
-from dragoman_model.masked_language_task import MaskedLanguageTask
 from dragoman_model.language_model_recipe import LanguageModelRecipe
 from dragoman_model.language_model_task import LanguageModelTask
+from dragoman_model.masked_language_task import MaskedLanguageTask
 from dragoman_model.recipe import BaseRecipe, read_recipe
 from dragoman_model.tagging_task import TaggingTask
 from dragoman_model.task import Say, Start, Task, make_start

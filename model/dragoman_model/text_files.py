@@ -23,6 +23,8 @@ class TextSplits:
     train: list[str] = field(default_factory=list)
     valid: list[str] = field(default_factory=list)
     test: list[str] = field(default_factory=list)
+    valid_characters: int = 0
+    """With the blank lines between paragraphs."""
 
 
 def read_text(path: Path) -> str:
@@ -53,6 +55,7 @@ def split_texts(texts: Iterable[str], *, train_share: float, valid_share: float,
         # Rounded so that shares which make up 0.9 cut where 0.9 itself does.
         valid = int(len(text) * round(train_share, 9))
         test = int(len(text) * round(train_share + valid_share, 9))
+        splits.valid_characters += test - valid
         splits.train += cut_documents(text[:valid], documents)
         splits.valid += cut_documents(text[valid:test], documents)
         splits.test += cut_documents(text[test:], documents)

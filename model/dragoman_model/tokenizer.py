@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 PAD, UNK, BOS, EOS = "<pad>", "<unk>", "<s>", "</s>"
@@ -77,3 +79,9 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[str], batch: int = 8192) 
     for begin in range(0, len(texts), batch):
         for encoding in tokenizer.encode_batch(texts[begin : begin + batch], add_special_tokens=False):
             yield encoding.ids
+
+
+def encode_documents(tokenizer: Tokenizer, texts: Sequence[str], *, ends: bool) -> list[npt.NDArray[np.int64]]:
+    """Each text's ids, with eos at the end if ``ends``; bos is left to whoever feeds them."""
+    last = [token_id(tokenizer, EOS)] if ends else []
+    return [np.array([*ids, *last], dtype=np.int64) for ids in encode_texts(tokenizer, texts)]

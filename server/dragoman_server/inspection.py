@@ -9,7 +9,7 @@ from google.protobuf import json_format
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from dragoman_protos.v1.bundle_pb2 import Bundle, Certificate
+from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.bundle import MANIFEST, BundleError, load_bundle
 
 _NAMES_SHOWN = 12
@@ -50,7 +50,7 @@ def rendered(manifest: Bundle) -> RenderableType:
         ("width", f"{dimensions.d_model}, {dimensions.num_heads} heads of {dimensions.head_dim}, ff {dimensions.d_ff}"),
         ("vocabulary", f"{dimensions.vocabulary:,} tokens"),
         ("longest source", f"{limits.source_tokens} tokens" if limits.source_tokens else ""),
-        ("longest target", f"{limits.target_tokens} tokens" if limits.target_tokens else ""),
+        (_target_name(manifest), f"{limits.target_tokens} tokens" if limits.target_tokens else ""),
         *_heads(manifest),
         ("size", f"{megabytes:.1f} MB in {len(manifest.files)} files"),
         ("licence", provenance.licence),
@@ -60,7 +60,11 @@ def rendered(manifest: Bundle) -> RenderableType:
     ):
         if value:
             facts.add_row(label, value)
-    return Group(facts, *_measured(manifest.certificate)) if manifest.HasField("certificate") else facts
+    return Group(facts, *_measured(manifest)) if manifest.HasField("certificate") else facts
+
+
+def _target_name(manifest: Bundle) -> str:
+    return "window" if manifest.family == Bundle.FAMILY_DECODER else "longest target"
 
 
 def _layers(manifest: Bundle) -> str:
@@ -82,15 +86,16 @@ def _heads(manifest: Bundle) -> Iterator[tuple[str, str]]:
     yield "embeddings", manifest.embedding_note
 
 
-def _measured(certificate: Certificate) -> list[RenderableType]:
-    test_set = certificate.test_set
+def _measured(manifest: Bundle) -> list[RenderableType]:
+    certificate, test_set = manifest.certificate, manifest.certificate.test_set
+    parts = "lines" if manifest.family == Bundle.FAMILY_DECODER else "texts"
     parity = Table(title=f"Compared with PyTorch, {certificate.measured_at}", title_justify="left")
     for column in ("precision", "provider", "largest logit difference", "same greedy output", "sentences"):
         parity.add_column(column)
     quality = Table(title=f"Quality on {test_set.name} ({test_set.sentences:,} sentences)", title_justify="left")
     for column in ("precision", "direction", "decoding", "BLEU", "PyTorch's", "chrF", "PyTorch's"):
         quality.add_column(column)
-    metrics = Table(title=f"Measured on {test_set.name} ({test_set.sentences:,} texts)", title_justify="left")
+    metrics = Table(title=f"Measured on {test_set.name} ({test_set.sentences:,} {parts})", title_justify="left")
     for column in ("precision", "figure", "value", "PyTorch's"):
         metrics.add_column(column)
     for measured in certificate.measurements:

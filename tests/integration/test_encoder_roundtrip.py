@@ -188,3 +188,24 @@ def test_every_text_is_read_alike_alone_and_among_others(made: Path) -> None:
             assert (line.comparison.different_scores, line.comparison.different_tokens) == (0, 0)
     # Nothing would be shown by texts that were alone again.
     assert max(line.mean_batch or 0.0 for line in report.results) > 1
+
+
+@pytest.mark.parametrize("recipe", [tiny_text_encoder.TAGGING, tiny_text_encoder.SENTENCES], ids=["tags", "masks"])
+def test_models_of_other_tasks_are_exported_and_verified_too(tmp_path: Path, recipe: str) -> None:
+    tags = recipe == tiny_text_encoder.TAGGING
+    heads: dict[str, Any] = {"tags": tiny_text_encoder.TAGS} if tags else {"mask_head": True}
+    tiny_text_encoder.save_checkpoint(tmp_path / "checkpoint", recipe, encoder_layers=1, **heads)
+    data = tmp_path / "texts.tsv"
+    if tags:
+        tiny_text_encoder.write_tagged(data)
+    else:
+        data.write_text("\n".join(text for text, _ in tiny_text_encoder.LABELLED), encoding="utf-8")
+    asked = ExportOptions(tmp_path / "checkpoint", tmp_path / "bundle", [data], [data])
+    manifest = export_bundle(asked, silent()).manifest
+    assert list(manifest.tasks) == [Bundle.TASK_TAG if tags else Bundle.TASK_FILL_MASK, Bundle.TASK_EMBED]
+    assert list(manifest.tagger.tags) == (tiny_text_encoder.TAGS if tags else [])
+    by_precision = {measured.precision: measured for measured in manifest.certificate.measurements}
+    names = {metric.name for metric in by_precision["int8"].metrics}
+    assert names == ({"accuracy", "macro F1"} if tags else {MASK_ACCURACY})
+    verification = verify(tmp_path / "bundle", [data], tmp_path / "checkpoint", stages=silent())
+    assert (verification.faults, failed(verification)) == ([], [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.decoding.ranking import n_best
 from dragoman_server.decoding.table import HypothesisTable, Task
 
@@ -27,6 +28,8 @@ def progress_of(table: HypothesisTable, task: Task, rows: Sequence[int]) -> Prog
     """
     options = task.options
     known = [table.token_ids(row) for row in rows]
+    if len(known) == 1 and not task.answers:
+        return _told(options, known[0], known[0])
     ranks = [
         options.length_penalty.rank(sum(table.scores(row)), len(ids)) for row, ids in zip(rows, known, strict=True)
     ]
@@ -34,10 +37,12 @@ def progress_of(table: HypothesisTable, task: Task, rows: Sequence[int]) -> Prog
         (best,) = n_best(task.answers, 1)
         known.append(best.token_ids)
         ranks.append(best.rank_score)
-    final = _common(known)
+    return _told(options, _common(known), known[max(range(len(ranks)), key=ranks.__getitem__)])
+
+
+def _told(options: DecodingOptions, final: list[int], likeliest: list[int]) -> Progress:
     if options.stop:
         final = final[: options.stop.settled(final)]
-    likeliest = known[max(range(len(ranks)), key=ranks.__getitem__)]
     return Progress(final, likeliest[len(final) :])
 
 

@@ -11,6 +11,8 @@ from dragoman_server.service.growing import GrowingText
 
 _CONTEXT = 16
 """Tokens before those that are decoded: a decoder may treat the first of a text in its own way."""
+_DECODED = 32
+"""Tokens that are decoded again and again, at the least."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class _Following:
 
 
 class ContinuedText:
-    """Final text only grows, and the finished text begins with it; of ended parts no more is decoded than is open yet.
+    """Final text only grows, and the finished text begins with it. However long it is, little is decoded at one time.
 
     ``GrowingText`` says what is held back, also from one part to the next.
     """
@@ -39,8 +41,12 @@ class ContinuedText:
         self._context: list[int] = []
         self._open: list[int] = []
         """Ids of ended parts whose text is not all final."""
-        self._begin("")
+        self._settled = 0
+        """Of the part's ids those whose text is: they are not decoded any more."""
+        self._most = _DECODED
+        """With more ids than this it is tried to settle some."""
         self._unread = ""
+        self._begin("")
 
     def _begin(self, final: str) -> None:
         self._following = _Following(self._codec, self._context)
@@ -49,22 +55,37 @@ class ContinuedText:
 
     def update(self, progress: Progress) -> None:
         """Take in what has been decoded of the part that is under way."""
-        before = len(self._growing.final)
-        self._growing.update(Progress([*self._open, *progress.final_ids], progress.provisional_ids))
-        self._unread += self._growing.final[before:]
-        self.provisional = self._growing.provisional
+        ids = self._grow(progress.final_ids, progress.provisional_ids)
+        if len(ids) > self._most:
+            settled = self._settle(ids)
+            self._settled += max(0, settled - len(self._open))
+            self._open = self._open[settled:]
 
     def go_on(self, token_ids: Sequence[int]) -> None:
         """The part has ended with these ids, and another one follows."""
-        self.update(Progress(token_ids, []))
-        ids, final = [*self._open, *token_ids], self._growing.final
-        settled = (count for count in range(len(ids), 0, -1) if final.startswith(self._following.decode(ids[:count])))
-        count = next(settled, 0)
-        rest = final[len(self._following.decode(ids[:count])) :]
-        self._open, self._context = ids[count:], [*self._context, *ids[:count]][-_CONTEXT:]
-        self._begin(rest)
+        ids = self._grow(token_ids, ())
+        self._open, self._settled = ids[self._settle(ids) :], 0
 
     def read(self) -> str:
         """What has become final since this was last asked."""
         unread, self._unread = self._unread, ""
         return unread
+
+    def _grow(self, final_ids: Sequence[int], provisional_ids: Sequence[int]) -> list[int]:
+        """Decode what is open; returns all that is certain of it."""
+        ids, before = [*self._open, *final_ids[self._settled :]], len(self._growing.final)
+        self._growing.update(Progress(ids, provisional_ids))
+        self._unread += self._growing.final[before:]
+        self.provisional = self._growing.provisional
+        return ids
+
+    def _settle(self, ids: list[int]) -> int:
+        """Forget the first of the ids, as many as have no text but final one; returns how many."""
+        final = self._growing.final
+        fitting = (count for count in range(len(ids), 0, -1) if final.startswith(self._following.decode(ids[:count])))
+        count = next(fitting, 0)
+        rest = final[len(self._following.decode(ids[:count])) :]
+        self._context = [*self._context, *ids[:count]][-_CONTEXT:]
+        self._most = len(ids) - count + _DECODED
+        self._begin(rest)
+        return count

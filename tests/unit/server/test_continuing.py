@@ -53,6 +53,11 @@ def test_final_text_is_never_taken_back_and_comes_to_the_whole(words: list[str],
     finals = grow(ContinuedText(BYTES), ids, lengths)
     for earlier, later in zip(finals, [*finals[1:], whole], strict=True):
         assert later.startswith(earlier)
+    # A long part is settled piece by piece as well.
+    assert (
+        grow(ContinuedText(BYTES), [*ids] * 4, [len(ids) * 4 + 1])[-1]
+        == BYTES.decode([*ids] * 4).rstrip("\ufffd").rstrip()
+    )
     # No more is held back than blanks, and a character of which some bytes are still to come.
     assert len(whole.rstrip("\ufffd").rstrip()) == len(finals[-1])
 
@@ -88,7 +93,8 @@ def test_a_decoder_that_treats_the_first_token_in_its_own_way() -> None:
     assert finals[-1] == codec.decode(ids) == " ".join(["Hafen"] * 12)
 
 
-def test_little_is_decoded_again_of_parts_that_have_ended() -> None:
+@pytest.mark.parametrize("length", [8, 10_000])
+def test_little_is_decoded_again_however_long_the_text_and_its_parts_are(length: int) -> None:
     decoded: list[int] = []
 
     class Counting(TextCodec):
@@ -98,9 +104,9 @@ def test_little_is_decoded_again_of_parts_that_have_ended() -> None:
 
     codec = Counting(tiny.train_tokenizer(), tags={}, eos=tiny.EOS)
     ids = BYTES.encode("Der Hafen liegt unterhalb der alten Stadt. ") * 20
-    finals = grow(ContinuedText(codec), ids, [8] * len(ids))
+    finals = grow(ContinuedText(codec), ids, [length] * len(ids))
     assert finals[-1] == BYTES.decode(ids).rstrip()
-    assert max(decoded) <= 16 + 8 + 8
+    assert max(decoded) <= 16 + 8 + 33
 
 
 @pytest.mark.parametrize("provisional", [[], BYTES.encode(" blau")])

@@ -8,7 +8,7 @@
 from dragoman.async_client import AsyncClient
 from dragoman.client import Client
 from dragoman.connection import TLS
-from dragoman.decoding import Decoding
+from dragoman.decoding import Decoding, GenerationOptions
 from dragoman.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -22,7 +22,19 @@ from dragoman.errors import (
     Unavailable,
     Violation,
 )
+from dragoman.explaining_values import AlignmentLink, AttentionMaps, ExplainedToken, Explanation
+from dragoman.generation import GeneratedChunk, GeneratedText
 from dragoman.retry import Retry
+from dragoman.understanding_values import (
+    Classification,
+    Embeddings,
+    FilledMask,
+    FilledMasks,
+    Label,
+    MaskCandidate,
+    Span,
+    Tagging,
+)
 from dragoman.values import (
     Chunk,
     FinishReason,
@@ -38,17 +50,30 @@ from dragoman.values import (
 
 __all__ = [
     "TLS",
+    "AlignmentLink",
     "AsyncClient",
+    "AttentionMaps",
     "Cancelled",
     "Chunk",
+    "Classification",
     "Client",
     "DeadlineExceeded",
     "Decoding",
     "DragomanError",
+    "Embeddings",
+    "ExplainedToken",
+    "Explanation",
+    "FilledMask",
+    "FilledMasks",
     "FinishReason",
+    "GeneratedChunk",
+    "GeneratedText",
+    "GenerationOptions",
     "Hypothesis",
     "InternalError",
     "InvalidArgument",
+    "Label",
+    "MaskCandidate",
     "Model",
     "ModelDetails",
     "NotFound",
@@ -58,6 +83,8 @@ __all__ = [
     "Retry",
     "Score",
     "Segment",
+    "Span",
+    "Tagging",
     "Translation",
     "Unauthenticated",
     "Unavailable",

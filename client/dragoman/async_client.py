@@ -2,53 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack, overload
-
-import grpc
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, Literal, Unpack, overload
 
 from dragoman import wire
-from dragoman.bulk_tasks import BulkTasks, Texts, checked, entries
-from dragoman.connection import DEFAULT_ADDRESS, TLS, connection
+from dragoman.bulk_tasks import BulkTasks, Texts, checked
 from dragoman.decoding import Decoding
-from dragoman.errors import Cancelled, DragomanError, Failure, error_from
+from dragoman.errors import DragomanError
+from dragoman.explaining import AsyncExplaining
+from dragoman.generation import AsyncGeneration
 from dragoman.pending import CONCURRENCY
-from dragoman.retry import Attempts, Retry
+from dragoman.understanding import AsyncUnderstanding
 from dragoman.values import Chunk, Model, ModelDetails, Score, Translation
 from dragoman.wire import Segmentation
 from dragoman_protos.v1 import inference_pb2, models_pb2
-from dragoman_protos.v1.inference_pb2_grpc import InferenceServiceStub
-from dragoman_protos.v1.models_pb2_grpc import ModelServiceStub
-
-Q = TypeVar("Q")
-S = TypeVar("S")
-T = TypeVar("T")
 
 
-class AsyncClient:
+class AsyncClient(AsyncGeneration, AsyncUnderstanding, AsyncExplaining):
     """Talks to one Dragoman server, or to several in turn, from one event loop.
 
     Arguments and errors are those of ``Client``. The connection is opened by the first call, in the running loop.
     """
-
-    def __init__(
-        self,
-        address: str | Sequence[str] = DEFAULT_ADDRESS,
-        *,
-        token: str | None = None,
-        tls: bool | TLS = False,
-        timeout: float = 30.0,
-        retry: Retry = Retry(),  # noqa: B008  (frozen)
-    ) -> None:
-        self._timeout = wire.timeout_seconds(timeout, timeout)
-        self._retry = retry
-        self._connection = connection(address, token, tls)
-        self._channel: grpc.aio.Channel | None = None
-        self._closed = False
 
     async def translate(
         self,
@@ -78,7 +52,7 @@ class AsyncClient:
             segmentation=segmentation,
             priority=priority,
         )
-        return await self._call(InferenceServiceStub(self._open()).Translate, request, timeout, wire.translation)
+        return await self._call(self._inference.Translate, request, timeout, wire.translation)
 
     def stream_translate(
         self,
@@ -96,7 +70,6 @@ class AsyncClient:
 
         It is tried again as any call is until its first chunk has come.
         """
-        self._check_open()
         request = wire.translate_request(
             text,
             target=target,
@@ -106,7 +79,7 @@ class AsyncClient:
             segmentation=segmentation,
             priority=priority,
         )
-        return self._stream(request, wire.timeout_seconds(timeout, self._timeout))
+        return self._stream(self._inference.StreamTranslate, request, timeout, wire.ChunkReader)
 
     @overload
     def translate_many(
@@ -182,109 +155,30 @@ class AsyncClient:
         text: str,
         translation: str,
         *,
-        target: str,
+        target: str | None = None,
         source: str | None = None,
         model: str | None = None,
         priority: int | None = None,
         timeout: float | None = None,
     ) -> Score:
-        """How likely ``translation`` is to the model as what ``text`` becomes in the language ``target``."""
+        """How likely ``translation`` is to the model as what ``text`` becomes in the language ``target``.
+
+        With a model that generates: how likely ``translation`` is to follow ``text``; there is no ``target`` then.
+        """
         request = wire.score_request(
             text, translation, target_language=target, source_language=source, model=model, priority=priority
         )
-        return await self._call(InferenceServiceStub(self._open()).Score, request, timeout, wire.score)
+        return await self._call(self._inference.Score, request, timeout, wire.score)
 
     async def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
         """The models being served."""
-        method = ModelServiceStub(self._open()).ListModels
+        method = self._models.ListModels
         return await self._call(method, models_pb2.ListModelsRequest(), timeout, wire.models)
 
     async def model(self, name: str | None = None, *, timeout: float | None = None) -> ModelDetails:
         """One model and its bundle; None stands for the server's default. Raises NotFound for an unknown one."""
-        method = ModelServiceStub(self._open()).GetModel
+        method = self._models.GetModel
         return await self._call(method, wire.get_model_request(name), timeout, wire.model_details)
 
-    async def close(self) -> None:
-        """Cancel what is under way and close the connections. Idempotent."""
-        self._closed = True
-        if self._channel is not None:
-            await self._channel.close(None)
-
-    async def __aenter__(self) -> Self:
-        self._check_open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise RuntimeError("this AsyncClient is closed")
-
-    def _open(self) -> grpc.aio.Channel:
-        self._check_open()
-        if self._channel is None:
-            how = self._connection
-            if how.credentials is None:
-                self._channel = grpc.aio.insecure_channel(how.target, how.options)
-            else:
-                self._channel = grpc.aio.secure_channel(how.target, how.credentials, how.options)
-        return self._channel
-
-    async def _call(
-        self,
-        method: grpc.aio.UnaryUnaryMultiCallable[Q, S],
-        request: Q,
-        timeout: float | None,
-        parse: Callable[[S, wire.Metadata], T],
-    ) -> T:
-        seconds = wire.timeout_seconds(timeout, self._timeout)
-        attempts = Attempts(self._retry, seconds, clock=time.monotonic, random=random.random)
-        while True:
-            self._check_open()
-            call = method(request, timeout=attempts.begin(), metadata=self._connection.metadata)
-            try:
-                response = await call
-            except grpc.aio.AioRpcError as error:
-                failure = Failure(error.code(), error.details() or "", entries(error.trailing_metadata()))
-            except asyncio.CancelledError:
-                self._raise_if_closed()
-                raise
-            else:
-                return parse(response, entries(await call.trailing_metadata()))
-            await asyncio.sleep(attempts.pause(failure))
-
     def _open_many(self, requests: AsyncIterator[inference_pb2.TranslateManyRequest]) -> Any:
-        return InferenceServiceStub(self._open()).TranslateMany(requests, metadata=self._connection.metadata)
-
-    async def _stream(self, request: inference_pb2.TranslateRequest, seconds: float) -> AsyncGenerator[Chunk, None]:
-        attempts = Attempts(self._retry, seconds, clock=time.monotonic, random=random.random)
-        while True:
-            reader = wire.ChunkReader()
-            method = InferenceServiceStub(self._open()).StreamTranslate
-            call = method(request, timeout=attempts.begin(), metadata=self._connection.metadata)
-            try:
-                async for message in call:
-                    if chunk := reader.read(message):
-                        yield chunk
-                yield reader.last(entries(await call.trailing_metadata()))
-            except grpc.aio.AioRpcError as error:
-                failure = Failure(error.code(), error.details() or "", entries(error.trailing_metadata()))
-            except asyncio.CancelledError:
-                self._raise_if_closed()
-                raise
-            else:
-                return
-            finally:
-                call.cancel()
-            if reader.begun:
-                raise error_from(failure)
-            await asyncio.sleep(attempts.pause(failure))
-
-    def _raise_if_closed(self) -> None:
-        """Close cancels the calls; the tasks that wait for them were not cancelled."""
-        task = asyncio.current_task()
-        if self._closed and not (task is not None and task.cancelling()):
-            raise Cancelled("the client was closed during the call") from None
+        return self._inference.TranslateMany(requests, metadata=self._connection.metadata)

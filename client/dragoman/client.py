@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack, overload
-
-import grpc
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any, Literal, Unpack, overload
 
 from dragoman import wire
 from dragoman.bulk_threads import BulkThreads
-from dragoman.calls import Calls, checked, trailing
-from dragoman.connection import DEFAULT_ADDRESS, TLS, connection
+from dragoman.calls import checked
 from dragoman.decoding import Decoding
-from dragoman.errors import Cancelled, DragomanError, Failure, error_from
+from dragoman.errors import DragomanError
+from dragoman.explaining import Explaining
+from dragoman.generation import Generation
 from dragoman.pending import CONCURRENCY
-from dragoman.retry import Attempts, Retry
+from dragoman.understanding import Understanding
 from dragoman.values import Chunk, Model, ModelDetails, Score, Translation
 from dragoman.wire import Segmentation
 from dragoman_protos.v1 import inference_pb2, models_pb2
-from dragoman_protos.v1.inference_pb2_grpc import InferenceServiceStub
-from dragoman_protos.v1.models_pb2_grpc import ModelServiceStub
-
-Q = TypeVar("Q")
-S = TypeVar("S")
-T = TypeVar("T")
 
 
-class Client:
+class Client(Generation, Understanding, Explaining):
     """Talks to one Dragoman server, or to several in turn. Safe to share between threads.
 
     ``address`` is HOST:PORT or several of them (balanced round robin); ``token`` travels as a bearer token, never in
@@ -39,27 +29,6 @@ class Client:
     Raises InvalidArgument for arguments that cannot work. All methods raise ``DragomanError``s, and RuntimeError
     after ``close``.
     """
-
-    def __init__(
-        self,
-        address: str | Sequence[str] = DEFAULT_ADDRESS,
-        *,
-        token: str | None = None,
-        tls: bool | TLS = False,
-        timeout: float = 30.0,
-        retry: Retry = Retry(),  # noqa: B008  (frozen)
-    ) -> None:
-        self._timeout = wire.timeout_seconds(timeout, timeout)
-        self._retry = retry
-        how = connection(address, token, tls)
-        self._metadata = how.metadata
-        if how.credentials is None:
-            self._channel = grpc.insecure_channel(how.target, how.options)
-        else:
-            self._channel = grpc.secure_channel(how.target, how.credentials, how.options)
-        self._inference = InferenceServiceStub(self._channel)
-        self._models = ModelServiceStub(self._channel)
-        self._calls = Calls()
 
     def translate(
         self,
@@ -107,7 +76,6 @@ class Client:
 
         It is tried again as any call is until its first chunk has come.
         """
-        self._check_open()
         request = wire.translate_request(
             text,
             target=target,
@@ -117,7 +85,7 @@ class Client:
             segmentation=segmentation,
             priority=priority,
         )
-        return self._stream(request, wire.timeout_seconds(timeout, self._timeout))
+        return self._stream(self._inference.StreamTranslate, request, timeout, wire.ChunkReader)
 
     @overload
     def translate_many(
@@ -193,13 +161,16 @@ class Client:
         text: str,
         translation: str,
         *,
-        target: str,
+        target: str | None = None,
         source: str | None = None,
         model: str | None = None,
         priority: int | None = None,
         timeout: float | None = None,
     ) -> Score:
-        """How likely ``translation`` is to the model as what ``text`` becomes in the language ``target``."""
+        """How likely ``translation`` is to the model as what ``text`` becomes in the language ``target``.
+
+        With a model that generates: how likely ``translation`` is to follow ``text``; there is no ``target`` then.
+        """
         request = wire.score_request(
             text, translation, target_language=target, source_language=source, model=model, priority=priority
         )
@@ -213,85 +184,8 @@ class Client:
         """One model and its bundle; None stands for the server's default. Raises NotFound for an unknown one."""
         return self._call(self._models.GetModel, wire.get_model_request(name), timeout, wire.model_details)
 
-    def close(self) -> None:
-        """Cancel what is under way and close the connections. Idempotent."""
-        self._calls.cancel()
-        self._channel.close()
-
-    def __enter__(self) -> Self:
-        self._check_open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _check_open(self) -> None:
-        if self._calls.ended:
-            raise RuntimeError("this Client is closed")
-
-    def _call(
-        self,
-        method: grpc.UnaryUnaryMultiCallable[Q, S],
-        request: Q,
-        timeout: float | None,
-        parse: Callable[[S, wire.Metadata], T],
-    ) -> T:
-        self._check_open()
-        calls = self._calls
-        seconds = wire.timeout_seconds(timeout, self._timeout)
-        attempts = Attempts(self._retry, seconds, clock=time.monotonic, random=random.random)
-        while True:
-            try:
-                call = method.future(request, timeout=attempts.begin(), metadata=self._metadata)
-            except ValueError:  # the channel was closed by another thread just now
-                self._check_open()
-                raise
-            pending: grpc.Future[S] = call
-            calls.add(pending)
-            try:
-                response = pending.result()
-            except grpc.RpcError:
-                failure = Failure(call.code(), call.details() or "", trailing(call))
-            except grpc.FutureCancelledError:
-                raise Cancelled("the call was cancelled") from None
-            except BaseException:  # such as KeyboardInterrupt: the server need not go on
-                pending.cancel()
-                raise
-            else:
-                return parse(response, trailing(call))
-            finally:
-                calls.remove(pending)
-            if calls.ended_within(attempts.pause(failure)):
-                raise Cancelled("the call was cancelled")
-
     def _open_many(self, requests: Iterator[inference_pb2.TranslateManyRequest]) -> Any:
         call = self._inference.TranslateMany(requests, metadata=self._metadata)
         self._calls.add(call)  # type: ignore[arg-type]  # a future too, which the stubs do not say
         call.add_callback(lambda: self._calls.remove(call))  # type: ignore[arg-type]
         return call
-
-    def _stream(self, request: inference_pb2.TranslateRequest, seconds: float) -> Generator[Chunk, None, None]:
-        attempts = Attempts(self._retry, seconds, clock=time.monotonic, random=random.random)
-        while True:
-            self._check_open()
-            reader = wire.ChunkReader()
-            call: Any = self._inference.StreamTranslate(request, timeout=attempts.begin(), metadata=self._metadata)
-            self._calls.add(call)
-            try:
-                for message in call:
-                    if chunk := reader.read(message):
-                        yield chunk
-                yield reader.last(trailing(call))
-            except grpc.RpcError:
-                failure = Failure(call.code(), call.details() or "", trailing(call))
-            else:
-                return
-            finally:
-                call.cancel()
-                self._calls.remove(call)
-            if reader.begun:
-                raise error_from(failure)
-            if self._calls.ended_within(attempts.pause(failure)):
-                raise Cancelled("the call was cancelled")

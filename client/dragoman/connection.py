@@ -26,6 +26,8 @@ _OPTIONS: tuple[tuple[str, str | int], ...] = (
     # A server that came back is found within a second or so, not after gRPC's two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
+    # What a server may be set to send at most, beyond gRPC's 4 MiB: explanations are large.
+    ("grpc.max_receive_message_length", 64 << 20),
     # A peer that vanished without a word is noticed while calls are under way.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),

@@ -1,4 +1,4 @@
-"""How to decode: the keywords of both clients' ``translate`` and ``translate_many``. Formulas: docs/decoding.md."""
+"""How to decode: the keywords of both clients' ``translate`` and ``generate``. Formulas: docs/decoding.md."""
 
 from __future__ import annotations
 
@@ -6,23 +6,15 @@ from collections.abc import Collection
 from typing import Literal, TypedDict
 
 
-class Decoding(TypedDict, total=False):
-    """Every option of decoding, as keywords. None is the same as leaving the option out: its default holds.
+class GenerationOptions(TypedDict, total=False):
+    """What may be said of how any text is decoded, as keywords. None is the same as leaving the option out: its default
+    holds.
 
     Ranges, and which options exclude each other, are for the server to judge: it names every fault at once.
     """
 
-    max_length: int | None
-    """Most target tokens, end-of-sentence included: 1 up to the model's limit, which is the default."""
     min_length: int | None
     """Fewest target tokens before end-of-sentence may come: 0, the default, up to max_length - 1."""
-    max_length_ratio: float | None
-    """Most target tokens for each source token: more than 0, at most 16. Where max_length is given too, the smaller
-    of both holds."""
-    min_length_ratio: float | None
-    """Fewest target tokens for each source token: more than 0, at most 16. Where min_length is given too, the larger
-    of both holds."""
-
     beam_size: int | None
     """Beam search with this many live hypotheses: 1, the default, up to 16."""
     num_hypotheses: int | None
@@ -31,8 +23,6 @@ class Decoding(TypedDict, total=False):
     """Exponent of the length in a hypothesis' rank: 0 to 5; default 1."""
     length_normalisation: Literal["plain", "wu"] | None
     """What the exponent is put on: "plain", the default, is the length, "wu" is (5 + length) / 6."""
-    coverage_penalty: float | None
-    """Weight of how much of the source a hypothesis has attended to in its rank: 0, the default, to 5."""
     patience: float | None
     """Beam search goes on until patience x beam_size hypotheses have ended: more than 0, at most 8; default 1."""
     early_stopping: bool | None
@@ -70,6 +60,22 @@ class Decoding(TypedDict, total=False):
     """The best continuation of each of the k likeliest next tokens after target_prefix: 2 to 16."""
     stop: Collection[str] | None
     """The text ends before the first of these strings: at most 16, of at most 100 characters."""
+
+
+class Decoding(GenerationOptions, total=False):
+    """Every option of decoding a translation, as keywords."""
+
+    max_length: int | None
+    """Most target tokens, end-of-sentence included: 1 up to the model's limit, which is the default."""
+    max_length_ratio: float | None
+    """Most target tokens for each source token: more than 0, at most 16. Where max_length is given too, the smaller
+    of both holds."""
+    min_length_ratio: float | None
+    """Fewest target tokens for each source token: more than 0, at most 16. Where min_length is given too, the larger
+    of both holds."""
+
+    coverage_penalty: float | None
+    """Weight of how much of the source a hypothesis has attended to in its rank: 0, the default, to 5."""
     replace_unknowns: bool | None
     """A token that is the model's unknown one is replaced by the source word that it attends to most. Without effect
     for models that never produce one, such as those with a byte-level vocabulary."""

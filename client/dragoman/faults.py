@@ -47,6 +47,18 @@ def priority_faults(value: object) -> list[Violation]:
     return [] if fits else [Violation("priority", shown(value), "a whole number from 0 to 9")]
 
 
+def whole_faults(field: str, value: object) -> list[Violation]:
+    """The fault of what is no unsigned number of 32 bits, nor None."""
+    fits = value is None or _is_whole(value, 32)
+    return [] if fits else [Violation(field, shown(value), "a whole number from 0 to 2^32 - 1")]
+
+
+def number_faults(field: str, value: object) -> list[Violation]:
+    """The fault of what is no finite number, nor None."""
+    fits = value is None or _is_number(value)
+    return [] if fits else [Violation(field, shown(value), "a finite number")]
+
+
 def option_faults(name: str, value: object) -> list[Violation]:
     """The faults of a value that does not fit the type of an option's field."""
     field, path = _OPTIONS[name], f"options.{name}"

@@ -6,7 +6,7 @@ Only what a field's type needs is checked here (all faults at once); ranges are 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 from dragoman.decoding import Decoding
@@ -62,9 +62,7 @@ def translate_request(
     Raises TypeError for a keyword that is no option of decoding, and InvalidArgument for values that do not fit the
     fields' types.
     """
-    if unknown := sorted(decoding.keys() - Decoding.__annotations__.keys()):
-        raise TypeError(f"no such option of decoding: {', '.join(unknown)}")
-    options = {name: value for name, value in decoding.items() if value is not None}
+    options = given_options(decoding, Decoding)
     faults = [
         *string_faults("text", text),
         *string_faults("target_language", target),
@@ -81,10 +79,26 @@ def translate_request(
         target_language=target,
         source_language=source or "",
         model=model or "",
-        options=_options(options) if options else None,
+        options=options_message(options),
         segmentation=SEGMENTATIONS[segmentation or "auto"],
         priority=priority or 0,
     )
+
+
+def given_options(decoding: Mapping[str, Any], allowed: type) -> dict[str, Any]:
+    """The options that are not None; raises TypeError for a keyword that is none of the ``allowed`` TypedDict's."""
+    if unknown := sorted(decoding.keys() - allowed.__annotations__.keys()):
+        raise TypeError(f"no such option of decoding: {', '.join(unknown)}")
+    return {name: value for name, value in decoding.items() if value is not None}
+
+
+def options_message(values: dict[str, Any]) -> inference_pb2.DecodingOptions | None:
+    """The message for options that were looked at; None where there are none."""
+    if not values:
+        return None
+    if "length_normalisation" in values:
+        values = {**values, "length_normalisation": NORMALISATIONS[values["length_normalisation"]]}
+    return inference_pb2.DecodingOptions(**values)
 
 
 def with_text(template: inference_pb2.TranslateRequest, text: object) -> inference_pb2.TranslateRequest:
@@ -101,7 +115,7 @@ def score_request(
     text: str,
     target: str,
     *,
-    target_language: str,
+    target_language: str | None,
     source_language: str | None,
     model: str | None,
     priority: int | None,
@@ -110,7 +124,7 @@ def score_request(
     strings = {
         "text": text,
         "target": target,
-        "target_language": target_language,
+        "target_language": target_language or "",
         "source_language": source_language or "",
         "model": model or "",
     }
@@ -166,8 +180,8 @@ def _translation(response: inference_pb2.TranslateResponse, told: Receipt) -> Tr
     if not response.hypotheses:
         raise InternalError("the server answered without a hypothesis")
     return Translation(
-        hypotheses=tuple(_hypothesis(h) for h in response.hypotheses),
-        usage=Usage(response.usage.source_tokens, response.usage.target_tokens),
+        hypotheses=tuple(hypothesis(h) for h in response.hypotheses),
+        usage=usage(response.usage),
         receipt=told,
         model=response.model,
         model_version=response.model_version,
@@ -210,11 +224,16 @@ def score(response: inference_pb2.ScoreResponse, trailing: Metadata) -> Score:
         score=response.score,
         tokens=tuple(response.tokens),
         token_log_probs=tuple(response.token_log_probs),
-        usage=Usage(response.usage.source_tokens, response.usage.target_tokens),
+        usage=usage(response.usage),
         receipt=receipt(trailing),
         model=response.model,
         model_version=response.model_version,
     )
+
+
+def usage(message: inference_pb2.Usage) -> Usage:
+    """Tokens read and produced."""
+    return Usage(message.source_tokens, message.target_tokens)
 
 
 def receipt(trailing: Metadata) -> Receipt:
@@ -255,7 +274,8 @@ def model_details(response: models_pb2.GetModelResponse, trailing: Metadata) -> 
     return ModelDetails(**{name: getattr(model, name) for name in Model.__slots__}, bundle=response.bundle)
 
 
-def _hypothesis(message: inference_pb2.Hypothesis) -> Hypothesis:
+def hypothesis(message: inference_pb2.Hypothesis) -> Hypothesis:
+    """One candidate answer."""
     return Hypothesis(
         text=message.text,
         tokens=tuple(message.tokens),
@@ -264,12 +284,6 @@ def _hypothesis(message: inference_pb2.Hypothesis) -> Hypothesis:
         finish_reason=_FINISH_REASONS.get(message.finish_reason, FinishReason.UNSPECIFIED),
         rank_score=message.rank_score,
     )
-
-
-def _options(values: dict[str, Any]) -> inference_pb2.DecodingOptions:
-    if "length_normalisation" in values:
-        values = {**values, "length_normalisation": NORMALISATIONS[values["length_normalisation"]]}
-    return inference_pb2.DecodingOptions(**values)
 
 
 def _word(name_of: Callable[[Any], str], value: int, prefix: str) -> str:

@@ -14,12 +14,14 @@ from dragoman_export.encoder_passes import by_pytorch
 from dragoman_export.encoder_probes import EncoderRecord, measure_encoder_probes, record_encoder_probes
 from dragoman_export.encoder_quantization import QuantizedEncoder, observe_encoder, quantized_encoders
 from dragoman_export.encoder_texts import TextReader, text_source
+from dragoman_export.explain_step import add_explain
 from dragoman_export.export_job import ExportError, ExportJob, ExportResult
 from dragoman_export.sentences import recipe_facts, spread
 from dragoman_export.text_encoder_graph import export_text_encoder
 from dragoman_model.checkpoint import TrainedModel
 from dragoman_model.text_encoder import TextEncoder
 from dragoman_protos.v1.bundle_pb2 import Bundle, Limits, Measurement, TestSet
+from dragoman_server.explaining.graph import ExplainInput
 from dragoman_server.pass_runtime import EncoderInput
 
 _CALIBRATION_TEXTS, _HIDDEN_TEXTS = 600, 1000
@@ -67,6 +69,8 @@ class _Export:
             raise CertificateError(misses)
         measured = [self.bench.pytorch_measurement(), *measurements.values()]
         self.manifest.certificate.CopyFrom(issue(self._test_set(), measured))
+        texts = [ExplainInput(one.ids, segments=one.segments or ()) for one in self.test.texts.inputs]
+        explain = add_explain(self.job, self.manifest, texts)
         written = {precision: graphs[precision] for precision in self.job.options.precisions}
         complete = write_bundle(
             self.job.options.output,
@@ -74,6 +78,7 @@ class _Export:
             self.trained,
             {precision: {"encoder": path} for precision, path in written.items()},
             self._record(written, quantized.description),
+            files=explain,
             overwrite=self.job.options.overwrite,
         )
         return ExportResult(complete, quantized.description)

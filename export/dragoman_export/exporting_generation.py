@@ -8,6 +8,7 @@ from pathlib import Path
 from dragoman_export.bundle_writer import graph_path, sha256, write_bundle
 from dragoman_export.certificate import CertificateError, issue
 from dragoman_export.describing import describe_generation
+from dragoman_export.explain_step import add_explain
 from dragoman_export.export_job import ExportError, ExportJob, ExportResult
 from dragoman_export.language_graph import export_language_graph
 from dragoman_export.language_measuring import (
@@ -38,6 +39,7 @@ from dragoman_export.sentences import recipe_facts, spread
 from dragoman_model.checkpoint import TrainedModel
 from dragoman_model.language_model import LanguageModel
 from dragoman_protos.v1.bundle_pb2 import Limits, Measurement, TestSet
+from dragoman_server.explaining.graph import ExplainInput
 
 _CALIBRATION_WINDOWS = 200
 
@@ -82,6 +84,7 @@ class _Export:
             raise CertificateError(misses)
         measurements = [pytorch_language_measurement(nats), *(measurement for measurement, _ in measured.values())]
         self.manifest.certificate.CopyFrom(issue(self._test_set(), measurements))
+        explain = add_explain(self.job, self.manifest, self._attention_inputs(greedy))
         written = {precision: graphs[precision] for precision in options.precisions}
         complete = write_bundle(
             options.output,
@@ -89,9 +92,15 @@ class _Export:
             self.trained,
             {precision: {"decoder": path} for precision, path in written.items()},
             self._record(written, greedy, quantized.description),
+            files=explain,
             overwrite=options.overwrite,
         )
         return ExportResult(complete, quantized.description)
+
+    def _attention_inputs(self, greedy: list[list[int]]) -> list[ExplainInput]:
+        """What PyTorch reads while it continues the prompts."""
+        pairs = zip(self.bench.prompts, greedy, strict=True)
+        return [ExplainInput(target=[*prompt, *found][: self.window]) for prompt, found in pairs]
 
     def _measure(self, precision: str, path: Path, nats: float) -> Measured:
         """Let the serving engine continue the prompts and score the text."""

@@ -9,6 +9,7 @@ from dragoman_export import reference
 from dragoman_export.bundle_writer import graph_path, sha256, write_bundle
 from dragoman_export.certificate import BEAM, BEAM_SIZE, GREEDY, bleu_misses, issue, judge
 from dragoman_export.describing import describe_translation
+from dragoman_export.explain_step import add_explain
 from dragoman_export.export_job import ExportError, ExportJob, ExportOptions, ExportResult, trained_as
 from dragoman_export.graphs import GraphPaths, export_graphs
 from dragoman_export.measuring import (
@@ -28,6 +29,7 @@ from dragoman_model.checkpoint import TrainedModel
 from dragoman_model.data import DataError
 from dragoman_model.transformer import Transformer
 from dragoman_protos.v1.bundle_pb2 import Limits, Measurement, TestSet
+from dragoman_server.explaining.graph import ExplainInput
 
 _CALIBRATION_SENTENCES = 600
 
@@ -74,10 +76,17 @@ class _Export:
         expected[BEAM] = self.bench.scores(beam)
         measured = [pytorch_measurement(expected), *(measurement for measurement, _ in measurements.values())]
         self.manifest.certificate.CopyFrom(issue(self._test_set(), measured))
+        explain = add_explain(self.job, self.manifest, self._attention_inputs(greedy))
         record = self._record(graphs, greedy, quantized.description)
         written = {precision: graphs[precision]._asdict() for precision in self.options.precisions}
         complete = write_bundle(
-            self.options.output, self.manifest, self.trained, written, record, overwrite=self.options.overwrite
+            self.options.output,
+            self.manifest,
+            self.trained,
+            written,
+            record,
+            files=explain,
+            overwrite=self.options.overwrite,
         )
         return ExportResult(complete, quantized.description)
 
@@ -132,6 +141,12 @@ class _Export:
             )
         for measurement, outputs in measurements.values():
             add_parity(measurement, self.bench.sentences, targets, self.bench.parity_part(outputs), comparison)
+
+    def _attention_inputs(self, greedy: Outputs) -> list[ExplainInput]:
+        """What PyTorch reads while it decodes the parity sentences."""
+        bos, most = self.manifest.special_ids.bos, self.bench.max_length
+        pairs = zip(self.bench.parity_part(self.bench.sources), self.bench.parity_part(greedy), strict=True)
+        return [ExplainInput(source, [bos, *reference.fed_part(target, most)]) for source, target in pairs]
 
     def _record(self, graphs: dict[str, GraphPaths], greedy: Outputs, quantization: str) -> ParityRecord:
         with self.stages.stage("probes"):

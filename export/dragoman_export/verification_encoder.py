@@ -19,10 +19,12 @@ from dragoman_export.encoder_measuring import EncoderBench, encoder_misses, max_
 from dragoman_export.encoder_passes import Passes, by_pytorch, largest_difference
 from dragoman_export.encoder_probes import measure_encoder_probes, read_encoder_record
 from dragoman_export.encoder_texts import TextReader, TextSet
+from dragoman_export.explain_step import attention_checks
 from dragoman_export.exporting_encoder import measured_texts
 from dragoman_model.text_encoder import TextEncoder
 from dragoman_model.tokenizer import protect
 from dragoman_protos.v1.bundle_pb2 import Bundle
+from dragoman_server.explaining.graph import ExplainInput
 from dragoman_server.pass_runtime import EncoderOutput
 
 
@@ -50,6 +52,8 @@ class _Verifier:
         yield Check("certificate's limits for an encoder", "met", "; ".join(misses) or "met", good=not misses)
         for precision, loaded in self.subject.loaded.items():
             yield from self._probes(precision, loaded.encoder)
+        probes = [ExplainInput(probe.ids, segments=probe.segments or ()) for probe in self.record.probes]
+        yield from attention_checks(self.subject, probes)
         pytorch: Passes | None = None
         if self.subject.trained is not None:
             trained = self.subject.trained

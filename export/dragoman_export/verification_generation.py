@@ -15,6 +15,7 @@ from dragoman_export.checks import (
     data_check,
     logit_limit,
 )
+from dragoman_export.explain_step import attention_checks
 from dragoman_export.export_job import trained_as
 from dragoman_export.language_measuring import (
     COMPARED_ROWS,
@@ -31,6 +32,7 @@ from dragoman_export.probes import output_hash, step_differences
 from dragoman_model.checkpoint import TrainedModel
 from dragoman_model.language_model import LanguageModel
 from dragoman_model.tokenizer import protect
+from dragoman_server.explaining.graph import ExplainInput
 
 
 def generation_checks(subject: Subject) -> Iterator[Check]:
@@ -57,6 +59,8 @@ class _Verifier:
         yield Check("certificate's limit of nats", "met", "; ".join(misses) or "met", good=not misses)
         for precision, loaded in self.subject.loaded.items():
             yield from self._probes(precision, loaded.decoder)
+        probes = [ExplainInput(target=[*probe.prompt_ids, *probe.new_ids]) for probe in self.record.probes]
+        yield from attention_checks(self.subject, probes)
         if self.trained is not None:
             yield from self._checkpoint(self.trained)
         if self.text is not None:

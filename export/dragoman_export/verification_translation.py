@@ -15,6 +15,7 @@ from dragoman_export.checks import (
     data_check,
     logit_limit,
 )
+from dragoman_export.explain_step import attention_checks
 from dragoman_export.export_job import trained_as
 from dragoman_export.graphs import GraphPaths
 from dragoman_export.measuring import Outputs, TestBench, stepped_graphs
@@ -27,12 +28,14 @@ from dragoman_export.probes import (
     record_probes,
     step_differences,
 )
+from dragoman_export.reference import fed_part
 from dragoman_export.sentences import Direction, parse_direction, read_parallel
 from dragoman_export.serving import ServedGraphs, SourceReader
 from dragoman_model.checkpoint import TrainedModel
 from dragoman_model.metrics import Scores
 from dragoman_model.transformer import Transformer
 from dragoman_server.bundle import LoadedBundle
+from dragoman_server.explaining.graph import ExplainInput
 
 
 def translation_checks(subject: Subject) -> Iterator[Check]:
@@ -57,6 +60,7 @@ class _Verifier:
         """In the order of the report."""
         for precision, loaded in self.loaded.items():
             yield from self._probes(precision, loaded)
+        yield from attention_checks(self.subject, self._attention_inputs())
         if self.trained is not None:
             yield from self._checkpoint(self.trained)
         if self.text is not None:
@@ -89,6 +93,10 @@ class _Verifier:
             str(result.identical),
             good=result.identical >= least,
         )
+
+    def _attention_inputs(self) -> list[ExplainInput]:
+        bos, most = self.manifest.special_ids.bos, self.record.max_length
+        return [ExplainInput(p.source_ids, [bos, *fed_part(p.target_ids, most)]) for p in self.record.probes]
 
     def _checkpoint(self, trained: TrainedModel[Transformer]) -> Iterator[Check]:
         yield checkpoint_check(self.manifest, trained)

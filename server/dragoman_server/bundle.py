@@ -17,7 +17,8 @@ from tokenizers import Tokenizer
 from dragoman_protos.v1.bundle_pb2 import Bundle, File
 from dragoman_protos.v1.inference_pb2 import DecodingOptions
 from dragoman_server.bundle_manifest import RULES, manifest_faults
-from dragoman_server.graphs import external_locations
+from dragoman_server.explaining.signature import explain_signature
+from dragoman_server.graphs import check_graph, external_locations
 
 MANIFEST = "bundle.json"
 TOKENIZER = "tokenizer.json"
@@ -202,6 +203,9 @@ def _check_graphs(
     graphs = {role: root / path for role, path in paths.items()}
     if set(paths.values()) <= sound:
         faults += [f"{precision}: {fault}" for fault in rules.graph_faults(graphs, manifest)]
+    if manifest.explain in sound:
+        signature = explain_signature(manifest.family, manifest.dimensions)
+        check_graph("explain", root / manifest.explain, signature, faults)
     return graphs
 
 

@@ -112,6 +112,15 @@ class EncoderCodec:
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
+    def offsets(self, text: str) -> list[Span]:
+        """Where each of the ids that ``encode_batch`` gives of the text stands in it."""
+        offsets: list[Span] = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        return offsets
+
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """The vocabulary's entries."""
+        return [self.token(token_id) for token_id in ids]
+
     def token(self, token_id: int) -> str:
         """The vocabulary's entry."""
         return self._pieces.get(token_id, "")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from dragoman_server.translation_host import TranslationHost
 
 if TYPE_CHECKING:
     from dragoman_server.bundle import LoadedBundle
+    from dragoman_server.explaining.explainer import Explainer
     from dragoman_server.repository import ModelVersion
     from dragoman_server.understanding_host import UnderstandingHost
 
@@ -60,14 +62,14 @@ def load(settings: Settings) -> Loaded:
     hosts: list[ModelHost] = []
     try:
         for entry, bundle in bundles:
-            host = _host(entry, bundle, settings)
+            host = replace(_host(entry, bundle, settings), explainer=_explainer(bundle))
             hosts.append(host)
             host.engine.start()
         _report_device(hosts)
         return Loaded(Catalogue(hosts, default), {host.name: _first_answers(host) for host in hosts})
     except BaseException:
         for host in hosts:
-            host.engine.stop(0)
+            host.stop(0)
         raise
 
 
@@ -258,6 +260,14 @@ def _understanding_host(entry: ModelVersion, bundle: LoadedBundle, settings: Set
         max_rows=settings.max_rows,
         longest_text=(manifest.limits.source_tokens - _TOKENS_AROUND) * codec.longest_token,
     )
+
+
+def _explainer(bundle: LoadedBundle) -> Explainer | None:
+    """It loads its graph when the first request comes: most servers are never asked."""
+    from dragoman_server.explaining.explainer import Explainer  # noqa: PLC0415  (onnxruntime)
+    from dragoman_server.explaining.graph import ExplainGraph  # noqa: PLC0415
+
+    return None if bundle.explain is None else Explainer(partial(ExplainGraph, bundle.explain))
 
 
 def _first_answers(host: ModelHost) -> list[FirstAnswer]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dragoman_protos.v1 import bundle_pb2, models_pb2
 from dragoman_server.first_answers import FirstAnswer
+
+if TYPE_CHECKING:
+    from dragoman_server.explaining.explainer import Explainer  # brings in onnxruntime
 
 
 class RunningEngine(Protocol):
@@ -33,11 +37,20 @@ class ModelHost(ABC):
     max_rows: int
     longest_text: int
     """Characters: a longer text is refused before it is tokenised, since its tokens could not fit."""
+    explainer: Explainer | None = None
+    """None: the bundle has no ``explain.onnx``."""
 
     @property
     def name(self) -> str:
         """The model's name."""
         return self.bundle.name
+
+    def stop(self, grace: float) -> None:
+        """Stop the engine, then what explains; blocks. Work goes on for ``grace`` seconds."""
+        end = time.monotonic() + grace
+        self.engine.stop(grace)
+        if self.explainer is not None:
+            self.explainer.stop(max(0.0, end - time.monotonic()))
 
     def does(self, task: bundle_pb2.Bundle.Task.ValueType) -> bool:
         """Whether the model was made for the task."""

@@ -49,7 +49,11 @@ class DragomanServer:
     async def start(self) -> str:
         """Listen, not yet serving; returns HOST:PORT with the port that was bound. Raises SettingsError."""
         await self._health.attach(self._server)
-        inference = InferenceService(self._gate, stream_window=self._settings.stream_window)
+        inference = InferenceService(
+            self._gate,
+            stream_window=self._settings.stream_window,
+            max_message_bytes=self._settings.max_message_bytes,
+        )
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, self._server)
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._gate), self._server)
         if self._settings.reflection:
@@ -85,7 +89,7 @@ class DragomanServer:
         if not finished:
             _log.warning("the grace is over: work in flight is ended", grace_seconds=grace)
         left = max(0.0, end - time.monotonic()) if finished else 0.0
-        await asyncio.gather(*(asyncio.to_thread(host.engine.stop, left) for host in self._catalogue or ()))
+        await asyncio.gather(*(asyncio.to_thread(host.stop, left) for host in self._catalogue or ()))
         await self._gate.wait_idle(_REPLY_SECONDS)
         # Calls that have arrived and that no handler has seen yet would be ended as CANCELLED, which nobody retries.
         await self._gate.wait_quiet(_QUIET_SECONDS, _REPLY_SECONDS)

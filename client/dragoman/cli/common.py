@@ -20,6 +20,10 @@ Server = Annotated[
     ),
 ]
 Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Longest wait for one answer.")]
+Model = Annotated[str | None, typer.Option("--model", metavar="NAME", help="None: the server chooses.")]
+Priority = Annotated[
+    int | None, typer.Option("--priority", metavar="N", help="0 to 9: the higher goes first.", show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 DEFAULT_SERVER = DEFAULT_ADDRESS

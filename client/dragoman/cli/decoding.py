@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any
 
 import typer
 
-from dragoman.decoding import Decoding
+from dragoman.decoding import Decoding, GenerationOptions
 
 
 def _option(kind: Any, flag: str, metavar: str | None, text: str) -> Any:
@@ -47,17 +47,27 @@ OPTIONS: dict[str, Any] = {
 
 
 def decoding_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Show Typer an option for each keyword that ``command`` takes through ``**decoding``."""
+    """Show Typer an option for each keyword of ``Decoding``, which ``command`` takes through ``**decoding``."""
+    return _with_options(command, Decoding.__annotations__)
+
+
+def generation_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Show Typer an option for each keyword of ``GenerationOptions``, which ``command`` takes through ``**options``."""
+    return _with_options(command, GenerationOptions.__annotations__)
+
+
+def _with_options(command: Callable[..., None], names: Collection[str]) -> Callable[..., None]:
     signature = inspect.signature(command, eval_str=True)
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     more = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
         for name, annotation in OPTIONS.items()
+        if name in names
     ]
     command.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
     return command
 
 
-def several(decoding: Decoding) -> bool:
+def several(options: GenerationOptions) -> bool:
     """Whether an answer may hold more than one hypothesis."""
-    return (decoding.get("num_hypotheses") or 1) > 1 or decoding.get("alternatives") is not None
+    return (options.get("num_hypotheses") or 1) > 1 or options.get("alternatives") is not None

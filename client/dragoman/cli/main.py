@@ -29,7 +29,13 @@ GROUP = "dragoman.commands"
 _ORDER = (
     "serve",
     "translate",
+    "generate",
+    "classify",
+    "tag",
+    "fill-mask",
+    "embed",
     "score",
+    "explain",
     "models",
     "train",
     "evaluate",

@@ -12,7 +12,17 @@ from typing import Annotated, Any, BinaryIO, Unpack, cast
 
 import typer
 
-from dragoman.cli.common import DEFAULT_SERVER, DEFAULT_TIMEOUT, Json, Server, Timeout, connect, error_lines
+from dragoman.cli.common import (
+    DEFAULT_SERVER,
+    DEFAULT_TIMEOUT,
+    Json,
+    Model,
+    Priority,
+    Server,
+    Timeout,
+    connect,
+    error_lines,
+)
 from dragoman.cli.decoding import decoding_options, several
 from dragoman.cli.lines import count_lines, not_utf8, read_lines
 from dragoman.cli.progress import progress_bar
@@ -47,14 +57,12 @@ def translate(
     *,
     target: Annotated[str, typer.Option("--target", metavar="LANGUAGE", help="Translate into this, such as de.")],
     source: Annotated[str | None, typer.Option("--source", metavar="LANGUAGE", help="The texts' own.")] = None,
-    model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="None: the server's default.")] = None,
+    model: Model = None,
     segmentation: Annotated[
         str | None,
         typer.Option("--segmentation", metavar="auto|sentences|none", help="How a text is split.", show_default=False),
     ] = None,
-    priority: Annotated[
-        int | None, typer.Option("--priority", metavar="N", help="0 to 9: the higher goes first.", show_default=False)
-    ] = None,
+    priority: Priority = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print as it is decoded; all of stdin is one text.")] = False,
     as_json: Json = False,
     server: Server = DEFAULT_SERVER,

@@ -1526,7 +1526,8 @@ class ExplainedToken(_message.Message):
     token: _builtins.str
     """The vocabulary's entry."""
     begin: _builtins.int
-    """Where it stands in the text (or in target_text; a decoder's prompt and continuation together), in code points.
+    """Where it stands in the text (or in target_text; a decoder's prompt and continuation together, as an encoder's text
+    and text_pair), in code points, white space around it left out.
     Equal for special tokens, which stand nowhere.
     """
     end: _builtins.int

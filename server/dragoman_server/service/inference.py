@@ -15,6 +15,7 @@ from dragoman_server.gate import Gate
 from dragoman_server.generation_host import GenerationHost
 from dragoman_server.request import Completion
 from dragoman_server.service.bulk import BulkCall
+from dragoman_server.service.explaining import Explaining
 from dragoman_server.service.gathering import completed
 from dragoman_server.service.generating import GenerationStream, completed_parts
 from dragoman_server.service.generation_requests import scoring_host, validate_continuation, validate_generate
@@ -34,14 +35,16 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     """Answers as the proto says; every error leaves as a ServerError, which ``Boundary`` turns into a status.
 
-    ``stream_window`` bounds what one TranslateMany call has under way. To be created on the running event loop.
+    ``stream_window`` bounds what one TranslateMany call has under way, ``max_message_bytes`` an explanation. To be
+    created on the running event loop.
     """
 
-    def __init__(self, gate: Gate, *, stream_window: int) -> None:
+    def __init__(self, gate: Gate, *, stream_window: int, max_message_bytes: int) -> None:
         self._gate = gate
         self._stream_window = stream_window
         self._mailbox = Mailbox(asyncio.get_running_loop())
         self._recipes = Recipes()
+        self._explaining = Explaining(self._recipes, self._mailbox, most_bytes=max_message_bytes)
         self._understanding = Understanding(self._mailbox)
 
     async def Translate(  # noqa: N802  (gRPC's name)
@@ -160,6 +163,16 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         with self._gate.enter() as catalogue:
             response, metadata = await self._understanding.embed(request, catalogue, deadline)
             context.set_trailing_metadata(metadata)
+            return response
+
+    async def Explain(  # noqa: N802  (gRPC's name)
+        self, request: inference_pb2.ExplainRequest, context: _Context
+    ) -> inference_pb2.ExplainResponse:
+        """Explain one answer."""
+        deadline = _deadline(context)
+        with self._gate.enter() as catalogue:
+            response, host, receipt = await self._explaining.answer(request, catalogue, deadline)
+            context.set_trailing_metadata(receipt_metadata(receipt, host))
             return response
 
     async def _complete(self, translation: Translation, deadline: float | None) -> list[Completion]:

@@ -16,6 +16,7 @@ import trustme
 
 from dragoman import AsyncClient, Client, Retry
 from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc, models_pb2, models_pb2_grpc
+from tests.unit.client.fake_families import FakeFamilies
 
 Answer = Callable[[inference_pb2.TranslateRequest, grpc.ServicerContext], inference_pb2.TranslateResponse]
 
@@ -69,10 +70,11 @@ class ItemContext:
         raise ItemAborted(item)
 
 
-class FakeServer(inference_pb2_grpc.InferenceServiceServicer, models_pb2_grpc.ModelServiceServicer):
+class FakeServer(FakeFamilies, models_pb2_grpc.ModelServiceServicer):
     """Answers Translate through ``answer``, counts the calls under way, and keeps what it was sent."""
 
     def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
+        super().__init__()
         self.answer: Answer = reverse
         self.served = models_pb2.ListModelsResponse()
         self.bundles = models_pb2.GetModelResponse()

@@ -28,8 +28,8 @@ def test_the_clients_are_twins() -> None:
     def methods(kind: type) -> dict[str, list[tuple[str, object, object]]]:
         return {
             name: [(p.name, p.kind, p.default) for p in inspect.signature(member).parameters.values()]
-            for name, member in vars(kind).items()
-            if inspect.isfunction(member) and (not name.startswith("_") or name == "__init__")
+            for name, member in inspect.getmembers(kind, inspect.isfunction)
+            if not name.startswith("_") or name == "__init__"
         }
 
     assert methods(Client) == methods(AsyncClient)
@@ -39,6 +39,12 @@ def test_the_clients_are_twins() -> None:
         "stream_translate",
         "translate_many",
         "score",
+        "generate",
+        "classify",
+        "tag",
+        "fill_mask",
+        "embed",
+        "explain",
         "models",
         "model",
         "close",
@@ -47,10 +53,12 @@ def test_the_clients_are_twins() -> None:
 
 def test_options_are_keyword_only() -> None:
     for kind in (Client, AsyncClient):
-        for name in ("translate", "stream_translate", "translate_many", "score", "models", "model"):
+        for name, method in inspect.getmembers(kind, inspect.isfunction):
+            if name.startswith("_"):
+                continue
             positional = [
                 p.name
-                for p in inspect.signature(getattr(kind, name)).parameters.values()
+                for p in inspect.signature(method).parameters.values()
                 if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
             ]
-            assert positional[1:] in (["text"], ["text", "translation"], ["texts"], [], ["name"])
+            assert positional[1:] in (["text"], ["text", "translation"], ["texts"], ["prompt"], [], ["name"])

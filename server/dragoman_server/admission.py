@@ -78,8 +78,9 @@ class Admission:
             return True
         outlook = self._outlook(request, now)
         # Mostly there is far more than enough time: then the running requests need not be looked at one by one.
-        time = request.deadline - now - outlook.own
-        return outlook.start(self._most_seconds_left()) <= time or self._start(outlook) <= time
+        if now + (outlook.start(self._most_seconds_left()) + outlook.own) <= request.deadline:
+            return True
+        return now + (self._start(outlook) + outlook.own) <= request.deadline
 
     def predict(self, request: Request, now: float) -> Prediction:
         """When the request, with its steps set, would start and end were it submitted now.

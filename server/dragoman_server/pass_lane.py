@@ -36,6 +36,7 @@ class PassLane:
         """Passes are measured as encodings, by their tokens."""
         self.busy = False
         """Between two plans; guarded by the engine's lock."""
+        self._passes = 0
         self._next_plan = next_plan
         self._clock = clock
 
@@ -87,14 +88,15 @@ class PassLane:
             return
         for request, output in zip(requests, outputs, strict=True):
             if all(values is None or np.isfinite(values).all() for values in output):
-                end([request], PassCompletion(output, request.receipt()))
+                end([request], PassCompletion(output, request.receipt(), request.steps_before))
             else:
                 fail([request], ArithmeticError("an output of the model is not finite"), self.number)
 
     def _pass(self, requests: list[PassRequest]) -> list[EncoderOutput]:
         began = self._clock()
         for request in requests:
-            request.lane, request.joined = self.number, began
+            request.lane, request.joined, request.steps_before = self.number, began, self._passes
+        self._passes += 1
         self.running = requests
         try:
             outputs = self.runtime.run([request.options for request in requests])

@@ -16,6 +16,8 @@ class PassCompletion:
 
     output: EncoderOutput
     receipt: Receipt
+    number: int
+    """Which of its lane's passes it was, counted from 0."""
 
 
 PassOutcome = PassCompletion | ServerError

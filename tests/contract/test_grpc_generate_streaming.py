@@ -157,6 +157,36 @@ async def test_a_part_that_fails_ends_the_call(error: Unavailable | Internal, co
         assert raised.value.code() is code
 
 
+async def test_a_text_that_slides_is_finished_while_the_server_drains() -> None:
+    engine, first = FakeEngine(), threading.Event()
+
+    def behave(submitted: Request) -> None:
+        def run() -> None:
+            assert first.wait(30)
+            submitted.finish(counting(submitted))
+
+        threading.Thread(target=run).start()
+
+    engine.behave = behave
+    server = DragomanServer(Settings(port=0))
+    address = await server.start()
+    async with grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        await server.open(Catalogue([generator(engine, LetterCodec())], "toy"))
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+
+        async def text() -> str:
+            chunks = stub.Generate(request("a", 60, context_overflow=SLIDE))
+            return "".join([chunk.final_text_delta async for chunk in chunks])
+
+        reading = asyncio.ensure_future(text())
+        await engine.submitted.get()
+        draining = asyncio.ensure_future(server.drain(30))
+        await asyncio.sleep(0)
+        first.set()
+        assert await reading == letters(60)
+        await draining
+
+
 async def test_leaving_cancels_the_part_that_is_under_way_and_none_follows() -> None:
     engine = FakeEngine()
     engine.behave = lambda submitted: None

@@ -171,7 +171,7 @@ def test_a_receipt_comes_with_the_answer(stub: Stub) -> None:
     assert receipt["dragoman-precision"] == "fp32"
     assert float(receipt["dragoman-encode-ms"]) > 0
     assert float(receipt["dragoman-batch-mean"]) >= 1
-    assert int(receipt["dragoman-steps"]) == len(TEXTS)
+    assert 1 <= int(receipt["dragoman-steps"]) <= len(TEXTS)
 
 
 def violations(call: Callable[[], Any]) -> dict[str, tuple[str, str]]:

@@ -39,16 +39,26 @@ class Target:
     """How many ids there are."""
     decode: Callable[[Sequence[int]], str]
     """The text of target ids, for stop sequences."""
+    prompts: bool = False
+    """Sources are prompts: they and what follows them share ``tokens``, and nothing attends to them."""
+
+    def words(self, source: Sequence[int]) -> Sequence[int]:
+        """What of a source is text: a prompt has nothing behind it."""
+        return source[1:] if self.prompts else source[1:-1]
+
+    def room(self, source: Sequence[int]) -> int:
+        """The longest target of the source."""
+        return self.tokens - (len(source) - 1) if self.prompts else self.tokens
 
 
 def draw_cases(sources: Sequence[tuple[int, ...]], target: Target, *, seed: int) -> list[Case]:
     """Three or four cases for each source. The same for the same arguments."""
     chance = random.Random(seed)
     # With a joint vocabulary the ids of the sources are words that come in targets, too.
-    words = sorted({token for source in sources for token in source[1:-1]})
+    words = sorted({token for source in sources for token in target.words(source)})
     cases = []
     for source in sources:
-        plain = DecodingOptions(max_length=min(target.tokens, 3 * len(source) // 2 + 10))
+        plain = DecodingOptions(max_length=min(target.room(source), 3 * len(source) // 2 + 10))
         wide = chance.random() < _ALTERNATIVES
         asked = {
             "greedy": plain,
@@ -58,7 +68,10 @@ def draw_cases(sources: Sequence[tuple[int, ...]], target: Target, *, seed: int)
         asked["filtered"] = _filtered(asked.pop(chance.choice(list(asked))), words, target, chance)
         if chance.random() < _FORCED:
             asked["forced"] = _forced(source, target, chance)
-        cases += [Case(kind, source, _attending(options, chance)) for kind, options in asked.items()]
+        cases += [
+            Case(kind, source, options if target.prompts else _attending(options, chance))
+            for kind, options in asked.items()
+        ]
     return cases
 
 
@@ -89,11 +102,11 @@ def _sampling(plain: DecodingOptions, chance: random.Random) -> DecodingOptions:
 
 
 def _forced(source: tuple[int, ...], target: Target, chance: random.Random) -> DecodingOptions:
-    """Score the sentence itself, as its own translation, or any ids of the vocabulary."""
-    ids = source[1:-1]
+    """Score the sentence itself, as its own translation or continuation, or any ids of the vocabulary."""
+    ids = tuple(target.words(source))
     if not ids or chance.random() < 0.5:
         ids = tuple(chance.randrange(target.vocabulary) for _ in range(chance.randint(1, len(source) + 5)))
-    prefix = (*ids[: target.tokens - 1], source[-1])
+    prefix = ids[: target.room(source)] if target.prompts else (*ids[: target.tokens - 1], source[-1])
     return DecodingOptions(max_length=len(prefix), prefix=prefix, forced=True)
 
 

@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from dragoman_server.engine import Engine
+from dragoman_server.engine import DecodingEngine, Engine
 from dragoman_server.independence import traffic
 from dragoman_server.independence.cases import KINDS, WIDEST, Case
 from dragoman_server.independence.comparison import Comparison
 from dragoman_server.independence.traffic import Answered, Decoding
 from dragoman_server.progress import Stages
+from dragoman_server.prompt_engine import PromptEngine
 from dragoman_server.request import Completion
-from dragoman_server.runtime import Runtime
+from dragoman_server.runtime import PromptRuntime, Runtime
 from dragoman_server.submission import Receipt
 
 ENCODER = "encoder"
@@ -25,12 +26,30 @@ _FEW_ROWS = (WIDEST + 5, WIDEST, WIDEST + 15, WIDEST + 1)
 
 @dataclass(frozen=True)
 class Subject:
-    """One precision of a model; ``runtime`` makes a lane's runtime of so many rows."""
+    """One precision of a model; ``engine`` makes one with lanes of so many rows each."""
 
     precision: str
-    bos: int
-    eos: int
-    runtime: Callable[[int], Runtime]
+    engine: Callable[[Sequence[int]], DecodingEngine]
+
+
+def translating(precision: str, bos: int, eos: int, runtime: Callable[[int], Runtime]) -> Subject:
+    """A model that translates; ``runtime`` makes a lane's runtime of so many rows."""
+
+    def engine(rows: Sequence[int]) -> DecodingEngine:
+        runtimes = [runtime(count) for count in rows]
+        return Engine(runtimes, bos=bos, eos=eos, max_waiting=_UNBOUNDED, max_waiting_tokens=_UNBOUNDED)
+
+    return Subject(precision, engine)
+
+
+def continuing(precision: str, eos: int, runtime: Callable[[int], PromptRuntime]) -> Subject:
+    """A model that continues prompts; ``runtime`` makes a lane's runtime of so many rows."""
+
+    def engine(rows: Sequence[int]) -> DecodingEngine:
+        runtimes = [runtime(count) for count in rows]
+        return PromptEngine(runtimes, eos=eos, max_waiting=_UNBOUNDED, max_waiting_tokens=_UNBOUNDED)
+
+    return Subject(precision, engine)
 
 
 @dataclass(frozen=True)
@@ -107,14 +126,8 @@ def check(
 
 
 @contextmanager
-def _running(subject: Subject, rows: Sequence[int]) -> Iterator[Engine]:
-    engine = Engine(
-        [subject.runtime(count) for count in rows],
-        bos=subject.bos,
-        eos=subject.eos,
-        max_waiting=_UNBOUNDED,
-        max_waiting_tokens=_UNBOUNDED,
-    )
+def _running(subject: Subject, rows: Sequence[int]) -> Iterator[DecodingEngine]:
+    engine = subject.engine(rows)
     engine.start()
     try:
         yield engine

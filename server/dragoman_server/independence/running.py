@@ -13,17 +13,18 @@ from dragoman_server.catalogue import choose_default
 from dragoman_server.encoder_codec import EncoderCodec
 from dragoman_server.errors import InvalidArgument, Violation
 from dragoman_server.independence.cases import WIDEST, Target, draw_cases
-from dragoman_server.independence.checking import ENCODER, Company, Result, Subject, check
+from dragoman_server.independence.checking import ENCODER, Company, Result, Subject, check, continuing, translating
 from dragoman_server.independence.encoding import compare_encodings, sources_of_every_length
 from dragoman_server.independence.pass_texts import read_texts, texts_of_every_length
 from dragoman_server.independence.passes import PassSubject, check_every_length, check_passes
 from dragoman_server.independence.report import Report
 from dragoman_server.independence.sentences import Sentence, own_sentences
-from dragoman_server.independence.texts import Sources, encode, read_sentences
+from dragoman_server.independence.texts import Sources, encode, encode_prompts, read_sentences
 from dragoman_server.inspection import checked_manifest
 from dragoman_server.loading import newest_versions
 from dragoman_server.pass_runtime import OnnxPassRuntime
 from dragoman_server.progress import Stages
+from dragoman_server.prompt_runtime import OnnxPromptRuntime
 from dragoman_server.runtime import OnnxRuntime
 from dragoman_server.tokenization import TextCodec
 
@@ -67,8 +68,7 @@ def run(options: Options, stages: Stages) -> Report:
     bundles = [load_bundle(path, precision) for precision in _precisions(path, options.precision)]
     manifest = bundles[0].manifest
     sentences = _sentences(options)
-    of_family = _check_passes if manifest.family == Bundle.FAMILY_ENCODER else _check_translation
-    results, company = of_family(bundles, sentences, options, stages)
+    results, company = _CHECKS[manifest.family](bundles, sentences, options, stages)
     return Report(
         model=f"{manifest.name}, {path}",
         graphs={bundle.precision: _hashes(manifest, bundle.precision) for bundle in bundles},
@@ -99,12 +99,29 @@ def _check_translation(
     return results, company
 
 
+def _check_generation(
+    bundles: Sequence[LoadedBundle], sentences: list[Sentence], options: Options, stages: Stages
+) -> tuple[list[Result], list[Company]]:
+    manifest, codec = bundles[0].manifest, _codec(bundles[0])
+    _refuse_target(options)
+    prompts = encode_prompts(sentences, codec, manifest, seed=options.seed)
+    target = Target(manifest.limits.target_tokens, manifest.dimensions.vocabulary, codec.decode, prompts=True)
+    cases = draw_cases(prompts, target, seed=options.seed)
+    results: list[Result] = []
+    company: list[Company] = []
+    for bundle in bundles:
+        subject = continuing(bundle.precision, manifest.special_ids.eos, partial(_prompt_runtime, bundle))
+        found = check(subject, cases, lanes=options.lanes, max_rows=options.max_rows, seed=options.seed, stages=stages)
+        results += found[0]
+        company += found[1]
+    return results, company
+
+
 def _check_passes(
     bundles: Sequence[LoadedBundle], sentences: list[Sentence], options: Options, stages: Stages
 ) -> tuple[list[Result], list[Company]]:
     manifest = bundles[0].manifest
-    if options.target is not None:
-        raise InvalidArgument([Violation("target", options.target, "the model does not translate")])
+    _refuse_target(options)
     special = manifest.special_ids
     codec = EncoderCodec(
         bundles[0].tokenizer, cls=special.cls, sep=special.sep, mask=special.mask if special.HasField("mask") else None
@@ -123,6 +140,18 @@ def _check_passes(
         results += found[0]
         company += found[1]
     return results, company
+
+
+_CHECKS = {
+    Bundle.FAMILY_ENCODER_DECODER: _check_translation,
+    Bundle.FAMILY_DECODER: _check_generation,
+    Bundle.FAMILY_ENCODER: _check_passes,
+}
+
+
+def _refuse_target(options: Options) -> None:
+    if options.target is not None:
+        raise InvalidArgument([Violation("target", options.target, "the model does not translate")])
 
 
 def _refuse_bad(options: Options) -> None:
@@ -156,7 +185,7 @@ def _precisions(path: Path, wanted: str) -> list[str]:
 
 def _subject(bundle: LoadedBundle) -> Subject:
     special = bundle.manifest.special_ids
-    return Subject(bundle.precision, special.bos, special.eos, lambda rows: _runtime(bundle, rows))
+    return translating(bundle.precision, special.bos, special.eos, partial(_runtime, bundle))
 
 
 def _runtime(bundle: LoadedBundle, rows: int) -> OnnxRuntime:
@@ -164,6 +193,11 @@ def _runtime(bundle: LoadedBundle, rows: int) -> OnnxRuntime:
     return OnnxRuntime(
         bundle.encoder, bundle.decoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=rows
     )
+
+
+def _prompt_runtime(bundle: LoadedBundle, rows: int) -> OnnxPromptRuntime:
+    manifest = bundle.manifest
+    return OnnxPromptRuntime(bundle.decoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=rows)
 
 
 def _codec(bundle: LoadedBundle) -> TextCodec:

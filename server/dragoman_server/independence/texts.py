@@ -12,8 +12,10 @@ from dragoman_server.errors import InvalidArgument, Violation
 from dragoman_server.independence.sentences import Sentence
 from dragoman_server.tokenization import TextCodec
 
+_SENTENCES_OF_A_PROMPT = (0, 1, 1, 1, 2, 4, 12)
+
 Sources = list[tuple[int, ...]]
-"""Language tag first, end-of-sentence last."""
+"""Language tag first, end-of-sentence last; of a prompt, begin-of-text first."""
 
 
 def read_sentences(path: Path, column: int, count: int, *, seed: int) -> list[Sentence]:
@@ -38,6 +40,21 @@ def read_sentences(path: Path, column: int, count: int, *, seed: int) -> list[Se
     if not found:
         raise InvalidArgument([Violation("data", str(path), "at least one line of text")])
     return [Sentence(line) for line in random.Random(seed).sample(found, min(count, len(found)))]
+
+
+def encode_prompts(sentences: list[Sentence], codec: TextCodec, manifest: Bundle, *, seed: int) -> Sources:
+    """Each sentence as a prompt, begun by bos: some have no text, and some go on with the next sentences.
+
+    At least an eighth of the window is left for what is new.
+    """
+    chance, bos = random.Random(seed), manifest.special_ids.bos
+    window = manifest.limits.target_tokens
+    ids = codec.encode_batch([sentence.text for sentence in sentences])
+    prompts = []
+    for number in range(len(ids)):
+        text = [token for each in ids[number : number + chance.choice(_SENTENCES_OF_A_PROMPT)] for token in each]
+        prompts.append((bos, *text)[: max(1, window - max(1, window // 8))])
+    return prompts
 
 
 def encode(sentences: list[Sentence], codec: TextCodec, manifest: Bundle, *, target: str | None, seed: int) -> Sources:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from dragoman_server.engine import Engine
+from dragoman_server.engine import DecodingEngine
 from dragoman_server.errors import Overloaded, ServerError
 from dragoman_server.independence.cases import Case
 from dragoman_server.independence.watching import Watch
@@ -60,7 +60,7 @@ class Asker(Protocol[CompletionT]):
 class Decoding:
     """Cases for an engine that decodes."""
 
-    engine: Engine
+    engine: DecodingEngine
     cases: Sequence[Case]
 
     def __len__(self) -> int:

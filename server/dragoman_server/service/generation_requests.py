@@ -77,7 +77,7 @@ def _generation(request: inference_pb2.GenerateRequest, catalogue: Catalogue) ->
     asked = request.options.max_length if request.options.HasField("max_length") else None
     if not slides:
         violations += _window_violations(len(ids), asked, host.window)
-    if violations and (option_faults or len(ids) >= host.window):
+    if option_faults or (len(ids) >= host.window and not slides):  # nothing is left that could be resolved
         raise InvalidArgument(violations)
     options.max_length = _max_length(len(ids), asked, host, slides)
     read = _read(len(ids), options.max_length, host.window) if slides else len(ids)

@@ -11,6 +11,7 @@ from dragoman_server.pass_request import PassCompletion, PassOutcome, PassReques
 from dragoman_server.pass_runtime import EncoderInput
 from dragoman_server.service.gathering import Gathering
 from dragoman_server.service.mailbox import Mailbox
+from dragoman_server.submission import Receipt
 from dragoman_server.understanding_host import UnderstandingHost
 
 TextT_co = TypeVar("TextT_co", bound=Words | Masked | None, covariant=True)
@@ -30,6 +31,21 @@ class Reading(Generic[TextT_co]):
     def tokens(self) -> int:
         """All that the model reads, special tokens included."""
         return sum(len(given.ids) for given in self.inputs)
+
+
+def receipt_of(completions: Sequence[PassCompletion]) -> Receipt:
+    """One receipt for all texts: the longest wait, the passes that they were read in, and how long those took.
+
+    ``completions`` is not empty; ``batch_mean`` is the mean over these passes of the texts in them, others' included.
+    """
+    passes = {(completion.receipt.lane, completion.number): completion.receipt for completion in completions}
+    return Receipt(
+        queue_ms=max(completion.receipt.queue_ms for completion in completions),
+        encode_ms=sum(receipt.encode_ms for receipt in passes.values()),
+        steps=len(passes),
+        batch_mean=sum(receipt.batch_mean for receipt in passes.values()) / len(passes),
+        lane=completions[0].receipt.lane,
+    )
 
 
 class ReadingJob(Gathering[PassRequest, PassCompletion]):

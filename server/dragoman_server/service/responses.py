@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
 
 from dragoman_protos.v1 import inference_pb2
 from dragoman_server.codec import Codec
@@ -21,13 +20,6 @@ _FINISH_REASONS = {
     FinishReason.STOP_SEQUENCE: inference_pb2.FINISH_REASON_STOP_SEQUENCE,
 }
 _WORST_FIRST = (FinishReason.LENGTH, FinishReason.STOP_SEQUENCE)
-
-
-class _Ended(Protocol):
-    """A completion of any kind."""
-
-    @property
-    def receipt(self) -> Receipt: ...
 
 
 def answer_text(answer: Answer, segment: Segment, translation: Translation) -> str:
@@ -120,8 +112,8 @@ def score_response(host: DecodingHost, source_tokens: int, completion: Completio
     )
 
 
-def joined_receipt(completions: Sequence[_Ended]) -> Receipt:
-    """One receipt for all: the longest wait, the sums of encoding and steps, the mean batch of all steps."""
+def joined_receipt(completions: Sequence[Completion]) -> Receipt:
+    """One receipt for all segments: the longest wait, the sums of encoding and steps, the mean batch of all steps."""
     receipts = [completion.receipt for completion in completions]
     if len(receipts) == 1:
         return receipts[0]

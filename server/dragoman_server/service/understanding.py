@@ -11,7 +11,7 @@ from dragoman_server.encoder_codec import Masked, Words
 from dragoman_server.pass_runtime import EncoderOutput
 from dragoman_server.service.gathering import completed
 from dragoman_server.service.mailbox import Mailbox
-from dragoman_server.service.reading_jobs import Reading, ReadingJob
+from dragoman_server.service.reading_jobs import Reading, ReadingJob, receipt_of
 from dragoman_server.service.reading_requests import (
     check_classify,
     check_embed,
@@ -26,7 +26,9 @@ from dragoman_server.service.reading_responses import (
     tag_response,
 )
 from dragoman_server.service.receipt import receipt_metadata
-from dragoman_server.service.responses import joined_receipt
+
+_FEW = 8
+"""Vectors that are made in no time."""
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -71,12 +73,14 @@ class Understanding:
         """A vector for each text."""
         reading = await checked(check_embed, request, catalogue)
         read = await self._read(reading, deadline)
-        return embed_response(request, reading, read.outputs), read.metadata
+        if len(read.outputs) <= _FEW:
+            return embed_response(request, reading, read.outputs), read.metadata
+        return await asyncio.to_thread(embed_response, request, reading, read.outputs), read.metadata
 
     async def _read(self, reading: Reading[Words | Masked | None], deadline: float | None) -> _Read:
         job = await completed(lambda done: ReadingJob(reading, deadline, self._mailbox, done))
         completions = job.finished()
-        metadata = receipt_metadata(joined_receipt(completions), reading.host)
+        metadata = receipt_metadata(receipt_of(completions), reading.host)
         return _Read([completion.output for completion in completions], metadata)
 
 

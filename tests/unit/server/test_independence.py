@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from dragoman_server.bench_commands import bench
 from dragoman_server.errors import Internal, InvalidArgument
 from dragoman_server.independence.cases import KINDS, WIDEST, Case, Target, draw_cases
-from dragoman_server.independence.checking import Result, Subject, check
+from dragoman_server.independence.checking import Result, check, translating
 from dragoman_server.independence.encoding import compare_encodings, sources_of_every_length
 from dragoman_server.independence.sentences import own_sentences
 from dragoman_server.independence.texts import read_sentences
@@ -109,7 +109,7 @@ def cases(count: int = 20) -> list[Case]:
 
 def results(runtime: Callable[[int], Runtime], precision: str = "int8") -> list[Result]:
     stages = Stages(Console(file=io.StringIO()))
-    subject = Subject(precision, BOS, EOS, runtime)
+    subject = translating(precision, BOS, EOS, runtime)
     return check(subject, cases(), lanes=[1, 2], max_rows=32, seed=1, stages=stages)[0]
 
 

@@ -18,11 +18,14 @@ def export(  # noqa: PLR0917  (the arguments are the command line's options)
     output: Annotated[Path, typer.Option(help="Folder of the bundle to write, such as models/deu-eng/1.")],
     data: Annotated[
         list[Path],
-        typer.Option(help="Test set that the certificate is measured on: a TSV file, or twice for two parallel files."),
+        typer.Option(
+            help="Test set that the certificate is measured on: a TSV file, or twice for two parallel files; "
+            "for a model that does not translate, text or labelled files like its recipe's."
+        ),
     ],
     calibration: Annotated[
         list[Path],
-        typer.Option(help="Sentences that activation ranges are taken from, in the same form: the training data."),
+        typer.Option(help="Texts that activation ranges are taken from, in the same form: the training data."),
     ],
     columns: Annotated[
         str | None,

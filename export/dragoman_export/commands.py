@@ -19,8 +19,9 @@ def export(  # noqa: PLR0917  (the arguments are the command line's options)
     data: Annotated[
         list[Path],
         typer.Option(
-            help="Test set that the certificate is measured on: a TSV file, or twice for two parallel files; "
-            "for a model that does not translate, text or labelled files like its recipe's."
+            help="Test set that the certificate is measured on: a TSV file, or twice for two parallel files. "
+            "For a language model: text files, of which the part is measured that the recipe held out. "
+            "For an encoder: files like its recipe's."
         ),
     ],
     calibration: Annotated[
@@ -49,8 +50,9 @@ def export(  # noqa: PLR0917  (the arguments are the command line's options)
     below 0.001 along greedy decodes, and 99.5% of the greedy outputs identical. int8: BLEU at most 0.3 below
     PyTorch's in each direction. An encoder: in float32 no output further than 0.001 from PyTorch's and 99.9% of the
     texts decided alike, in int8 no figure (accuracy, macro F1, ...) more than a hundredth below PyTorch's; its data are
-    files like its recipe's, of which --data gives the test split and --calibration the training split. Otherwise all
-    misses are listed on stderr and the exit status is 1.
+    files like its recipe's, of which --data gives the test split and --calibration the training split. A language
+    model: greedy continuations of held-out prompts for greedy outputs, and nats per character at most 0.01 above
+    PyTorch's. Otherwise all misses are listed on stderr and the exit status is 1.
     """
     from dragoman_export.bundle_writer import BundleExistsError  # noqa: PLC0415
     from dragoman_export.certificate import CertificateError  # noqa: PLC0415

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from dragoman_export.language_graph import export_language_graph
-from dragoman_export.language_measuring import forced_logits, stepped_logits
+from dragoman_export.language_measuring import stepped_logits
 from dragoman_export.language_quantization import observe_language_graph, quantized_language_graphs
+from dragoman_export.language_reference import continue_greedily, forced_logits
 from dragoman_export.quantization_plan import ATTEMPTS
+from dragoman_model.generation import generate
 from dragoman_model.language_model import LanguageModel
 from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
 from dragoman_server.graphs_generation import check_prompt_decoder
@@ -90,6 +92,15 @@ def test_reference_logits_are_those_of_the_whole_text(exported: Exported) -> Non
     with torch.no_grad():
         whole = exported.model(torch.tensor([[*prompt, *fed]]))[0].numpy()
     np.testing.assert_allclose(forced_logits(exported.model, prompt, fed), whole[len(prompt) - 1 :], atol=1e-6)
+
+
+def test_prompts_side_by_side_go_on_as_they_do_one_by_one() -> None:
+    model = tiny_language_model.make_model(29, vocabulary=12)  # some texts end early
+    random = np.random.default_rng(1)
+    prompts = [[2, *random.integers(4, 12, size).tolist()] for size in (3, 7, 3, 0, 7, 3, 20)]
+    found = continue_greedily(model, prompts, 20)
+    assert found == generate(model, prompts, 20)
+    assert len({len(ids) for ids in found}) > 1
 
 
 def test_every_way_to_quantise_stays_near_float_and_says_what_it_is(exported: Exported, tmp_path: Path) -> None:

@@ -132,7 +132,6 @@ def test_int8_caches_of_a_prompt_are_near_those_of_steps(exported: Exported, pre
         (found,) = stepped_logits(chunked, [ids], [[]])
         stepped = stepped_logits(chunked, [ids[:1]], [ids[1:]])[0][-1:]
         np.testing.assert_allclose(found, stepped, atol=0.05)
-        assert found.argmax() == stepped.argmax() or prefill_chunk > 1
 
 
 def decode(exported: Exported, prompts: list[list[int]]) -> list[list[bytes]]:

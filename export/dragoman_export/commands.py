@@ -18,7 +18,10 @@ def export(  # noqa: PLR0917  (the arguments are the command line's options)
     output: Annotated[Path, typer.Option(help="Folder of the bundle to write, such as models/deu-eng/1.")],
     data: Annotated[
         list[Path],
-        typer.Option(help="Test set that the certificate is measured on: a TSV file, or twice for two parallel files."),
+        typer.Option(
+            help="Test set that the certificate is measured on: a TSV file, or twice for two parallel files. "
+            "For a language model: text files, of which the part is measured that the recipe held out."
+        ),
     ],
     calibration: Annotated[
         list[Path],
@@ -46,8 +49,9 @@ def export(  # noqa: PLR0917  (the arguments are the command line's options)
     below 0.001 along greedy decodes, and 99.5% of the greedy outputs identical. int8: BLEU at most 0.3 below
     PyTorch's in each direction. An encoder: in float32 no output further than 0.001 from PyTorch's and 99.9% of the
     texts decided alike, in int8 no figure (accuracy, macro F1, ...) more than a hundredth below PyTorch's; its data are
-    files like its recipe's, of which --data gives the test split and --calibration the training split. Otherwise all
-    misses are listed on stderr and the exit status is 1.
+    files like its recipe's, of which --data gives the test split and --calibration the training split. A language
+    model: greedy continuations of held-out prompts for greedy outputs, and nats per character at most 0.01 above
+    PyTorch's. Otherwise all misses are listed on stderr and the exit status is 1.
     """
     from dragoman_export.bundle_writer import BundleExistsError  # noqa: PLC0415
     from dragoman_export.certificate import CertificateError  # noqa: PLC0415
@@ -148,10 +152,11 @@ def evaluate(  # noqa: PLR0917  (the arguments are the command line's options)
     """Score a model on sentence pairs: BLEU, chrF, word error rate, and speed, for each direction.
 
     A bundle is decoded by the serving engine in this process, on all usable cores; a checkpoint by PyTorch. The
-    checkpoint of a language model is scored on texts: nats per character, and perplexity per token; that of an encoder
-    on labels or tags: accuracy, macro F1, and what its threshold finds out of scope.
+    checkpoint of a language model is scored on texts: nats per character, and perplexity per token; an encoder, bundle
+    or checkpoint, on labels or tags: accuracy, macro F1, and what its threshold finds out of scope.
     """
     from dragoman_export import evaluation  # noqa: PLC0415
+    from dragoman_export.label_evaluation import is_encoder_bundle  # noqa: PLC0415
     from dragoman_export.probes import ProbesError  # noqa: PLC0415
     from dragoman_export.report import evaluation_table  # noqa: PLC0415
     from dragoman_export.sentences import parse_columns, parse_direction, read_parallel  # noqa: PLC0415
@@ -167,8 +172,11 @@ def evaluate(  # noqa: PLR0917  (the arguments are the command line's options)
                 _evaluate_texts(model, data, last=last, json=json)
                 return
             case "encoder":
-                _evaluate_labels(model, data, json=json)
+                _evaluate_labels(model, data, precision, json=json)
                 return
+        if is_encoder_bundle(model):
+            _evaluate_labels(model, data, precision, json=json)
+            return
         stages = Stages()
         given = parse_columns(columns) if columns else None
         wanted = [parse_direction(text) for text in direction] if direction else None
@@ -200,10 +208,11 @@ def _evaluate_texts(model: Path, data: list[Path], *, last: float, json: bool) -
         _console().print(text_table(found))
 
 
-def _evaluate_labels(model: Path, data: list[Path], *, json: bool) -> None:
+def _evaluate_labels(model: Path, data: list[Path], precision: str | None, *, json: bool) -> None:
     from dragoman_export.label_evaluation import evaluate_label_files, label_json, label_table  # noqa: PLC0415
+    from dragoman_server.progress import Stages  # noqa: PLC0415
 
-    found = evaluate_label_files(model, data)
+    found = evaluate_label_files(model, data, precision, Stages())
     if json:
         typer.echo(label_json(found))
     else:

@@ -28,6 +28,11 @@ class MeasuredTexts(ABC):
     config: EncoderConfig
     inputs: list[EncoderInput]
 
+    @property
+    @abstractmethod
+    def targets(self) -> int:
+        """What is counted: texts with a label, words, or hidden tokens."""
+
     @abstractmethod
     def scores(self, outputs: Sequence[EncoderOutput]) -> dict[str, float]:
         """Figures by name, higher is better: shares from 0 to 1."""
@@ -54,6 +59,11 @@ class MeasuredLabels(MeasuredTexts):
     """Texts with labels."""
 
     texts: list[LabelledText]
+
+    @property
+    def targets(self) -> int:
+        """Texts with a label; of several labels at a time, all texts."""
+        return len(self.texts) if self.config.multi_label else sum(bool(text.labels) for text in self.texts)
 
     def scores(self, outputs: Sequence[EncoderOutput]) -> dict[str, float]:
         """Of labels, and of what is refused as out of scope."""
@@ -82,6 +92,11 @@ class MeasuredTags(MeasuredTexts):
     sentences: list[TaggedSentence]
     tagged: list[TaggedText]
 
+    @property
+    def targets(self) -> int:
+        """Words."""
+        return sum(len(sentence.words) for sentence in self.sentences)
+
     def scores(self, outputs: Sequence[EncoderOutput]) -> dict[str, float]:
         """Of the words' tags."""
         logits = []
@@ -106,6 +121,11 @@ class MeasuredMasks(MeasuredTexts):
 
     hidden: list[int]
     """What stood there."""
+
+    @property
+    def targets(self) -> int:
+        """Hidden tokens."""
+        return len(self.hidden)
 
     def scores(self, outputs: Sequence[EncoderOutput]) -> dict[str, float]:
         """How often the likeliest token is the one that stood there."""

@@ -15,6 +15,7 @@ from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.engine import Engine
 from dragoman_server.errors import ServerError
+from dragoman_server.joining import EncoderJoining
 from dragoman_server.loading import load
 from dragoman_server.logs import configure
 from dragoman_server.request import Outcome, Request
@@ -81,7 +82,8 @@ class Ours:
         """Those of the lanes: the one place that looks into the engine. Nobody else may use them meanwhile."""
         engine = self.host.engine
         assert isinstance(engine, Engine)
-        return [lane.runtime for lane in engine._lanes]
+        joinings = [lane.joining for lane in engine._lanes]
+        return [joining.runtime for joining in joinings if isinstance(joining, EncoderJoining)]
 
     def decode(self, sources: Sequence[Sequence[int]], *, beam: int, in_flight: int | None = None) -> Decoded:
         """Translate all; at most ``in_flight`` are with the engine at one time, None: all at once."""

@@ -22,9 +22,10 @@ from dragoman_export.encoder_passes import by_pytorch, largest_difference, run_a
 from dragoman_export.export_job import ExportError, ExportOptions, open_job
 from dragoman_export.exporting import export_bundle
 from dragoman_export.exporting_encoder import export_encoder
+from dragoman_export.label_evaluation import evaluate_label_files
 from dragoman_export.text_encoder_graph import export_text_encoder
 from dragoman_export.verification import verify
-from dragoman_model.checkpoint import load_model
+from dragoman_model.checkpoint import CheckpointError, load_model
 from dragoman_model.data import DataError
 from dragoman_model.text_encoder import TextEncoder
 from dragoman_protos.v1.bundle_pb2 import Bundle
@@ -188,6 +189,16 @@ def test_every_text_is_read_alike_alone_and_among_others(made: Path) -> None:
             assert (line.comparison.different_scores, line.comparison.different_tokens) == (0, 0)
     # Nothing would be shown by texts that were alone again.
     assert max(line.mean_batch or 0.0 for line in report.results) > 1
+
+
+def test_evaluate_says_of_the_bundle_what_it_says_of_the_checkpoint(made: Path) -> None:
+    data = [made / "intents.json"]
+    by_pytorch = evaluate_label_files(made / "checkpoint", data, None, silent())
+    served = evaluate_label_files(made / "bundle", data, "fp32", silent())
+    assert served == by_pytorch
+    assert (served.texts, served.targets) == (11, len(tiny_text_encoder.LABELLED))
+    with pytest.raises(CheckpointError, match="only a bundle has precisions"):
+        evaluate_label_files(made / "checkpoint", data, "int8", silent())
 
 
 @pytest.mark.parametrize("recipe", [tiny_text_encoder.TAGGING, tiny_text_encoder.SENTENCES], ids=["tags", "masks"])

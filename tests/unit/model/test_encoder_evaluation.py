@@ -127,7 +127,7 @@ def test_words_are_found_at_their_first_pieces() -> None:
     (tagged,) = encode_tagged([sentence], tokenizer, config, 32)
     assert tagged.words == [0, 1, 3, 4]
     pieces = [tokenizer.id_to_token(tagged.text.ids[at]) for at in tagged.positions]
-    assert [piece[0] for piece in pieces] == ["Ġ"] * 4
+    assert all(piece is not None and piece.startswith("Ġ") for piece in pieces)
     (cut,) = encode_tagged([sentence], tokenizer, config, tagged.positions[-1] + 1)
     assert cut.words == [0, 1, 3]
     assert cut.text.ids[-1] == config.sep_id

@@ -87,6 +87,11 @@ def test_the_certificate_holds_what_was_measured(made: Path) -> None:
     assert {q.direction for q in measured["int8"].quality} == {"en-de", "de-en"}
     assert all("version" in q.signature for m in measured.values() for q in m.quality)
     assert 0 < measured["int8"].max_logit_difference < 1
+    attention = manifest.certificate.attention
+    assert manifest.explain == "explain.onnx"
+    assert 0 < attention.max_weight_difference < 1e-5
+    assert attention.max_padding_weight == 0
+    assert attention.sentences == 2 * len(tiny_model.PAIRS)
     digest = hashlib.sha256((made / "pairs.tsv").read_bytes()).hexdigest()
     assert manifest.certificate.test_set.sha256 == digest
     assert manifest.certificate.test_set.licence == "CC0-1.0"
@@ -139,7 +144,7 @@ def test_other_data_or_another_checkpoint_is_told(made: Path, tmp_path: Path) ->
     "name",
     [
         "tokenizer.json", "generation.json", "parity.json", "int8/encoder.onnx", "int8/decoder.onnx",
-        "fp32/encoder.onnx", "fp32/decoder.onnx",
+        "fp32/encoder.onnx", "fp32/decoder.onnx", "explain.onnx",
     ],
 )  # fmt: skip
 def test_a_flipped_byte_is_found(bundle: Path, name: str) -> None:
@@ -182,6 +187,18 @@ def test_other_weights_are_found_though_every_hash_is_right(bundle: Path, precis
     failed = failures(verification)
     assert f"{precision}: graphs that were measured" in failed
     assert f"{precision}: probes, largest logit difference" in failed
+
+
+def test_other_attention_is_found_though_every_hash_is_right(made: Path, bundle: Path) -> None:
+    path = bundle / "explain.onnx"
+    model = onnx.load_model_from_string(path.read_bytes())
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("key.weight"))
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 2, weight.name))
+    path.write_bytes(model.SerializeToString())
+    relist(bundle)
+    assert failures(verify(bundle, stages=silent())) == ["attention: graph that was measured"]
+    verification = verify(bundle, checkpoint=made / "checkpoint", stages=silent())
+    assert [check for check in verification.checks if not check.good and "from PyTorch" in check.found]
 
 
 def test_graphs_that_miss_their_limits_are_not_written(made: Path, tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ def write_picture(explanation: Explanation, path: Path) -> None:
     if not layers * heads or layers * heads > MOST_PANELS:
         raise ValueError(f"{layers} layers of {heads} heads: a picture shows 1 to {MOST_PANELS} of them together")
     rows, columns = _labels(explanation, kind)
-    side = max(1.6, _CELL_INCHES * max(queries, keys))
-    figure = Figure(figsize=(0.8 + heads * (side + 0.6), 0.8 + layers * (side + 0.8)), layout="constrained")
+    wide, high = (max(1.6, _CELL_INCHES * count) for count in (keys, queries))
+    figure = Figure(figsize=(0.8 + heads * (wide + 0.6), 0.8 + layers * (high + 0.8)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(layers, heads, squeeze=False)
     figure.suptitle(f"{_TITLES[kind]}: {explanation.model}", parse_math=False)

@@ -20,12 +20,13 @@ def export(  # noqa: PLR0917  (the arguments are the command line's options)
         list[Path],
         typer.Option(
             help="Test set that the certificate is measured on: a TSV file, or twice for two parallel files. "
-            "For a language model: text files, of which the part is measured that the recipe held out."
+            "For a language model: text files, of which the part is measured that the recipe held out. "
+            "For an encoder: files like its recipe's."
         ),
     ],
     calibration: Annotated[
         list[Path],
-        typer.Option(help="Sentences that activation ranges are taken from, in the same form: the training data."),
+        typer.Option(help="Texts that activation ranges are taken from, in the same form: the training data."),
     ],
     columns: Annotated[
         str | None,

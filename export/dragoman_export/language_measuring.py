@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from dragoman_export.certificate import PYTORCH, find_misses
+from dragoman_export.language_reference import continue_greedily, forced_logits
 from dragoman_export.language_serving import ServedLanguageModel
 from dragoman_export.language_texts import TokenizedText
 from dragoman_export.parity import LogitComparison, first_difference
 from dragoman_export.reference import fed_part
 from dragoman_export.sentences import spread
-from dragoman_model.generation import generate
 from dragoman_model.language_model import LanguageModel
 from dragoman_model.language_model_evaluation import Window, score_documents, windows_of
 from dragoman_protos.v1.bundle_pb2 import Measurement, Metric, Tie
@@ -49,12 +48,8 @@ class LanguageBench:
 
     def by_pytorch(self, model: LanguageModel, stages: Stages) -> list[list[int]]:
         """PyTorch's greedy continuations."""
-        found = []
         with stages.stage("PyTorch, greedy", total=len(self.prompts)) as advance:
-            for prompt in self.prompts:
-                found += generate(model, [prompt], self.new_tokens)
-                advance(1)
-        return found
+            return continue_greedily(model, self.prompts, self.new_tokens, advance)
 
     def by_graph(self, served: ServedLanguageModel, name: str, stages: Stages) -> list[list[int]]:
         """The serving engine's."""
@@ -96,14 +91,6 @@ def choose_prompts(documents: Sequence[Sequence[int]], window: int, bos: int, co
         length = max(1, window // _PROMPT_SHARES[turn % len(_PROMPT_SHARES)] - 1)
         prompts.append([bos, *documents[number][:-1][begin : begin + length]])
     return prompts
-
-
-@torch.no_grad()
-def forced_logits(model: LanguageModel, prompt: Sequence[int], fed: Sequence[int]) -> npt.NDArray[np.float32]:
-    """(fed + 1, vocabulary): logits after the prompt and after each token fed; uncached, by one forward pass."""
-    states = model.states(torch.tensor([[*prompt, *fed]]))[0, len(prompt) - 1 :]
-    logits: npt.NDArray[np.float32] = model.logits(states).numpy()
-    return logits
 
 
 def stepped_logits(

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tokenizers import Tokenizer
 
 from dragoman_export.bundle_writer import PARITY_FILE
-from dragoman_export.language_measuring import forced_logits, stepped_logits
+from dragoman_export.language_measuring import stepped_logits
+from dragoman_export.language_reference import continue_greedily, forced_logits
 from dragoman_export.language_texts import TextShares
 from dragoman_export.probes import PROBES, ProbeResult, ProbesError, ProbeStep, probe_steps, step_difference
 from dragoman_export.reference import fed_part
-from dragoman_model.generation import generate
 from dragoman_model.language_model import LanguageModel
 from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.prompt_runtime import OnnxPromptRuntime
@@ -62,7 +62,7 @@ def record_language_probes(
     for text in PROBES[_LANGUAGE]:
         ids = tokenizer.encode(text, add_special_tokens=False).ids
         prompt = [manifest.special_ids.bos, *ids][: max(1, longest)]
-        (found,) = generate(model, [prompt], new_tokens)
+        (found,) = continue_greedily(model, [prompt], new_tokens)
         steps = probe_steps(forced_logits(model, prompt, fed_part(found, new_tokens)))
         probes.append(LanguageProbe(text=text, prompt_ids=prompt, new_ids=found, steps=steps))
     return probes

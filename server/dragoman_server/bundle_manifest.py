@@ -55,6 +55,11 @@ def _family_faults(manifest: Bundle, rules: FamilyRules) -> Iterator[str]:
     ids = [getattr(manifest.special_ids, name) for name in rules.special_names(manifest)]
     ids += [language.tag_id for language in manifest.languages]
     yield from (f"special_ids and tag_ids: {value} occurs twice" for value, count in Counter(ids).items() if count > 1)
+    for precision, graphs in manifest.precisions.items():
+        for role in {"encoder", "decoder"}.difference(rules.roles):
+            if path := getattr(graphs, role):
+                family = Bundle.Family.Name(manifest.family)
+                yield f"precisions.{precision}.{role} = {path!r}: {family} has no such graph"
     yield from rules.manifest_faults(manifest)
 
 

@@ -8,9 +8,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 from rich.console import Console
 
@@ -28,6 +30,7 @@ from dragoman_export.verification import verify
 from dragoman_model.checkpoint import CheckpointError, load_model
 from dragoman_model.data import DataError
 from dragoman_model.text_encoder import TextEncoder
+from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc
 from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.bundle import load_bundle
 from dragoman_server.independence.passes import EVERY_LENGTH
@@ -35,6 +38,8 @@ from dragoman_server.independence.running import Options, run
 from dragoman_server.inspection import checked_manifest, rendered
 from dragoman_server.pass_runtime import EncoderInput, OnnxPassRuntime
 from dragoman_server.progress import Stages
+from dragoman_server.settings import Settings
+from tests.contract.running import serving
 from tests.unit.export import tiny_text_encoder
 
 
@@ -220,3 +225,24 @@ def test_models_of_other_tasks_are_exported_and_verified_too(tmp_path: Path, rec
     assert names == ({"accuracy", "macro F1"} if tags else {MASK_ACCURACY})
     verification = verify(tmp_path / "bundle", [data], tmp_path / "checkpoint", stages=silent())
     assert (verification.faults, failed(verification)) == ([], [])
+
+
+def test_what_a_caller_is_told_is_what_pytorch_says(made: Path, tmp_path: Path) -> None:
+    """Text in, probabilities and vector out, over gRPC and in PyTorch."""
+    shutil.copytree(made / "bundle", tmp_path / "models" / "tiny-encoder" / "1")
+    trained = load_model(made / "checkpoint", TextEncoder)
+    texts = [*(text for text, _ in tiny_text_encoder.LABELLED), *tiny_text_encoder.OUTSIDE]
+    settings = Settings(port=0, models=tmp_path / "models", precision="fp32", lanes=1, max_rows=8)
+    with serving(settings) as found, grpc.insecure_channel(found.address) as channel:
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        vectors = stub.Embed(inference_pb2.EmbedRequest(texts=texts, normalise=False)).embeddings
+        answers = [stub.Classify(inference_pb2.ClassifyRequest(text=text)) for text in texts]
+    for text, vector, answer in zip(texts, vectors, answers, strict=True):
+        ids = [2, *trained.tokenizer.encode(text, add_special_tokens=False).ids, 3]
+        with torch.no_grad():
+            states = trained.model.states(torch.tensor([ids]))
+            probabilities = trained.model.label_logits(states[:, 0]).softmax(dim=-1)[0].tolist()
+        told = {label.label: label.probability for label in answer.labels}
+        assert told == pytest.approx(dict(zip(tiny_text_encoder.LABELS, probabilities, strict=True)), abs=1e-5)
+        assert answer.out_of_scope == (max(probabilities) < 0.4)
+        np.testing.assert_allclose(vector.values, states[0, 1:-1].mean(dim=0).numpy(), atol=1e-4)

@@ -119,7 +119,8 @@ def evaluate(  # noqa: PLR0917  (the arguments are the command line's options)
     data: Annotated[
         list[Path],
         typer.Option(
-            help="A TSV file; or several times for parallel files: the source's, its reference, further references."
+            help="A TSV file; or several times for parallel files: the source's, its reference, further references. "
+            "For a language model: text files."
         ),
     ],
     columns: Annotated[
@@ -135,23 +136,30 @@ def evaluate(  # noqa: PLR0917  (the arguments are the command line's options)
         bool, typer.Option("--group-references", help="Make one sentence with many references of equal sources.")
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pairs.")] = None,
+    last: Annotated[
+        float, typer.Option(help="Of a language model's texts: only the last share of each, such as 0.1.")
+    ] = 1.0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per direction.")] = False,
 ) -> None:
     """Score a model on sentence pairs: BLEU, chrF, word error rate, and speed, for each direction.
 
-    A bundle is decoded by the serving engine in this process, on all usable cores; a checkpoint by PyTorch.
+    A bundle is decoded by the serving engine in this process, on all usable cores; a checkpoint by PyTorch. The
+    checkpoint of a language model is scored on texts: nats per character, and perplexity per token.
     """
     from dragoman_export import evaluation  # noqa: PLC0415
     from dragoman_export.probes import ProbesError  # noqa: PLC0415
     from dragoman_export.report import evaluation_table  # noqa: PLC0415
     from dragoman_export.sentences import parse_columns, parse_direction, read_parallel  # noqa: PLC0415
     from dragoman_export.serving import ServingError  # noqa: PLC0415
-    from dragoman_model.checkpoint import CheckpointError  # noqa: PLC0415  (--help needs none of these)
+    from dragoman_model.checkpoint import CheckpointError, checkpoint_family  # noqa: PLC0415
     from dragoman_model.data import DataError  # noqa: PLC0415
     from dragoman_server.bundle import BundleError  # noqa: PLC0415
     from dragoman_server.progress import Stages  # noqa: PLC0415
 
     try:
+        if checkpoint_family(model) == "decoder":
+            _evaluate_texts(model, data, last=last, json=json)
+            return
         stages = Stages()
         given = parse_columns(columns) if columns else None
         wanted = [parse_direction(text) for text in direction] if direction else None
@@ -171,6 +179,16 @@ def evaluate(  # noqa: PLR0917  (the arguments are the command line's options)
             typer.echo(json_format.dumps(_plain(result)))
     else:
         _console().print(evaluation_table(results))
+
+
+def _evaluate_texts(model: Path, data: list[Path], *, last: float, json: bool) -> None:
+    from dragoman_export.text_evaluation import evaluate_text_files, text_json, text_table  # noqa: PLC0415
+
+    found = evaluate_text_files(model, data, last=last)
+    if json:
+        typer.echo(text_json(found))
+    else:
+        _console().print(text_table(found))
 
 
 def _plain(result: Evaluation) -> dict[str, str | float]:

@@ -108,6 +108,19 @@ def load_model(path: Path, kind: type[Any] | None = None) -> TrainedModel[Any]:
     return TrainedModel(model.eval(), tokenizer, provenance, digest)
 
 
+def checkpoint_family(path: Path) -> str | None:
+    """The family of the checkpoint in the folder ``path``; None where no config.json is, as in a bundle.
+
+    CheckpointError if the file says nothing that can be used.
+    """
+    if not (path / "config.json").is_file():
+        return None
+    try:
+        return read_config((path / "config.json").read_text(encoding="utf-8")).family
+    except ValueError as error:
+        raise CheckpointError(f"{path / 'config.json'}: {error}") from error
+
+
 def saved_updates(path: Path) -> int:
     """How many updates the checkpoint in ``path`` had."""
     return int(json.loads((path / "provenance.json").read_text(encoding="utf-8"))["updates"])

@@ -14,6 +14,7 @@ class BaseConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    family: str
     vocabulary: int = Field(gt=4)
     d_model: int = Field(default=256, gt=0)
     max_length: int = Field(default=256, gt=1)

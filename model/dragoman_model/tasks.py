@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from dragoman_model.language_model_recipe import LanguageModelRecipe
+from dragoman_model.language_model_task import LanguageModelTask
 from dragoman_model.recipe import BaseRecipe, read_recipe
 from dragoman_model.task import Say, Start, Task, make_start
 from dragoman_model.translation_recipe import TranslationRecipe
@@ -24,6 +26,7 @@ class _Kind(Generic[RecipeT]):
 _DEFAULT = "translation"
 _KINDS: dict[str, _Kind[Any]] = {
     _DEFAULT: _Kind(TranslationRecipe, TranslationTask),
+    "language-model": _Kind(LanguageModelRecipe, LanguageModelTask),
 }
 
 

@@ -35,9 +35,10 @@ def join(pairs: Sequence[Pair], count: int) -> list[Pair]:
 def score(hypotheses: list[str], references: list[str]) -> dict[str, float]:
     """BLEU, half of its 95% interval by resampling sentences (Koehn 2004), and the brevity penalty."""
     bleu = BLEU()
-    found: Any = bleu.corpus_score(hypotheses, [references], n_bootstrap=_RESAMPLES)
+    resampled = bleu.corpus_score(hypotheses, [references], n_bootstrap=_RESAMPLES)
+    facts = json.loads(resampled.format(width=2, is_json=True, signature=str(bleu.get_signature())))
     plain = bleu.corpus_score(hypotheses, [references])
-    return {"bleu": round(plain.score, 2), "interval": round(found.ci, 2), "brevity_penalty": round(plain.bp, 3)}
+    return {"bleu": round(plain.score, 2), "interval": facts["confidence_var"], "brevity_penalty": round(plain.bp, 3)}
 
 
 def words(pair: Pair) -> int:

@@ -26,4 +26,4 @@ def test_the_page_says_what_its_code_prints() -> None:
                     exec(compile(code, str(PAGE), "exec"), namespace)
                 assert printed.getvalue() == shown, code
         finally:
-            torch.set_printoptions(profile="default")
+            torch.set_printoptions(profile="default")  # type: ignore[no-untyped-call]

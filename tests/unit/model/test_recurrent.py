@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -9,9 +11,18 @@ from torch import Tensor
 
 from dragoman_model.attention import masked_softmax
 from dragoman_model.batching import Example, collate
+from dragoman_model.checkpoint import CheckpointError, load_model
 from dragoman_model.config import RecurrentConfig
+from dragoman_model.distributed import World
+from dragoman_model.families import build_model
 from dragoman_model.loss import smoothed_cross_entropy
 from dragoman_model.recurrent import RecurrentTranslator, translate_greedily
+from dragoman_model.tasks import load_recipe, open_task
+from dragoman_model.trainer import Trainer
+from dragoman_model.transformer import Transformer
+from tests.unit.model.small import write_recipe
+
+RECIPES = Path(__file__).parents[3] / "model" / "recipes"
 
 BOTH = pytest.mark.parametrize("architecture", ["gru", "gru-attention"])
 SOURCE = torch.tensor([[4, 5, 6, 3, 0], [9, 8, 7, 6, 3], [4, 3, 0, 0, 0]])
@@ -165,3 +176,34 @@ def test_a_faulty_config_names_every_fault() -> None:
     with pytest.raises(ValidationError) as caught:
         RecurrentConfig.model_validate({"architecture": "lstm", "vocabulary": 2, "num_heads": 4})
     assert {e["loc"][0] for e in caught.value.errors()} == {"architecture", "vocabulary", "num_heads"}
+
+
+@BOTH
+def test_a_recipe_trains_it_and_leaves_a_loadable_model(tmp_path: Path, architecture: str) -> None:
+    path = write_recipe(tmp_path, optimizer="muon")
+    text = path.read_text(encoding="utf-8")
+    begin, end = text.index("[model]"), text.index("max_length")
+    sizes = f'[model]\narchitecture = "{architecture}"\nd_model = 16\nd_encoder = 12\nd_decoder = 12\nd_attention = 8\n'
+    path.write_text(text[:begin] + sizes + text[end:], encoding="utf-8")
+    recipe = load_recipe(path)
+    task = open_task(recipe, path.read_text(encoding="utf-8"), lambda line: None)
+    folder = Trainer(task, tmp_path / "run", World(0, 1, torch.device("cpu"))).run(resume=False)
+    trained = load_model(folder, RecurrentTranslator)
+    assert trained.model.config.architecture == architecture
+    assert trained.provenance.updates == 12
+    assert trained.provenance.directions == [("en", "de"), ("de", "en")]
+    with pytest.raises(CheckpointError, match="holds a RecurrentTranslator, and a Transformer is needed"):
+        load_model(folder, Transformer)
+
+
+def test_the_recipes_to_be_compared_differ_in_the_model_alone_and_hardly_in_size() -> None:
+    recipes = [load_recipe(path) for path in sorted(RECIPES.glob("history-*.toml"))]
+    assert len(recipes) == 3
+    for recipe in recipes:
+        assert (recipe.data, recipe.tokenizer, recipe.training) == (
+            recipes[0].data,
+            recipes[0].tokenizer,
+            recipes[0].training,
+        )
+    sizes = [build_model(recipe.config(recipe.tokenizer.vocabulary)).parameter_count for recipe in recipes]
+    assert max(sizes) / min(sizes) < 1.03

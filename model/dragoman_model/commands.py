@@ -13,7 +13,7 @@ from dragoman_model.data import DataError
 from dragoman_model.distributed import join_world
 from dragoman_model.recipe import RecipeError
 from dragoman_model.tasks import load_recipe, open_task
-from dragoman_model.trainer import Trainer, newest_checkpoint
+from dragoman_model.trainer import Trainer, TrainingError, newest_checkpoint
 
 
 def train(
@@ -41,7 +41,7 @@ def train(
         say = (lambda text: print(text, file=sys.stderr, flush=True)) if world.leader else (lambda text: None)
         task = open_task(parsed, recipe.read_text(encoding="utf-8"), say, found / "model" if found else None)
         path = Trainer(task, folder, world).run(resume=resume)
-    except (CheckpointError, DataError, RecipeError) as error:
+    except (CheckpointError, DataError, RecipeError, TrainingError) as error:
         raise _fail(error) from error
     finally:
         world.close()

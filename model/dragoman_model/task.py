@@ -68,7 +68,7 @@ class Task(ABC):
     """
 
     best_by: tuple[str, ...] = ("loss",)
-    """What a recipe's ``best_by`` may name: the loss and the keys of ``metrics``."""
+    """What a recipe's ``best_by`` may name: the loss, and those keys of ``metrics`` of which more is better."""
 
     def __init__(self, recipe: BaseRecipe, start: Start, tokenizer: Tokenizer, **data_fields: Any) -> None:
         """``data_fields``: fields of the config that the data give, such as labels."""
@@ -105,7 +105,7 @@ class Task(ABC):
         """forward(batch) -> (summed loss, summed log-likelihood in nats), both over the batch's ``tokens``."""
 
     def metrics(self) -> dict[str, float]:
-        """Further figures of the model in evaluation mode on the validation data; higher is better."""
+        """Further figures of the model, which is in evaluation mode, on the validation data."""
         return {}
 
     def provenance(self, updates: int) -> Provenance:

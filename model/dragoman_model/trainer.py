@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -26,6 +27,10 @@ from dragoman_model.optimizer import make_optimizers, set_rate
 from dragoman_model.progress import Reporter
 from dragoman_model.schedule import learning_rate_factor
 from dragoman_model.task import Task, TrainingBatch
+
+
+class TrainingError(Exception):
+    """The run leads nowhere."""
 
 
 @dataclass
@@ -64,7 +69,7 @@ class Trainer:
     # -- the loop ------------------------------------------------------------------------------------------------
 
     def run(self, *, resume: bool) -> Path:
-        """Train to the end (or resume there); returns the folder of the resulting model."""
+        """Train to the end (or resume there); returns the resulting model's folder. TrainingError if it diverges."""
         if resume:
             self._resume()
         reporter = Reporter(self.folder, self.training.max_updates, self.progress.update, enabled=self.world.leader)
@@ -162,6 +167,11 @@ class Trainer:
 
     def _validate(self, reporter: Reporter, training_loss: float) -> None:
         loss = self.validation_loss()
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the validation loss is {loss} at update {self.progress.update}: lower the rates, or clip_norm, "
+                "and begin anew or --resume from the newest checkpoint"
+            )
         with torch.no_grad(), self._autocast():
             metrics = self.task.metrics()
         watched = self.training.best_by

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import torch
 
+from dragoman_model.checkpoint import Provenance, TrainedModel, load_model, save_model
 from dragoman_model.config import DecoderConfig
 from dragoman_model.language_model import LanguageModel
+from dragoman_model.tokenizer import train_text_tokenizer
 
 VERSES = """The baker sings before the dawn,
 the miller hums along;
@@ -39,6 +41,15 @@ def small_language_model(seed: int = 0, /, **changes: object) -> LanguageModel:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model.eval()
+
+
+def save_text_checkpoint(folder: Path) -> TrainedModel[LanguageModel]:
+    """A model with random weights over the vocabulary of TEXT; returned as it is read back."""
+    tokenizer = train_text_tokenizer([TEXT], 300)
+    model = small_language_model(vocabulary=tokenizer.get_vocab_size())
+    provenance = Provenance("verses", "", [], [], "", 0, "sentences of our own", "CC0-1.0", "")
+    save_model(folder, dict(model.state_dict()), model.config, tokenizer, provenance)
+    return load_model(folder, LanguageModel)
 
 
 def write_text_recipe(folder: Path, *, text: str = TEXT, head: str = "", data: str = "", **training: object) -> Path:

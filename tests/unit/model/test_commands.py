@@ -28,6 +28,13 @@ def test_trains_and_refuses_to_start_over_an_earlier_run(tmp_path: Path) -> None
     assert CliRunner().invoke(app, [*arguments, "--resume"]).exit_code == 0
 
 
+def test_a_run_that_diverges_says_so(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, learning_rate=1e30, warmup=0, cooldown=0, clip_norm=1e30, validate_every=2)
+    done = CliRunner().invoke(app, [str(recipe), "--output", str(tmp_path / "run"), "--device", "cpu"])
+    assert done.exit_code == 1
+    assert "the validation loss is nan at update 2" in done.stderr
+
+
 def test_faults_are_told_and_end_with_1(tmp_path: Path) -> None:
     faulty = CliRunner().invoke(app, [str(write_recipe(tmp_path, warmup=-1)), "--output", str(tmp_path / "a")])
     assert faulty.exit_code == 1

@@ -10,22 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dragoman_model.checkpoint import (
-    CheckpointError,
-    Provenance,
-    TrainedModel,
-    checkpoint_family,
-    load_model,
-    save_model,
-)
+from dragoman_model.checkpoint import CheckpointError, checkpoint_family, load_model
 from dragoman_model.config import DecoderConfig
 from dragoman_model.data import DataError
 from dragoman_model.generation import empty_cache, extend, generate
-from dragoman_model.language_model import LanguageModel
 from dragoman_model.language_model_evaluation import evaluate_texts, score_documents
-from dragoman_model.tokenizer import train_text_tokenizer
 from dragoman_model.transformer import Transformer
-from tests.unit.model.small_text import TEXT, small_language_model
+from tests.unit.model.small_text import TEXT, save_text_checkpoint, small_language_model
 
 MODEL = small_language_model()
 
@@ -100,16 +91,8 @@ def test_windows_cover_every_token_once_and_agree_with_a_plain_sum() -> None:
         score_documents(MODEL, [long], stride=17)
 
 
-def saved(folder: Path) -> TrainedModel[LanguageModel]:
-    tokenizer = train_text_tokenizer([TEXT], 300)
-    model = small_language_model(vocabulary=tokenizer.get_vocab_size())
-    provenance = Provenance("verses", "", [], [], "", 0, "sentences of our own", "CC0-1.0", "")
-    save_model(folder, dict(model.state_dict()), model.config, tokenizer, provenance)
-    return load_model(folder, LanguageModel)
-
-
 def test_a_checkpoint_comes_back_as_its_family(tmp_path: Path) -> None:
-    trained = saved(tmp_path / "model")
+    trained = save_text_checkpoint(tmp_path / "model")
     again = small_language_model(vocabulary=trained.model.config.vocabulary)
     ids = torch.tensor([[2, 20, 30]])
     assert torch.equal(trained.model(ids), again(ids))
@@ -123,7 +106,7 @@ def test_a_checkpoint_comes_back_as_its_family(tmp_path: Path) -> None:
 
 
 def test_a_text_is_scored_by_its_characters(tmp_path: Path) -> None:
-    trained = saved(tmp_path / "model")
+    trained = save_text_checkpoint(tmp_path / "model")
     file = tmp_path / "text.txt"
     file.write_text(TEXT, encoding="utf-8")
     found = evaluate_texts(trained, [file], last=0.1)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dragoman_model.checkpoint import Provenance, load_model, save_model
@@ -79,6 +81,24 @@ def test_texts_and_pairs_are_framed_and_cut() -> None:
     assert make_text(config, [20], long, most=10).ids == [2, 20, 3, 5, 6, 7, 8, 9, 10, 3]
     with pytest.raises(ValueError, match="segments = 2"):
         make_text(small_encoder_config(segments=0, next_sentence=False), [7], [8], most=9)
+
+
+@given(
+    first=st.lists(st.integers(5, 39), max_size=15),
+    second=st.lists(st.integers(5, 39), max_size=15),
+    most=st.integers(3, 40),
+)
+def test_pairs_lose_only_their_ends_and_only_for_want_of_room(first: list[int], second: list[int], most: int) -> None:
+    text = make_text(small_encoder_config(), first, second, most=most)
+    assert text.segments is not None
+    assert len(text.ids) == len(text.segments) == min(most, len(first) + len(second) + 3)
+    begin = text.segments.index(1)
+    head, tail = text.ids[1 : begin - 1], text.ids[begin:-1]
+    assert (text.ids[0], text.ids[begin - 1], text.ids[-1]) == (2, 3, 3)
+    assert (head, tail) == (first[: len(head)], second[: len(tail)])
+    # Neither is cut below half of the room while the other has more.
+    assert len(head) == len(first) or len(head) >= len(tail)
+    assert len(tail) == len(second) or len(tail) + 1 >= len(head)
 
 
 def test_a_checkpoint_comes_back_with_its_heads(tmp_path: Path) -> None:

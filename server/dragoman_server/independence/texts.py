@@ -13,6 +13,7 @@ from dragoman_server.independence.sentences import Sentence
 from dragoman_server.tokenization import TextCodec
 
 _SENTENCES_OF_A_PROMPT = (0, 1, 1, 1, 2, 4, 12)
+"""One is drawn: no text at all, one sentence as a rule, and now and then more than a chunk of tokens."""
 
 Sources = list[tuple[int, ...]]
 """Language tag first, end-of-sentence last; of a prompt, begin-of-text first."""

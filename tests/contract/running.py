@@ -56,6 +56,8 @@ def serving(settings: Settings) -> Iterator[Running]:
     assert ready.wait(60)
     if failures:
         raise failures[0]
-    yield servers[0]
-    over.set()
-    thread.join(60)
+    try:
+        yield servers[0]
+    finally:  # or a test that fails would leave the server running, and pytest would never end
+        over.set()
+        thread.join(60)

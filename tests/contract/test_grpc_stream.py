@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dragoman_protos.v1 import inference_pb2
@@ -224,6 +224,7 @@ async def test_score_forces_the_target(serving: Harness) -> None:
     assert serving.engine.submitted.get_nowait().priority == 3
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3), st.floats(-9, 0)), min_size=1, max_size=4), st.integers(1, 3))
 def test_hypotheses_of_several_segments_are_joined_by_their_place(parts: list[tuple[int, float]], most: int) -> None:
     text = "x\n" * len(parts)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dragoman_server.pace import Pace
@@ -67,6 +67,7 @@ def test_the_queue_is_shared_by_the_lanes() -> None:
     assert lanes.start() == pytest.approx((4 + 2) / 2 + (6 + 2) / 2)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.floats(0.001, 100))
 def test_what_was_not_measured_takes_no_time(tokens: int, patience: float) -> None:
     lanes = Lanes((4, NOW), measured=False)

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dragoman_protos.v1.bundle_pb2 import Classifier, Tagger
@@ -33,6 +33,7 @@ def test_several_labels_at_a_time_each_by_itself() -> None:
     assert [probability for _, probability in found] == pytest.approx([0.75, 0.5, 0.25])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-(2.0**60), 2.0**60, width=32), min_size=1, max_size=9), st.booleans())
 def test_probabilities_are_probabilities(logits: list[float], multi_label: bool) -> None:
     found = readings.labels(labelled(*logits), Classifier(multi_label=multi_label))
@@ -80,6 +81,7 @@ def test_without_bio_each_word_is_a_span() -> None:
     assert tagged("O", None, "B-PLACE", bio=False) == [("O", 0, 2), ("B-PLACE", 6, 8)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([*TAGS, None]), max_size=12))
 def test_spans_never_overlap_and_cover_just_what_is_inside(tags: list[str | None]) -> None:
     found = tagged(*tags)

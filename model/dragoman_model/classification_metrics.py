@@ -11,6 +11,8 @@ Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.intp]
 OUT_OF_SCOPE = -1
 """Stands for the label of a text that has none."""
+REFUSAL_COST = 0.03
+"""Share of the texts in scope that may be refused although their label is right."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,13 @@ def scope_scores(probability: Floats, predicted: Numbers, wanted: Numbers, thres
     )
 
 
-def choose_threshold(probability: Floats, predicted: Numbers, wanted: Numbers) -> float:
-    """The threshold, of the hundredths from 0 to 1, that maximises in-scope accuracy plus out-of-scope recall.
+def choose_threshold(probability: Floats, predicted: Numbers, wanted: Numbers, *, cost: float = REFUSAL_COST) -> float:
+    """The highest of the hundredths from 0 to 1 at which accuracy in scope falls by at most ``cost``.
 
-    Of equally good ones the lowest, which refuses least.
+    The more is refused, the more of what is out of scope: so no other threshold of that cost finds more of it.
     """
-    candidates = np.arange(101) / 100
-    scores = [scope_scores(probability, predicted, wanted, float(t)) for t in candidates]
-    return float(candidates[int(np.argmax([s.in_scope_accuracy + s.recall for s in scores]))])
+    plain = scope_scores(probability, predicted, wanted, 0.0).in_scope_accuracy
+    candidates = [number / 100 for number in range(101)]
+    accuracies = [scope_scores(probability, predicted, wanted, t).in_scope_accuracy for t in candidates]
+    # A hair of tolerance: the difference of two shares is not exact.
+    return max(t for t, kept in zip(candidates, accuracies, strict=True) if kept >= plain - cost - 1e-9)

@@ -22,7 +22,8 @@ class LanguageModel(TokenModel):
         # A decoder's layer without cross-attention is an encoder's that is run causally.
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.decoder_layers))
         self.norm = nn.LayerNorm(config.d_model) if config.norm == "pre" else nn.Identity()
-        self.initialise()
+        # As GPT-2 has it: a larger one makes a fresh model repeat its last token, since the embedding is tied.
+        self.initialise(embedding_std=0.02)
 
     @property
     def decoder_layers(self) -> list[EncoderLayer]:

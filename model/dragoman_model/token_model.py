@@ -20,8 +20,12 @@ class TokenModel(nn.Module):
         self.embedding_scale = math.sqrt(config.d_model)
         self.embedding_dropout = Dropout(config.dropout, shared_over_time=config.dropout_shared_over_time)
 
-    def initialise(self) -> None:
-        """Draw all weights: Xavier for matrices, N(0, 1/d_model) for embeddings, zero for biases. Positions stay."""
+    def initialise(self, embedding_std: float | None = None) -> None:
+        """Draw all weights: Xavier for matrices, zero for biases, normal for embeddings. Positions stay.
+
+        The embeddings' deviation is 1 / sqrt(d_model) unless one is given.
+        """
+        std = 1.0 / self.embedding_scale if embedding_std is None else embedding_std
         for name, parameter in self.named_parameters():
             if parameter.dim() > 1 and "positions" not in name and "embedding" not in name:
                 nn.init.xavier_uniform_(parameter)
@@ -29,7 +33,7 @@ class TokenModel(nn.Module):
                 nn.init.zeros_(parameter)
         for name, parameter in self.named_parameters():
             if parameter.dim() > 1 and "embedding" in name:
-                nn.init.normal_(parameter, std=1.0 / self.embedding_scale)
+                nn.init.normal_(parameter, std=std)
 
     def embed(self, ids: Tensor, positions: Positions) -> Tensor:
         """(batch, time) -> (batch, time, d_model), scaled by sqrt(d_model) (Vaswani et al. 2017, 3.4)."""

@@ -48,21 +48,29 @@ def test_scope_scores_count_a_refused_text_as_wrong() -> None:
         scope_scores(probability[:3], predicted[:3], wanted[:3], 0.5)
 
 
-def test_the_threshold_is_the_lowest_of_the_best() -> None:
-    wanted = np.array([0, 1, OUT_OF_SCOPE])
-    predicted = np.array([0, 1, 1])
-    # Above 0.305 the third is refused, above 0.6 the second too.
-    assert choose_threshold(np.array([0.9, 0.6, 0.305]), predicted, wanted) == 0.31
+def test_the_threshold_is_the_highest_that_costs_no_more_than_it_may() -> None:
+    wanted = np.array([0, 1, 0, 1, OUT_OF_SCOPE])
+    predicted = np.array([0, 1, 0, 0, 1])
+    probability = np.array([0.9, 0.605, 0.3, 0.2, 0.5])
+    # The fourth is wrong anyway. Above 0.3 the third is refused: a quarter; above 0.605 the second too: a half.
+    assert choose_threshold(probability, predicted, wanted, cost=0.0) == 0.3
+    assert choose_threshold(probability, predicted, wanted, cost=0.24) == 0.3
+    assert choose_threshold(probability, predicted, wanted, cost=0.25) == 0.6
+    assert choose_threshold(probability, predicted, wanted, cost=1.0) == 1.0
 
 
 @given(
     st.lists(st.tuples(st.integers(-1, 2), st.integers(0, 2), st.floats(0, 1)), min_size=2, max_size=20).filter(
         lambda rows: {row[0] == -1 for row in rows} == {True, False}
-    )
+    ),
+    st.floats(0.0, 0.5),
 )
-def test_no_threshold_is_better_than_the_chosen_one(rows: list[tuple[int, int, float]]) -> None:
+def test_no_threshold_of_that_cost_finds_more(rows: list[tuple[int, int, float]], cost: float) -> None:
     wanted, predicted, probability = (np.array(column) for column in zip(*rows, strict=True))
-    chosen = scope_scores(probability, predicted, wanted, choose_threshold(probability, predicted, wanted))
-    for threshold in np.arange(101) / 100:
-        other = scope_scores(probability, predicted, wanted, float(threshold))
-        assert other.in_scope_accuracy + other.recall <= chosen.in_scope_accuracy + chosen.recall
+    plain = scope_scores(probability, predicted, wanted, 0.0).in_scope_accuracy
+    threshold = choose_threshold(probability, predicted, wanted, cost=cost)
+    chosen = scope_scores(probability, predicted, wanted, threshold)
+    assert chosen.in_scope_accuracy >= plain - cost - 1e-6
+    for candidate in np.arange(101) / 100:
+        other = scope_scores(probability, predicted, wanted, float(candidate))
+        assert other.recall <= chosen.recall or other.in_scope_accuracy < plain - cost

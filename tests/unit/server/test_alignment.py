@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,6 @@ from dragoman_server.explaining.graph import Array
 from dragoman_server.explaining.tokens import decoded_offsets, read_tokens
 from dragoman_server.explaining.words import word_of_tokens, words
 from dragoman_server.tokenization import TextCodec
-import itertools
 
 
 def codec(normalise: bool = False) -> TextCodec:

@@ -52,6 +52,7 @@ def rendered(manifest: Bundle) -> RenderableType:
         ("longest source", f"{limits.source_tokens} tokens" if limits.source_tokens else ""),
         (_target_name(manifest), f"{limits.target_tokens} tokens" if limits.target_tokens else ""),
         *_heads(manifest),
+        ("explained by", _explained(manifest)),
         ("size", f"{megabytes:.1f} MB in {len(manifest.files)} files"),
         ("licence", provenance.licence),
         ("attribution", provenance.attribution),
@@ -61,6 +62,14 @@ def rendered(manifest: Bundle) -> RenderableType:
         if value:
             facts.add_row(label, value)
     return Group(facts, *_measured(manifest)) if manifest.HasField("certificate") else facts
+
+
+def _explained(manifest: Bundle) -> str:
+    """The graph that gives the attention, and how far it is from PyTorch."""
+    measured = manifest.certificate.attention
+    if not manifest.explain or not measured.sentences:
+        return manifest.explain
+    return f"{manifest.explain}, weights within {measured.max_weight_difference:.1g} of PyTorch's"
 
 
 def _target_name(manifest: Bundle) -> str:

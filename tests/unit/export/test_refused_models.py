@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dragoman_export.exporting import ExportError, ExportOptions, export_bundle
+from dragoman_export.export_job import ExportError, ExportOptions
+from dragoman_export.exporting import export_bundle
 from dragoman_model.checkpoint import CheckpointError, load_model, save_model
 from dragoman_model.config import RecurrentConfig
 from dragoman_model.recurrent import RecurrentTranslator

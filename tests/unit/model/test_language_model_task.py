@@ -42,7 +42,7 @@ def test_it_learns_a_text(tmp_path: Path) -> None:
     before = trainer.validation_loss()
     result = load_model(trainer.run(resume=False), LanguageModel)
     last = history(tmp_path / "run")[-1]
-    assert last["validation_loss"] < 0.6 * before
+    assert last["validation_loss"] < 0.7 * before
     assert 0 < last["nats_per_character"] < last["validation_loss"]
     assert result.provenance.languages == []
     assert result.provenance.licence == "CC0-1.0"

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.figures.drawing import heatmap, keep_picture, panels
 from tests.figures.history import align, load_history
 
-SENTENCE = "Gestern hat meine Schwester im Garten ein altes Buch gefunden."
+SENTENCE = "Wenn es morgen regnet, werden wir den ganzen Tag zu Hause bleiben."
 
 
 def main() -> None:

@@ -100,8 +100,8 @@ def test_a_checkpoint_comes_back_as_its_family(tmp_path: Path) -> None:
     assert trained.provenance.languages == []
     with pytest.raises(CheckpointError, match="holds a LanguageModel, and a Transformer is needed"):
         load_model(tmp_path / "model", Transformer)
-    (tmp_path / "model" / "config.json").write_text('{"family": "recurrent"}', encoding="utf-8")
-    with pytest.raises(CheckpointError, match="family = 'recurrent' must be one of encoder-decoder, decoder"):
+    (tmp_path / "model" / "config.json").write_text('{"family": "convolutional"}', encoding="utf-8")
+    with pytest.raises(CheckpointError, match="family = 'convolutional' must be one of encoder-decoder, decoder"):
         checkpoint_family(tmp_path / "model")
 
 

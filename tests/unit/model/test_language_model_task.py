@@ -141,7 +141,7 @@ def test_recipe_faults_are_listed(tmp_path: Path) -> None:
     ("before", "after", "message"),
     [
         ("train_share = 0.8", "train_share = 0.95", r"train_share \+ valid_share = 1.05 exceed 1"),
-        ('task = "language-model"', 'task = "poetry"', "task: must be one of translation, language-model"),
+        ('task = "language-model"', 'task = "poetry"', "task: must be one of translation, masked-language-model"),
         ("max_length = 24", "max_length = 23", "max_tokens = 24 exceeds max_length = 23"),
         ("[tokenizer]", 'init_from = "x"\n[tokenizer]', "data.init_from"),
         ("[data]", 'init_from = "x"\n[data]', "brings its own tokenizer"),

@@ -36,7 +36,7 @@ def silent() -> Stages:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with checkpoint/, pairs.tsv and the bundle exported from them."""
     root = tmp_path_factory.mktemp("made")
-    tiny_model.save_checkpoint(root / "checkpoint", half=True, d_model=16)
+    tiny_model.save_checkpoint(root / "checkpoint", half=True, d_model=16, num_heads=2)
     data = [tiny_model.write_pairs(root / "pairs.tsv")]
     export_bundle(ExportOptions(root / "checkpoint", root / "models" / "tiny" / "1", data, data), silent())
     return root

@@ -33,9 +33,9 @@ from tests.unit.export import tiny_language_model, tiny_model, tiny_text_encoder
 
 D_MODEL = 16
 MAKERS: dict[str, Callable[[], ServedModel]] = {
-    "encoder-decoder": lambda: tiny_model.make_model(d_model=D_MODEL),
-    "decoder": lambda: tiny_language_model.make_model(d_model=D_MODEL),
-    "encoder": lambda: tiny_text_encoder.make_model(d_model=D_MODEL, labels=["no", "yes"]),
+    "encoder-decoder": lambda: tiny_model.make_model(d_model=D_MODEL, num_heads=2),
+    "decoder": lambda: tiny_language_model.make_model(d_model=D_MODEL, num_heads=2),
+    "encoder": lambda: tiny_text_encoder.make_model(d_model=D_MODEL, num_heads=2, labels=["no", "yes"]),
 }
 SOURCES = [[4, 17, 3], [5, 30, 31, 32, 33, 3], [4, 250, 3], [5, 77, 12, 40, 41, 3]]
 TARGETS = [[9, 9], [8], [7, 6, 5], []]
@@ -171,14 +171,14 @@ def test_int8_gives_the_same_bits_alone_and_in_company(built: Built) -> None:
 
 
 def beyond_float16() -> ServedModel:
-    model = tiny_model.rounded_to_half(tiny_model.make_model(d_model=D_MODEL))
+    model = tiny_model.rounded_to_half(tiny_model.make_model(d_model=D_MODEL, num_heads=2))
     with torch.no_grad():
         model.embedding.weight[5, 3] = 60000.0  # float16 holds it, and not four times as much
     return model
 
 
 INEXACT: dict[str, Callable[[], ServedModel]] = {
-    "not rounded": lambda: tiny_model.make_model(d_model=D_MODEL),
+    "not rounded": lambda: tiny_model.make_model(d_model=D_MODEL, num_heads=2),
     "a root that is no power of two": lambda: tiny_model.rounded_to_half(tiny_model.make_model(d_model=32)),
     "beyond float16": beyond_float16,
 }
@@ -191,6 +191,6 @@ def test_what_float16_does_not_hold_is_not_shared(make: Callable[[], ServedModel
 
 
 def test_without_int8_nothing_is_shared(tmp_path: Path) -> None:
-    model = tiny_model.rounded_to_half(tiny_model.make_model(d_model=D_MODEL))
+    model = tiny_model.rounded_to_half(tiny_model.make_model(d_model=D_MODEL, num_heads=2))
     assert shared_embedding(model, ["fp32"], tmp_path) is None
     assert list(tmp_path.iterdir()) == []

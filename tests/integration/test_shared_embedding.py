@@ -80,10 +80,12 @@ def test_it_answers_and_explains(made: Path) -> None:
     settings = Settings(port=0, models=made / "models", lanes=1, max_rows=4)
     with serving(settings) as found, grpc.insecure_channel(found.address) as channel:
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
-        request = inference_pb2.TranslateRequest(text=tiny_model.PAIRS[0][0], target_language="de")
+        request = inference_pb2.TranslateRequest(
+            text=tiny_model.PAIRS[0][0], target_language="de", options=inference_pb2.DecodingOptions(beam_size=1)
+        )
         answer = stub.Translate(request)
         explained = stub.Explain(inference_pb2.ExplainRequest(text=request.text, target_language="de"))
-    assert answer.text == explained.target_text
+    assert answer.hypotheses[0].text == explained.target_text
 
 
 def test_a_flipped_byte_is_refused(bundle: Path) -> None:

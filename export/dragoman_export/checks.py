@@ -10,6 +10,7 @@ import torch
 
 from dragoman_export.certificate import MAX_LOGIT_DIFFERENCE, find_misses
 from dragoman_export.loading import load_served
+from dragoman_export.shared_embedding import with_weights
 from dragoman_model.checkpoint import TrainedModel
 from dragoman_model.families import ServedModel
 from dragoman_protos.v1.bundle_pb2 import Bundle, Measurement
@@ -86,7 +87,7 @@ def certificate_checks(subject: Subject) -> Iterator[Check]:
     hashes = {file.path: file.sha256 for file in manifest.files}
     for precision, loaded in subject.loaded.items():
         measured = subject.measurement(precision)
-        paths = [path.relative_to(subject.path).as_posix() for path in loaded.graphs.values()]
+        paths = [path.relative_to(subject.path).as_posix() for path in with_weights(loaded.graphs.values())]
         same = measured is not None and all(measured.graph_sha256.get(path) == hashes[path] for path in paths)
         found = "the same" if same else "others, or none"
         yield Check(f"{precision}: graphs that were measured", "the same", found, good=same)

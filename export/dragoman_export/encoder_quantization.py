@@ -16,6 +16,7 @@ from dragoman_export.quantization_plan import (
     quantized_graph,
     unobserved,
 )
+from dragoman_export.shared_embedding import SharedEmbedding, write_graph
 from dragoman_export.stepping import measuring_session
 from dragoman_server.pass_runtime import EncoderInput, packed_feeds
 
@@ -42,12 +43,19 @@ def observe_encoder(path: Path, inputs: Sequence[EncoderInput], threads: int) ->
 
 
 def quantized_encoders(
-    observed: ObservedGraph, folder: Path, attempts: Sequence[Attempt] = ATTEMPTS
+    observed: ObservedGraph,
+    folder: Path,
+    attempts: Sequence[Attempt] = ATTEMPTS,
+    *,
+    shared: SharedEmbedding | None = None,
 ) -> Iterator[QuantizedEncoder]:
-    """Write int8 graphs into ``folder``, one attempt after the other; each overwrites the one before."""
+    """Write int8 graphs into ``folder``, one attempt after the other; each overwrites the one before.
+
+    They read the ``shared`` embedding, if there is one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ENCODER
     for attempt in attempts:
-        quantized, kept = quantized_graph(observed, attempt)
-        path.write_bytes(quantized.SerializeToString())
+        quantized, kept = quantized_graph(observed, attempt, half_embedding=shared is not None)
+        write_graph(quantized, path, shared)
         yield QuantizedEncoder(path, describe_attempt(attempt, kept))

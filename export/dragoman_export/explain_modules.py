@@ -112,31 +112,34 @@ class VisibleDecoderLayer(nn.Module):
 
 
 class Embedded(nn.Module):
-    """Token embedding, scaled by sqrt(d_model), plus positions."""
+    """Token embedding, scaled by sqrt(d_model), plus positions; ``scaled`` is the embedding that is scaled already."""
 
     embedding: Tensor
     table: Tensor
 
-    def __init__(self, embedding: nn.Embedding, positions: Positions) -> None:
+    def __init__(self, embedding: nn.Embedding, positions: Positions, scaled: Tensor | None) -> None:
         super().__init__()
-        self.scale = math.sqrt(embedding.embedding_dim)
+        self.scale = math.sqrt(embedding.embedding_dim) if scaled is None else None
         # The model's own tensors: two of these over one embedding, or one table, are then stored once.
-        self.embedding = embedding.weight
+        self.embedding = embedding.weight if scaled is None else scaled
         self.table = positions.table
 
     def forward(self, ids: Tensor) -> Tensor:
         """(batch, time) -> (batch, time, d_model)."""
-        return F.embedding(ids, self.embedding) * self.scale + self.table[: ids.shape[1]]
+        tokens = F.embedding(ids, self.embedding)
+        if self.scale is not None:
+            tokens = tokens * self.scale
+        return tokens + self.table[: ids.shape[1]]
 
 
 class VisibleTransformer(nn.Module):
     """Source and target ids -> all weights of an encoder-decoder model, teacher-forced."""
 
-    def __init__(self, model: Transformer) -> None:
+    def __init__(self, model: Transformer, scaled: Tensor | None) -> None:
         super().__init__()
-        self.source = Embedded(model.embedding, model.encoder_positions)
+        self.source = Embedded(model.embedding, model.encoder_positions, scaled)
         same = torch.equal(model.encoder_positions.table, model.decoder_positions.table)
-        self.target = Embedded(model.embedding, model.encoder_positions if same else model.decoder_positions)
+        self.target = Embedded(model.embedding, model.encoder_positions if same else model.decoder_positions, scaled)
         self.encoder = nn.ModuleList(VisibleEncoderLayer(layer, last=False) for layer in model.encoder_layers)
         last = model.decoder_layers[-1]
         self.decoder = nn.ModuleList(VisibleDecoderLayer(layer, last=layer is last) for layer in model.decoder_layers)
@@ -164,9 +167,9 @@ class VisibleTransformer(nn.Module):
 class VisibleLanguageModel(nn.Module):
     """Ids -> all weights of a decoder-only model."""
 
-    def __init__(self, model: LanguageModel) -> None:
+    def __init__(self, model: LanguageModel, scaled: Tensor | None) -> None:
         super().__init__()
-        self.embedded = Embedded(model.embedding, model.positions)
+        self.embedded = Embedded(model.embedding, model.positions, scaled)
         last = model.decoder_layers[-1]
         self.layers = nn.ModuleList(VisibleEncoderLayer(layer, last=layer is last) for layer in model.decoder_layers)
 
@@ -178,9 +181,9 @@ class VisibleLanguageModel(nn.Module):
 class VisibleTextEncoder(nn.Module):
     """Ids -> all weights of an encoder-only model; one without segments is called without them."""
 
-    def __init__(self, model: TextEncoder) -> None:
+    def __init__(self, model: TextEncoder, scaled: Tensor | None) -> None:
         super().__init__()
-        self.embedded = Embedded(model.embedding, model.positions)
+        self.embedded = Embedded(model.embedding, model.positions, scaled)
         self.segment_embedding = model.segment_embedding
         last = model.encoder_layers[-1]
         self.layers = nn.ModuleList(VisibleEncoderLayer(layer, last=layer is last) for layer in model.encoder_layers)

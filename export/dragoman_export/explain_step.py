@@ -24,7 +24,7 @@ def add_explain(job: ExportJob, manifest: Bundle, inputs: Sequence[ExplainInput]
     model = job.trained.model
     chosen = [inputs[number] for number in spread(len(inputs), ATTENTION_INPUTS)]
     with job.stages.stage("attention", total=len(chosen)) as advance:
-        path = export_explain(model, job.folder / EXPLAIN)
+        path = export_explain(model, job.folder / EXPLAIN, shared=job.shared)
         measured = measure_attention(model, path, chosen, advance=advance)
     if misses := list(attention_misses(measured)):
         raise CertificateError(misses)

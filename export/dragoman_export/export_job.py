@@ -12,6 +12,7 @@ import torch
 
 from dragoman_export.bundle_writer import refuse_existing
 from dragoman_export.loading import load_served
+from dragoman_export.shared_embedding import TABLE, SharedEmbedding, shared_embedding
 from dragoman_model.checkpoint import CheckpointError, ModelT, TrainedModel
 from dragoman_model.families import ServedModel
 from dragoman_protos.v1.bundle_pb2 import Bundle
@@ -60,6 +61,13 @@ class ExportJob:
     """For what is made on the way; gone afterwards."""
     threads: int
     """For sessions that measure."""
+    shared: SharedEmbedding | None
+    """The embedding's table that the int8 graphs and explain.onnx read; None: each holds its own."""
+
+    @property
+    def shared_files(self) -> dict[str, Path]:
+        """What the shared table adds to a bundle's files."""
+        return {} if self.shared is None else {TABLE: self.shared.path}
 
     @property
     def name(self) -> str:
@@ -88,4 +96,5 @@ def open_job(options: ExportOptions, stages: Stages) -> Iterator[ExportJob]:
     trained = load_served(options.checkpoint)
     threads = min(usable_cores(), torch.get_num_threads())
     with tempfile.TemporaryDirectory(prefix="dragoman-export-") as folder:
-        yield ExportJob(options, stages, trained, Path(folder), threads)
+        shared = shared_embedding(trained.model, options.precisions, Path(folder))
+        yield ExportJob(options, stages, trained, Path(folder), threads, shared)

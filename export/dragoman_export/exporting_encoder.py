@@ -17,6 +17,7 @@ from dragoman_export.encoder_texts import TextReader, text_source
 from dragoman_export.explain_step import add_explain
 from dragoman_export.export_job import ExportError, ExportJob, ExportResult
 from dragoman_export.sentences import recipe_facts, spread
+from dragoman_export.shared_embedding import with_weights
 from dragoman_export.text_encoder_graph import export_text_encoder
 from dragoman_model.checkpoint import TrainedModel
 from dragoman_model.text_encoder import TextEncoder
@@ -78,7 +79,7 @@ class _Export:
             self.trained,
             {precision: {"encoder": path} for precision, path in written.items()},
             self._record(written, quantized.description),
-            files=explain,
+            files=explain | self.job.shared_files,
             overwrite=self.job.options.overwrite,
         )
         return ExportResult(complete, quantized.description)
@@ -86,9 +87,8 @@ class _Export:
     def _measure(self, precision: str, path: Path) -> Measurement:
         runtime = served_encoder(path, self.manifest)
         outputs = self.bench.outputs(runtime.run, f"{precision}, served", self.stages)
-        return self.bench.measurement(
-            precision, runtime.provider, outputs, {graph_path(precision, path.name): sha256(path)}
-        )
+        hashes = {graph_path(precision, file.name): sha256(file) for file in with_weights([path])}
+        return self.bench.measurement(precision, runtime.provider, outputs, hashes)
 
     def _quantize(self, fp32: Path) -> tuple[QuantizedEncoder, Measurement]:
         """The first way to quantise that keeps all figures; the last one tried where none does."""
@@ -98,7 +98,7 @@ class _Export:
         with self.stages.stage("calibration"):
             observed = observe_encoder(fp32, inputs, self.job.threads)
         result = None
-        for quantized in quantized_encoders(observed, self.job.folder / "int8"):
+        for quantized in quantized_encoders(observed, self.job.folder / "int8", shared=self.job.shared):
             result = quantized, self._measure("int8", quantized.path)
             misses = list(encoder_misses([result[1]]))
             if not misses:

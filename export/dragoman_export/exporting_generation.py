@@ -36,6 +36,7 @@ from dragoman_export.language_serving import ServedLanguageModel, prompt_runtime
 from dragoman_export.language_texts import read_calibration, read_measured, text_shares
 from dragoman_export.probes import ProbeResult, output_hash
 from dragoman_export.sentences import recipe_facts, spread
+from dragoman_export.shared_embedding import with_weights
 from dragoman_model.checkpoint import TrainedModel
 from dragoman_model.language_model import LanguageModel
 from dragoman_protos.v1.bundle_pb2 import Limits, Measurement, TestSet
@@ -92,7 +93,7 @@ class _Export:
             self.trained,
             {precision: {"decoder": path} for precision, path in written.items()},
             self._record(written, greedy, quantized.description),
-            files=explain,
+            files=explain | self.job.shared_files,
             overwrite=options.overwrite,
         )
         return ExportResult(complete, quantized.description)
@@ -108,7 +109,7 @@ class _Export:
             outputs = self.bench.by_graph(served, precision, self.stages)
             metric = nats_metric(nats, self.bench.nats_by_graph(served, precision, self.stages))
             provider = served.provider
-        hashes = {graph_path(precision, path.name): sha256(path)}
+        hashes = {graph_path(precision, file.name): sha256(file) for file in with_weights([path])}
         return Measurement(precision=precision, provider=provider, metrics=[metric], graph_sha256=hashes), outputs
 
     def _quantize(self, fp32: Path, nats: float) -> tuple[QuantizedLanguageGraph, Measured]:
@@ -116,7 +117,7 @@ class _Export:
         with self.stages.stage("calibration"):
             observed = observe_language_graph(fp32, self._calibration_windows(), self.job.threads)
         result = None
-        for quantized in quantized_language_graphs(observed, self.job.folder / "int8"):
+        for quantized in quantized_language_graphs(observed, self.job.folder / "int8", shared=self.job.shared):
             result = quantized, self._measure("int8", quantized.path, nats)
             misses = list(nats_misses(result[1][0]))
             if not misses:

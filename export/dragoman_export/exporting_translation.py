@@ -25,6 +25,7 @@ from dragoman_export.probes import ParityRecord, ProbeResult, measure_probes, ou
 from dragoman_export.quantization_plan import QuantizedGraphs, observe, quantized_variants
 from dragoman_export.sentences import Direction, read_parallel, recipe_facts, spread
 from dragoman_export.serving import ServedGraphs, SourceReader
+from dragoman_export.shared_embedding import with_weights
 from dragoman_model.checkpoint import TrainedModel
 from dragoman_model.data import DataError
 from dragoman_model.transformer import Transformer
@@ -85,7 +86,7 @@ class _Export:
             self.trained,
             written,
             record,
-            files=explain,
+            files=explain | self.job.shared_files,
             overwrite=self.options.overwrite,
         )
         return ExportResult(complete, quantized.description)
@@ -96,7 +97,7 @@ class _Export:
             outputs = self.bench.by_graphs(served, precision, self.stages)
             provider = served.provider
         quality = greedy_quality(self.bench.scores(greedy), self.bench.scores(outputs))
-        hashes = {graph_path(precision, path.name): sha256(path) for path in paths}
+        hashes = {graph_path(precision, path.name): sha256(path) for path in with_weights(paths)}
         return Measurement(precision=precision, provider=provider, quality=quality, graph_sha256=hashes), outputs
 
     def _quantize(self, fp32: GraphPaths, greedy: Outputs) -> tuple[QuantizedGraphs, tuple[Measurement, Outputs]]:
@@ -107,7 +108,7 @@ class _Export:
             fed = [reference.fed_part(target, self.bench.max_length) for target in targets]
             observed = observe(fp32, self.manifest, sources, fed, self.job.threads)
         result = None
-        for quantized in quantized_variants(observed, self.job.folder / "int8"):
+        for quantized in quantized_variants(observed, self.job.folder / "int8", shared=self.job.shared):
             measured = self._decode("int8", quantized.paths, greedy)
             result = quantized, measured
             misses = list(bleu_misses(measured[0]))

@@ -19,6 +19,7 @@ from dragoman_export.quantization_plan import (
     quantized_graph,
     unobserved,
 )
+from dragoman_export.shared_embedding import SharedEmbedding, write_graph
 from dragoman_export.stepping import measuring_session
 from dragoman_server.graphs import CACHE_TYPES
 
@@ -67,13 +68,20 @@ def _before_choice(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def quantized_language_graphs(
-    observed: ObservedGraph, folder: Path, attempts: Sequence[Attempt] = ATTEMPTS
+    observed: ObservedGraph,
+    folder: Path,
+    attempts: Sequence[Attempt] = ATTEMPTS,
+    *,
+    shared: SharedEmbedding | None = None,
 ) -> Iterator[QuantizedLanguageGraph]:
-    """Write decoder.onnx in int8 into ``folder``, one attempt after the other; each overwrites the one before."""
+    """Write decoder.onnx in int8 into ``folder``, one attempt after the other; each overwrites the one before.
+
+    They read the ``shared`` embedding, if there is one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     scales = self_cache_scales(observed.linears, observed.calibration)
     for attempt in attempts:
-        quantized, kept = quantized_graph(observed, attempt)
+        quantized, kept = quantized_graph(observed, attempt, half_embedding=shared is not None)
         quantize_decoder_caches(quantized, scales)
-        (folder / DECODER).write_bytes(quantized.SerializeToString())
+        write_graph(quantized, folder / DECODER, shared)
         yield QuantizedLanguageGraph(folder / DECODER, describe_attempt(attempt, kept))

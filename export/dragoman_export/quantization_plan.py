@@ -20,6 +20,7 @@ from dragoman_export.calibration import Calibration, Method, Range
 from dragoman_export.graphs import DECODER, ENCODER, GraphPaths
 from dragoman_export.linears import Linear, find_linears, read_weights
 from dragoman_export.quantize import quantize, smooth
+from dragoman_export.shared_embedding import SharedEmbedding, write_graph
 from dragoman_export.stepping import SteppedGraphs, batches
 from dragoman_protos.v1.bundle_pb2 import Bundle
 
@@ -92,32 +93,41 @@ def observe(
 
 
 def quantized_variants(
-    observed: tuple[ObservedGraph, ObservedGraph], folder: Path, attempts: Sequence[Attempt] = ATTEMPTS
+    observed: tuple[ObservedGraph, ObservedGraph],
+    folder: Path,
+    attempts: Sequence[Attempt] = ATTEMPTS,
+    *,
+    shared: SharedEmbedding | None = None,
 ) -> Iterator[QuantizedGraphs]:
-    """Write int8 graphs into ``folder``, one attempt after the other; each overwrites the one before."""
+    """Write int8 graphs into ``folder``, one attempt after the other; each overwrites the one before.
+
+    They read the ``shared`` embedding, if there is one; each holds its own otherwise.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = GraphPaths(folder / ENCODER, folder / DECODER)
     scales = cache_scales(*((graph.linears, graph.calibration) for graph in observed))
     for attempt in attempts:
         kept: list[str] = []
         for role, graph, path in zip(("encoder", "decoder"), observed, paths, strict=True):
-            quantized, keep = quantized_graph(graph, attempt)
+            quantized, keep = quantized_graph(graph, attempt, half_embedding=shared is not None)
             kept += [f"{role} {name}" for name in keep]
             if role == "decoder":
                 quantize_decoder_caches(quantized, scales.decoder)
             else:
                 quantize_encoder_caches(quantized, watched(graph.linears)[0], scales)
-            path.write_bytes(quantized.SerializeToString())
+            write_graph(quantized, path, shared)
         yield QuantizedGraphs(paths, describe_attempt(attempt, kept))
 
 
-def quantized_graph(graph: ObservedGraph, attempt: Attempt) -> tuple[onnx.ModelProto, list[str]]:
+def quantized_graph(
+    graph: ObservedGraph, attempt: Attempt, *, half_embedding: bool
+) -> tuple[onnx.ModelProto, list[str]]:
     """The graph in int8, caches aside, and the names of the linear maps that stay in float32."""
     model, ranges = graph.model, graph.calibration.ranges(attempt.method)
     if attempt.smoothed:
         model, ranges = smooth(model, graph.calibration, ranges)
     keep = _noisiest(graph, ranges, attempt.kept)
-    return quantize(model, ranges, keep=keep), keep
+    return quantize(model, ranges, keep=keep, half_embedding=half_embedding), keep
 
 
 def unobserved(path: Path) -> ObservedGraph:

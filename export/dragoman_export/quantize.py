@@ -2,7 +2,7 @@
 
 Each linear map becomes QuantizeLinear and MatMulIntegerToFloat: activations as unsigned 8-bit numbers over a
 calibrated range, weights as signed ones with a scale for every output. The embedding keeps 8 bits and a scale for
-every row. Norms, softmax, attention and caches stay in float32.
+every row, or 16 where it is shared with a graph that needs those. Norms, softmax, attention and caches stay in float32.
 """
 
 from __future__ import annotations
@@ -39,11 +39,16 @@ def quantize_symmetric(
 
 
 def quantize(
-    model: onnx.ModelProto, ranges: Mapping[str, Range], *, keep: Collection[str] = frozenset()
+    model: onnx.ModelProto,
+    ranges: Mapping[str, Range],
+    *,
+    keep: Collection[str] = frozenset(),
+    half_embedding: bool = False,
 ) -> onnx.ModelProto:
     """The float32 graph in static int8; linear maps named in ``keep`` stay in float32.
 
-    ``ranges`` holds every linear map's input; KeyError where one is missing.
+    ``ranges`` holds every linear map's input; KeyError where one is missing. With ``half_embedding`` the embedding is
+    float16 instead of int8.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -61,7 +66,7 @@ def quantize(
                 nodes.append(_quantize_input(linear.input, ranges[linear.input], weights))
             nodes.append(_integer_matmul(linear, weights))
         elif node.name == embedding.name:
-            nodes += _dequantized_rows(node, weights)
+            nodes += _half_rows(node, weights) if half_embedding else _dequantized_rows(node, weights)
         elif node.name not in absorbed:
             nodes.append(node)
     del result.graph.node[:]
@@ -99,6 +104,16 @@ def _dequantized_rows(gather: onnx.NodeProto, weights: Weights) -> list[onnx.Nod
         helper.make_node("Cast", [row], [number], name=f"{gather.name}_cast", to=onnx.TensorProto.FLOAT),
         helper.make_node("Gather", [f"{EMBEDDING}.scale", ids], [scale], name=f"{gather.name}_scales"),
         helper.make_node("Mul", [number, scale], [output], name=f"{gather.name}_scaled"),
+    ]
+
+
+def _half_rows(gather: onnx.NodeProto, weights: Weights) -> list[onnx.NodeProto]:
+    weights[f"{EMBEDDING}.half"] = weights[EMBEDDING].astype(np.float16)
+    ids, output = gather.input[1], gather.output[0]
+    row = f"{output}.half"
+    return [
+        helper.make_node("Gather", [f"{EMBEDDING}.half", ids], [row], name=f"{gather.name}_rows"),
+        helper.make_node("Cast", [row], [output], name=f"{gather.name}_cast", to=onnx.TensorProto.FLOAT),
     ]
 
 

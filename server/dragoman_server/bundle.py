@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -191,9 +191,8 @@ def _check_graphs(
         if path not in listed:
             faults.append(f"{field} = {path!r}: not listed in {MANIFEST}")
         elif path in good:
-            found = list(_external_faults(root, path, listed))
-            faults += found
-            sound |= set() if found else {path}
+            weights = _external_weights(root, path, listed, faults)
+            sound |= {path} if weights is not None and weights <= good else set()
     if precision not in manifest.precisions:
         faults.append(f"precision {precision!r}: the bundle offers {', '.join(sorted(manifest.precisions)) or 'none'}")
         return None
@@ -209,17 +208,20 @@ def _check_graphs(
     return graphs
 
 
-def _external_faults(root: Path, path: str, listed: set[str]) -> Iterator[str]:
-    """Weights outside the graph's file must stand in a listed, and so hashed, file: onnxruntime would open any."""
+def _external_weights(root: Path, path: str, listed: set[str], faults: list[str]) -> set[str] | None:
+    """The files beside the graph's that hold some of its weights; None where one may not be read.
+
+    Each must be listed, and so hashed: onnxruntime would open any. Locations are seen from the graph's folder.
+    """
     try:
         locations = external_locations((root / path).read_bytes())
     except ValueError as error:
-        yield f"{path}: not an ONNX file: {error}"
-        return
-    for location in sorted(locations):
-        target = (PurePosixPath(path).parent / location).as_posix()
-        if _path_fault(location) or target not in listed:
-            yield f"{path}: external data in {location!r}, which is not a listed file of the bundle"
+        faults.append(f"{path}: not an ONNX file: {error}")
+        return None
+    targets = {location: (PurePosixPath(path).parent / location).as_posix() for location in sorted(locations)}
+    refused = [location for location, target in targets.items() if _path_fault(location) or target not in listed]
+    faults += [f"{path}: external data in {name!r}, which is not a listed file of the bundle" for name in refused]
+    return None if refused else set(targets.values())
 
 
 def _load_tokenizer(root: Path, manifest: Bundle, special: list[str], faults: list[str]) -> Tokenizer | None:

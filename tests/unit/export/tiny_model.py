@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from dragoman_model.checkpoint import Provenance, TrainedModel, load_model, save_model
 from dragoman_model.config import Config
@@ -25,6 +26,7 @@ PAIRS = [
     ("It has been raining since Tuesday.", "Es regnet seit Dienstag."),
     ("He laughed.", "Er lachte."),
 ]
+ModelT = TypeVar("ModelT", bound=nn.Module)
 RECIPE = 'name = "tiny"\n[data]\ncolumns = ["en", "de"]\ntest = ["pairs.tsv"]\n[training]\nmax_tokens = 40\n'
 
 
@@ -40,10 +42,20 @@ def make_model(seed: int = 1, **choices: Any) -> Transformer:
     return model.eval()
 
 
-def save_checkpoint(path: Path, seed: int = 1) -> TrainedModel[Transformer]:
-    """A checkpoint of both directions; returned as it is read back."""
+def rounded_to_half(model: ModelT) -> ModelT:
+    """The same model, with weights such as a checkpoint in float16 has them."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.half().float())
+    return model
+
+
+def save_checkpoint(path: Path, seed: int = 1, *, half: bool = False, **choices: Any) -> TrainedModel[Transformer]:
+    """A checkpoint of both directions, its weights rounded to float16 if ``half``; returned as it is read back."""
     tokenizer = train_tokenizer([text for pair in PAIRS for text in pair], 300, ["de", "en"])
-    model = make_model(seed, vocabulary=tokenizer.get_vocab_size(with_added_tokens=True))
+    model = make_model(seed, vocabulary=tokenizer.get_vocab_size(with_added_tokens=True), **choices)
+    if half:
+        rounded_to_half(model)
     provenance = Provenance(
         name="tiny",
         description="For tests",

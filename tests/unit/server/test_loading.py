@@ -117,7 +117,7 @@ def test_an_encoder_answers_every_task_once(tmp_path: Path) -> None:
     (host,) = result.catalogue
     host.engine.stop(0)
     assert (host.name, host.version, host.provider) == ("reader", "3", "CPUExecutionProvider")
-    assert [first.label for first in result.first_answers["reader"]] == ["label", "spans", "mask", "vector"]
+    assert [first.label for first in result.first_answers["reader", "3"]] == ["label", "spans", "mask", "vector"]
     shown = announcement("127.0.0.1:1", result, 1.25)
     assert "reader version 3 (default): classify, tag, fill-mask, embed; fp32 on CPUExecutionProvider" in shown
     assert f"vector    Where is the station? -> {tiny.D_MODEL} numbers" in shown
@@ -129,7 +129,7 @@ def test_a_first_question_fits_the_model(tmp_path: Path, longest: int) -> None:
     result = load(settings(tmp_path))
     (host,) = result.catalogue
     host.engine.stop(0)
-    assert len(result.first_answers["reader"]) == 4
+    assert len(result.first_answers["reader", "3"]) == 4
 
 
 def test_serving_needs_no_torch() -> None:

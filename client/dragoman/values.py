@@ -157,6 +157,10 @@ class Model:
     """Cache rows per lane."""
     default: bool
     """Whether it answers the requests that name no model."""
+    state: str
+    """"ready", "loading", "unloading" or "failed"; of what is not ready there may be no more than name and version."""
+    failure: str
+    """Why it could not be loaded; one reason a line."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,8 @@ class MemoryNeed:
 
     def __str__(self) -> str:
         each = f"{_mib(self.weights)} of weights + {_mib(self.caches)} of caches"
-        return f"{self.lanes} lanes x ({each}) = {_mib(self.total)}"
+        lanes = "1 lane" if self.lanes == 1 else f"{self.lanes} lanes"
+        return f"{lanes} x ({each}) = {_mib(self.total)}"
 
 
 def memory_need(bundle: LoadedBundle, *, lanes: int, max_rows: int) -> MemoryNeed:

@@ -60,7 +60,7 @@ async def test_another_family_joins_and_a_damaged_bundle_does_not(tmp_path: Path
     async with served(tmp_path) as client:
         tiny_encoder.write_bundle(tmp_path / "reader" / "1", "reader")
         assert [m.name for m in await client.load_model("reader")] == ["reader"]
-        assert (await client.classify("Where is the station?")).model == "reader"
+        assert (await client.classify("A train.", text_pair="It waits.")).model == "reader"
         damaged = tiny.write_bundle(tmp_path / "tiny" / "2")
         (damaged / "tokenizer.json").unlink()
         graph = damaged / "fp32" / "decoder.onnx"

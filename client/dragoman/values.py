@@ -157,9 +157,9 @@ class Model:
     """Cache rows per lane."""
     default: bool
     """Whether it answers the requests that name no model."""
-    state: str
+    state: str = "ready"
     """"ready", "loading", "unloading" or "failed"; of what is not ready there may be no more than name and version."""
-    failure: str
+    failure: str = ""
     """Why it could not be loaded; one reason a line."""
 
 
@@ -167,5 +167,5 @@ class Model:
 class ModelDetails(Model):
     """A served model and the bundle that it was loaded from: limits, languages, provenance, certificate."""
 
-    bundle: Bundle = field(hash=False)
+    bundle: Bundle = field(kw_only=True, hash=False)
     """The message of which bundle.json is the JSON form."""

@@ -93,7 +93,8 @@ async def administered(root: Path, *served: str, **settings: Any) -> AsyncIterat
         name, _, version = reference.partition("@")
         hosts.append(loader.load(ModelVersion(name, int(version), put(root, name, int(version)))))
     loader.loads.clear()
-    server = DragomanServer(Settings(**{"port": 0, "models": root, "admin": True} | settings))
+    values: dict[str, Any] = {"port": 0, "models": root, "admin": True} | settings
+    server = DragomanServer(Settings(**values))
     address = await server.start()
     await server.open(Catalogue(hosts, hosts[0].name), loader)
     del hosts

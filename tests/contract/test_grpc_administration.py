@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import weakref
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
@@ -86,13 +87,19 @@ async def test_what_runs_ends_on_the_version_that_it_began_with(tmp_path: Path) 
 async def test_each_item_of_a_bulk_stream_goes_to_what_is_served_then(tmp_path: Path) -> None:
     async with administered(tmp_path, "deu-eng@1") as served:
         old = served.loader.engines["deu-eng@1"]
-        call = served.inference.TranslateMany()
+        messages: asyncio.Queue[inference_pb2.TranslateManyRequest | None] = asyncio.Queue()
+
+        async def requests() -> AsyncIterator[inference_pb2.TranslateManyRequest]:
+            while (message := await messages.get()) is not None:
+                yield message
+
+        answers = aiter(served.inference.TranslateMany(requests()))
 
         async def asked(number: int) -> str:
             request = inference_pb2.TranslateRequest(text="abc", target_language="de")
             item = inference_pb2.TranslateItem(id=number, request=request)
-            await call.write(inference_pb2.TranslateManyRequest(items=[item]))
-            (outcome,) = (await call.read()).outcomes
+            messages.put_nowait(inference_pb2.TranslateManyRequest(items=[item]))
+            (outcome,) = (await anext(answers)).outcomes
             assert outcome.id == number
             return outcome.response.model_version
 
@@ -102,8 +109,8 @@ async def test_each_item_of_a_bulk_stream_goes_to_what_is_served_then(tmp_path: 
         await served.until(("deu-eng", "2", READY))  # the stream, which goes on, keeps nothing
         assert old.stopped_with
         assert await asked(2) == "2"
-        await call.done_writing()
-        assert await call.read() is grpc.aio.EOF
+        messages.put_nowait(None)
+        assert [answer async for answer in answers] == []
 
 
 async def test_a_bad_version_is_refused_with_all_faults_and_the_old_one_stays(tmp_path: Path) -> None:

@@ -95,7 +95,10 @@ class MemoryBudget:
     def loading(self, need: MemoryNeed) -> Iterator[None]:
         """Hold the memory while a model is loaded. Raises MemoryShort."""
         with self._lock:
-            self._check(need)
+            if self._shortage(need):
+                gc.collect()  # a model that was not loaded after all may still be there
+            if short := self._shortage(need):
+                raise MemoryShort(short)
             self._loading.append(need)
         try:
             yield
@@ -109,18 +112,19 @@ class MemoryBudget:
             self._promised = [(one, its) for one, its in self._promised if one() is not None]
             self._promised.append((weakref.ref(host), need))
 
-    def _check(self, need: MemoryNeed) -> None:
+    def _shortage(self, need: MemoryNeed) -> str:
+        """Why it does not fit, empty where it does."""
         resident, available = self._resident() or 0, self._available()
         promised = sum(its.total for one, its in self._promised if one() is not None)
         promised += sum(its.total for its in self._loading)
         untouched = max(0, promised - max(0, resident - self._before))
         room = [size for size in (available, self._limit and self._limit - resident) if size is not None]
         if not room or need.total <= min(room) - untouched:
-            return
+            return ""
         limit = "" if self._limit is None else f"; the limit is {_mib(self._limit)}, {_mib(resident)} are in use"
         machines = "" if available is None else f"; the machine has {_mib(available)} available"
         others = f"; {_mib(untouched)} more are promised to other models" if untouched else ""
-        raise MemoryShort(f"not enough memory: {need}{limit}{machines}{others}")
+        return f"not enough memory: {need}{limit}{machines}{others}"
 
 
 def _mib(size: int) -> str:

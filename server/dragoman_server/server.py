@@ -122,13 +122,13 @@ class DragomanServer:
         """
         end = time.monotonic() + grace
         await self._health.drain()
+        if self._polling is not None:
+            await self._polling.stop()
         self._gate.close()
         finished = await self._gate.wait_idle(grace)
         if not finished:
             _log.warning("the grace is over: work in flight is ended", grace_seconds=grace)
         left = max(0.0, end - time.monotonic()) if finished else 0.0
-        if self._polling is not None:
-            await self._polling.stop()
         if self._manager is not None:
             await self._manager.close(left)
         await self._gate.wait_idle(_REPLY_SECONDS)

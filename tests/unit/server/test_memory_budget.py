@@ -13,7 +13,7 @@ from tests.unit.server import tiny, tiny_decoder, tiny_encoder
 from tests.unit.server.test_catalogue import host
 
 MIB = 1 << 20
-FIVE = MemoryNeed(weights=2 * MIB, caches=MIB // 2, lanes=2)
+FIVE = MemoryNeed(weights=MIB, caches=MIB // 2, working=MIB, lanes=2)
 
 
 class Process:
@@ -31,9 +31,10 @@ def test_a_limit_is_of_the_whole_process() -> None:
     with process.budget(10 * MIB).loading(FIVE):
         pass
     expected = (
-        r"not enough memory: 2 lanes x \(2.0 MiB of weights \+ 0.5 MiB of caches\) = 5.0 MiB; the limit is 10.0 MiB, "
+        r"not enough memory: 2 lanes x \(1.0 MiB of weights \+ 0.5 MiB of caches \+ 1.0 MiB to compute with\) = 5.0 MiB; "
+        r"the limit is 10.0 MiB, 5.1 MiB are in use$"
     )
-    with pytest.raises(MemoryShort, match=expected + "5.1 MiB are in use$"):
+    with pytest.raises(MemoryShort, match=expected):
         Process(resident=5 * MIB + MIB // 8).budget(10 * MIB).loading(FIVE).__enter__()
 
 
@@ -71,7 +72,7 @@ def test_the_need_of_each_family(tmp_path: Path) -> None:
     logits = 4 * translator.manifest.dimensions.vocabulary * 4
     assert need.caches == 2 * tiny.LAYERS * 4 * positions * tiny.D_MODEL * 4 + logits
     assert need.weights == sum(path.stat().st_size for path in translator.graphs.values())
-    assert need.total == 3 * (need.weights + need.caches)
+    assert need.total == 3 * (need.weights + need.caches + need.working)
     generator = load_bundle(tiny_decoder.write_bundle(tmp_path / "b"), "fp32")
     assert memory_need(generator, lanes=1, max_rows=4).caches > 0
     reader = load_bundle(tiny_encoder.write_bundle(tmp_path / "c", "c"), "fp32")

@@ -31,7 +31,8 @@ def test_a_limit_is_of_the_whole_process() -> None:
     with process.budget(10 * MIB).loading(FIVE):
         pass
     expected = (
-        r"not enough memory: 2 lanes x \(1.0 MiB of weights \+ 0.5 MiB of caches \+ 1.0 MiB to compute with\) = 5.0 MiB; "
+        r"not enough memory: 2 lanes x \(1.0 MiB of weights \+ 0.5 MiB of caches \+ "
+        r"1.0 MiB to compute with\) = 5.0 MiB; "
         r"the limit is 10.0 MiB, 5.1 MiB are in use$"
     )
     with pytest.raises(MemoryShort, match=expected):

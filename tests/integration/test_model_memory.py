@@ -36,5 +36,6 @@ def test_memory_falls_back_when_a_model_is_unloaded() -> None:
                 client.load_model("deu-eng")
         # Two lanes with about 13 MiB of weights each, and the rows that were used of their caches.
         assert used[-1] - left[-1] >= 40
-        # Whatever comes with the first use of a library stays, and some holes in the heap; no model does, nor a lane.
-        assert left[-1] - left[0] <= 20
+        # What comes with the first use of a library stays, and holes in the heap, which come and go. Were one lane of
+        # each model left, it would be 120.
+        assert left[-1] - left[0] <= 40

@@ -10,7 +10,7 @@ import pytest
 from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.announcement import announcement
 from dragoman_server.errors import NotFound
-from dragoman_server.loading import Loaded, LoadingError, load, newest_versions
+from dragoman_server.loading import Loaded, LoadingError, chosen_versions, load, newest_versions
 from dragoman_server.settings import Settings, SettingsError
 from dragoman_server.translation_host import TranslationHost
 from tests.unit.server import tiny, tiny_encoder
@@ -47,6 +47,26 @@ def loaded(repository: Path) -> Iterator[Loaded]:
 def test_the_newest_version_of_every_model_is_served(repository: Path, loaded: Loaded) -> None:
     assert [(entry.name, entry.version) for entry in newest_versions(repository)] == [("other", 1), ("tiny", 10)]
     assert [(host.name, host.version) for host in loaded.catalogue] == [("other", "1"), ("tiny", "10")]
+
+
+def test_the_version_policy_says_which_versions_are_served(repository: Path) -> None:
+    def chosen(policy: str) -> list[tuple[str, int]]:
+        return [(entry.name, entry.version) for entry in chosen_versions(settings(repository, version_policy=policy))]
+
+    assert chosen("latest") == [("other", 1), ("tiny", 10)]
+    assert chosen("all") == [("other", 1), ("tiny", 10), ("tiny", 2)]
+    assert chosen("tiny=pinned:2") == [("other", 1), ("tiny", 2)]
+    with pytest.raises(SettingsError) as raised:
+        chosen("pinned:2,absent=all")
+    assert [violation.limit for violation in raised.value.violations] == [
+        "absent has no such version in the repository",
+        "other has no such version in the repository",
+    ]
+
+
+def test_what_does_not_fit_the_memory_is_not_started(repository: Path) -> None:
+    with pytest.raises(LoadingError, match=r"not enough memory: 1 lane x .* the limit is 1\.0 MiB"):
+        load(settings(repository, memory_limit=1))
 
 
 def test_models_are_found_by_name_and_the_default_by_none(loaded: Loaded) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Literal, Unpack, overload
 
 from dragoman import wire
+from dragoman.administration import AsyncAdministration
 from dragoman.bulk_tasks import BulkTasks, Texts, checked
 from dragoman.decoding import Decoding
 from dragoman.errors import DragomanError
@@ -18,7 +19,7 @@ from dragoman.wire import Segmentation
 from dragoman_protos.v1 import inference_pb2, models_pb2
 
 
-class AsyncClient(AsyncGeneration, AsyncUnderstanding, AsyncExplaining):
+class AsyncClient(AsyncGeneration, AsyncUnderstanding, AsyncExplaining, AsyncAdministration):
     """Talks to one Dragoman server, or to several in turn, from one event loop.
 
     Arguments and errors are those of ``Client``. The connection is opened by the first call, in the running loop.
@@ -171,12 +172,12 @@ class AsyncClient(AsyncGeneration, AsyncUnderstanding, AsyncExplaining):
         return await self._call(self._inference.Score, request, timeout, wire.score)
 
     async def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
-        """The models being served."""
+        """As ``Client.models``."""
         method = self._models.ListModels
         return await self._call(method, models_pb2.ListModelsRequest(), timeout, wire.models)
 
     async def model(self, name: str | None = None, *, timeout: float | None = None) -> ModelDetails:
-        """One model and its bundle; None stands for the server's default. Raises NotFound for an unknown one."""
+        """As ``Client.model``."""
         method = self._models.GetModel
         return await self._call(method, wire.get_model_request(name), timeout, wire.model_details)
 

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterable, Iterator
 from typing import Any, Literal, Unpack, overload
 
 from dragoman import wire
+from dragoman.administration import Administration
 from dragoman.bulk_threads import BulkThreads
 from dragoman.calls import checked
 from dragoman.decoding import Decoding
@@ -19,7 +20,7 @@ from dragoman.wire import Segmentation
 from dragoman_protos.v1 import inference_pb2, models_pb2
 
 
-class Client(Generation, Understanding, Explaining):
+class Client(Generation, Understanding, Explaining, Administration):
     """Talks to one Dragoman server, or to several in turn. Safe to share between threads.
 
     ``address`` is HOST:PORT or several of them (balanced round robin); ``token`` travels as a bearer token, never in
@@ -177,11 +178,14 @@ class Client(Generation, Understanding, Explaining):
         return self._call(self._inference.Score, request, timeout, wire.score)
 
     def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
-        """The models being served."""
+        """The models being served, loaded and unloaded, and those that the server failed to load."""
         return self._call(self._models.ListModels, models_pb2.ListModelsRequest(), timeout, wire.models)
 
     def model(self, name: str | None = None, *, timeout: float | None = None) -> ModelDetails:
-        """One model and its bundle; None stands for the server's default. Raises NotFound for an unknown one."""
+        """One model and its bundle: NAME or NAME@VERSION; None stands for the server's default.
+
+        Raises NotFound for an unknown one.
+        """
         return self._call(self._models.GetModel, wire.get_model_request(name), timeout, wire.model_details)
 
     def _open_many(self, requests: Iterator[inference_pb2.TranslateManyRequest]) -> Any:

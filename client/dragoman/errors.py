@@ -3,6 +3,7 @@
 DragomanError
 ├── InvalidArgument     the request is at fault: ``violations`` lists every faulty field
 ├── NotFound            the server has no such model
+├── FailedPrecondition  the server cannot do it as things are; the message has every reason
 ├── Overloaded          the server takes no more now: ``retry_after`` says when to come back
 ├── DeadlineExceeded    the call's timeout passed
 ├── Cancelled           the call was cancelled, or the client closed under it
@@ -54,6 +55,10 @@ class InvalidArgument(DragomanError):
 
 class NotFound(DragomanError):
     """The server has no such model."""
+
+
+class FailedPrecondition(DragomanError):
+    """The server cannot do it as things are: a model that cannot be loaded, with every reason."""
 
 
 class Overloaded(DragomanError):
@@ -131,6 +136,7 @@ def item_error(item: inference_pb2.ItemError) -> DragomanError:
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _PLAIN: dict[grpc.StatusCode, type[DragomanError]] = {
     grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     grpc.StatusCode.CANCELLED: Cancelled,
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,

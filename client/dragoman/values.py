@@ -157,11 +157,15 @@ class Model:
     """Cache rows per lane."""
     default: bool
     """Whether it answers the requests that name no model."""
+    state: str = "ready"
+    """"ready", "loading", "unloading" or "failed"; of what is not ready there may be no more than name and version."""
+    failure: str = ""
+    """Why it could not be loaded; one reason a line."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelDetails(Model):
     """A served model and the bundle that it was loaded from: limits, languages, provenance, certificate."""
 
-    bundle: Bundle = field(hash=False)
+    bundle: Bundle = field(kw_only=True, hash=False)
     """The message of which bundle.json is the JSON form."""

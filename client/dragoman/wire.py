@@ -249,8 +249,8 @@ def receipt(trailing: Metadata) -> Receipt:
     )
 
 
-def models(response: models_pb2.ListModelsResponse, _: Metadata) -> tuple[Model, ...]:
-    """What a ListModels call returned."""
+def models(response: models_pb2.ListModelsResponse | models_pb2.LoadModelResponse, _: Metadata) -> tuple[Model, ...]:
+    """What a ListModels or LoadModel call returned."""
     return tuple(
         Model(
             name=m.name,
@@ -263,6 +263,9 @@ def models(response: models_pb2.ListModelsResponse, _: Metadata) -> tuple[Model,
             lanes=m.lanes,
             max_rows=m.max_rows,
             default=m.default,
+            # A server that does not tell states lists what is ready alone.
+            state=_word(models_pb2.Model.State.Name, m.state or models_pb2.Model.STATE_READY, "STATE_"),
+            failure=m.failure,
         )
         for m in response.models
     )

@@ -15,11 +15,11 @@ def announcement(address: str, loaded: Loaded, seconds: float) -> str:
     """Address, models and what each one's first answers were; ``seconds`` is the time to ready."""
     lines = [f"Dragoman {_version()} is ready after {seconds:.1f} s", _line("gRPC", address)]
     for host in loaded.catalogue:
-        default = " (default)" if host.name == loaded.catalogue.default else ""
+        default = " (default)" if loaded.catalogue.is_default(host) else ""
         lines.append(_line("model", f"{host.name} version {host.version}{default}: {_facts(host)}"))
         lines += [
             _line(first.label, f"{first.question} -> {_printable(first.answer)}") + f"  ({first.seconds * 1e3:.0f} ms)"
-            for first in loaded.first_answers[host.name]
+            for first in loaded.first_answers[host.name, host.version]
         ]
     return "\n".join(lines)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from typing import TypeVar
 
 from dragoman_protos.v1.bundle_pb2 import Bundle
@@ -25,38 +25,81 @@ _DOING = {
 
 
 class Catalogue:
-    """The loaded models; never changes."""
+    """The loaded models, as they were at one moment; never changes. By name, the newest version first.
 
-    def __init__(self, hosts: Sequence[ModelHost], default: str) -> None:
-        self._hosts = {host.name: host for host in hosts}
-        assert default in self._hosts
+    A request names a model as "NAME", its newest version, or as "NAME@VERSION".
+    """
+
+    def __init__(self, hosts: Iterable[ModelHost], default: str) -> None:
+        self._hosts: dict[str, dict[str, ModelHost]] = {}
+        for host in sorted(hosts, key=lambda host: (host.name, -int(host.version))):
+            self._hosts.setdefault(host.name, {})[host.version] = host
+        assert default in self._hosts or not self._hosts
         self.default = default
+        self._found: list[ModelHost] = []
+
+    def for_call(self) -> Catalogue:
+        """The same for one call, which is to remember what the call has found in it."""
+        view = Catalogue.__new__(Catalogue)
+        view._hosts, view.default, view._found = self._hosts, self.default, []
+        return view
+
+    def needs(self, host: ModelHost) -> bool:
+        """Whether the call may use the host: it has found it, or nothing so far and may find it."""
+        return any(one is host for one in self._found or self)
 
     def __iter__(self) -> Iterator[ModelHost]:
-        return iter(self._hosts.values())
+        for versions in self._hosts.values():
+            yield from versions.values()
 
-    def resolve(self, name: str) -> ModelHost:
+    def is_default(self, host: ModelHost) -> bool:
+        """Whether it answers requests that name no model."""
+        return bool(self._hosts) and self._newest(self.default) is host
+
+    def resolve(self, reference: str) -> ModelHost:
         """The model of that name, the default for "". Raises NotFound."""
-        try:
-            return self._hosts[name or self.default]
-        except KeyError:
-            raise NotFound(f"no model {name!r}; served are {', '.join(sorted(self._hosts))}") from None
+        host = self._named(reference or self.default)
+        self._found.append(host)
+        return host
 
-    def find(self, name: str, kind: type[HostT], task: Bundle.Task.ValueType) -> HostT:
+    def find(self, reference: str, kind: type[HostT], task: Bundle.Task.ValueType) -> HostT:
         """The model of that name; for "" the default if it does the task, otherwise the first by name that does.
 
         Raises NotFound where there is none, InvalidArgument where the named one does not do the task.
         """
-        able = {host.name: host for host in self._hosts.values() if isinstance(host, kind) and host.does(task)}
-        if not name:
+        if reference:
+            host = self._named(reference)
+            if not (isinstance(host, kind) and host.does(task)):
+                others = ", ".join(sorted(self._able(kind, task))[:_LISTED]) or "none is served"
+                limit = f"one that {_DOING[task]}: {others} ({abilities(host)})"
+                raise InvalidArgument([Violation("model", reference, limit)])
+        else:
+            able = self._able(kind, task)
             if not able:
-                raise NotFound(f"no model here {_DOING[task]}: {'; '.join(map(abilities, self._hosts.values()))}")
-            return able[self.default if self.default in able else min(able)]
-        if name not in able:
-            host = self.resolve(name)
-            others = f"one that {_DOING[task]}: {', '.join(sorted(able)[:_LISTED]) or 'none is served'}"
-            raise InvalidArgument([Violation("model", name, f"{others} ({abilities(host)})")])
-        return able[name]
+                what = "; ".join(abilities(self._newest(name)) for name in self._hosts) or "none is served"
+                raise NotFound(f"no model here {_DOING[task]}: {what}")
+            host = able[self.default if self.default in able else min(able)]
+        self._found.append(host)
+        return host
+
+    def _able(self, kind: type[HostT], task: Bundle.Task.ValueType) -> dict[str, HostT]:
+        newest = ((name, self._newest(name)) for name in self._hosts)
+        return {name: host for name, host in newest if isinstance(host, kind) and host.does(task)}
+
+    def _newest(self, name: str) -> ModelHost:
+        return next(iter(self._hosts[name].values()))
+
+    def _named(self, reference: str) -> ModelHost:
+        name, _, version = reference.partition("@")
+        if name not in self._hosts:
+            served = f"served are {', '.join(sorted(self._hosts)[:_LISTED])}" if self._hosts else "none is served"
+            raise NotFound(f"no model {name!r}; {served}")
+        if not version:
+            return self._newest(name)
+        versions = self._hosts[name]
+        if version not in versions:
+            raise NotFound(f"no version {version} of model {name!r}; served are {', '.join(list(versions)[:_LISTED])}")
+        return versions[version]
 
 
 def abilities(host: ModelHost) -> str:
@@ -64,7 +107,7 @@ def abilities(host: ModelHost) -> str:
     return f"{host.name} {', '.join(_DOING[task] for task in host.bundle.tasks if task in _DOING) or 'does nothing'}"
 
 
-def choose_default(names: Sequence[str], wanted: str | None) -> str:
+def choose_default(names: Collection[str], wanted: str | None) -> str:
     """The default model of a repository: the wanted one, else deu-eng, else the first by name.
 
     Raises SettingsError when the wanted one is not there.

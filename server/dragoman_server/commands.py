@@ -11,7 +11,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dragoman_server.settings import Device, LogFormat, LogLevel, Precision, SettingsError, load_settings
+from dragoman_server.settings import (
+    Device,
+    LogFormat,
+    LogLevel,
+    Precision,
+    RepositoryMode,
+    SettingsError,
+    load_settings,
+)
 
 
 def serve(  # noqa: PLR0917  (the arguments are the command line's options)
@@ -20,7 +28,8 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
         typer.Argument(
             metavar="MODELS",
             help="Model repository: a folder with NAME/VERSION/bundle.json. Default: ./models where it exists, "
-            "else the model in the package. Of every model the newest version is served.",
+            "else the model in the package. Of every model the newest version is served, unless --version-policy "
+            "says otherwise.",
         ),
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
@@ -36,6 +45,36 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
     stream_window: Annotated[
         int | None,
         typer.Option("--stream-window", help="Segments of one bulk call under way at once. Default: 512."),
+    ] = None,
+    version_policy: Annotated[
+        str | None,
+        typer.Option(
+            "--version-policy",
+            metavar="[NAME=]POLICY,...",
+            help="Which versions are served, of all models or of one: latest, all or pinned:N. Default: latest.",
+        ),
+    ] = None,
+    repository_mode: Annotated[
+        RepositoryMode | None,
+        typer.Option(
+            "--repository-mode",
+            help="poll: what is put into the repository is served. Default: explicit, it is read once.",
+        ),
+    ] = None,
+    poll_seconds: Annotated[
+        float | None, typer.Option("--poll-seconds", help="Between two looks at the repository. Default: 10.")
+    ] = None,
+    memory_limit: Annotated[
+        int | None,
+        typer.Option(
+            "--memory-limit",
+            metavar="MIB",
+            help="No model is loaded for which there is no room. Default: the machine's.",
+        ),
+    ] = None,
+    admin: Annotated[
+        bool | None,
+        typer.Option("--admin/--no-admin", help="Let callers load and unload models. Default: no."),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="TOML file with settings, named like these options: max_rows = 32.")
@@ -86,6 +125,11 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
         "max_rows": max_rows,
         "ageing": ageing,
         "stream_window": stream_window,
+        "version_policy": version_policy,
+        "repository_mode": repository_mode,
+        "poll_seconds": poll_seconds,
+        "memory_limit": memory_limit,
+        "admin": admin,
         "grace": grace,
         "log_level": log_level,
         "log_format": log_format,

@@ -3,6 +3,7 @@
 ServerError
 ├── InvalidArgument     the request is at fault: every violation is listed
 ├── NotFound            no such model
+├── FailedPrecondition  what is served cannot be changed so
 ├── Overloaded          the queue is full, or the deadline cannot be met: try again later
 ├── Unauthenticated     nobody knows who is calling
 ├── PermissionDenied    the caller may not do this
@@ -16,6 +17,7 @@ ServerError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -42,6 +44,14 @@ class InvalidArgument(ServerError):
 
 class NotFound(ServerError):
     """The named model is not served here."""
+
+
+class FailedPrecondition(ServerError):
+    """What is served cannot be changed so; ``faults`` are all the reasons."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = list(faults)
+        super().__init__("\n".join(self.faults))
 
 
 class Overloaded(ServerError):

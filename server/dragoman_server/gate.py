@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterator
 
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.errors import Unavailable
+from dragoman_server.model_host import ModelHost
+
+_GLANCE_SECONDS = 0.02
 
 
 class Gate:
@@ -15,6 +19,7 @@ class Gate:
 
     def __init__(self) -> None:
         self._catalogue: Catalogue | None = None
+        self._held: set[Catalogue] = set()
         self._closed = asyncio.Event()
         self._inside = 0
         self._idle = asyncio.Event()
@@ -22,7 +27,7 @@ class Gate:
         self._knocked = asyncio.Event()
 
     def open(self, catalogue: Catalogue) -> None:
-        """Let calls in, to these models."""
+        """Let calls in, to these models; the calls that are inside keep those that they have found."""
         self._catalogue = catalogue
 
     def close(self) -> None:
@@ -36,6 +41,16 @@ class Gate:
     @contextlib.contextmanager
     def enter(self) -> Iterator[Catalogue]:
         """Be counted as inside, with the models. Raises Unavailable while the gate is closed."""
+        with self.attend():
+            catalogue = self.hold()
+            try:
+                yield catalogue
+            finally:
+                self.release(catalogue)
+
+    @contextlib.contextmanager
+    def attend(self) -> Iterator[None]:
+        """Be counted as inside, without models. Raises Unavailable while the gate is closed."""
         if self._closed.is_set():
             self._knocked.set()
             raise Unavailable("the server is shutting down")
@@ -44,11 +59,33 @@ class Gate:
         self._inside += 1
         self._idle.clear()
         try:
-            yield self._catalogue
+            yield
         finally:
             self._inside -= 1
             if not self._inside:
                 self._idle.set()
+
+    def hold(self) -> Catalogue:
+        """The models as they are now, for a call that is inside or a part of it; what it finds there stays until
+        ``release``.
+        """
+        assert self._catalogue is not None
+        catalogue = self._catalogue.for_call()
+        self._held.add(catalogue)
+        return catalogue
+
+    def release(self, catalogue: Catalogue) -> None:
+        """Let go of what ``hold`` gave. Idempotent."""
+        self._held.discard(catalogue)
+
+    async def wait_unused(self, host: ModelHost, seconds: float) -> bool:
+        """Wait until no call needs the host, which is offered to no new one; at most so long. Whether none does."""
+        end = time.monotonic() + seconds
+        while any(catalogue.needs(host) for catalogue in self._held):
+            if time.monotonic() >= end:
+                return False
+            await asyncio.sleep(_GLANCE_SECONDS)
+        return True
 
     async def wait_idle(self, seconds: float) -> bool:
         """Wait until nobody is inside, at most so long; returns whether nobody is."""

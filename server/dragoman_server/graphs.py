@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import onnxruntime as ort
 
@@ -32,14 +32,8 @@ class Signature(NamedTuple):
 
 def check_graph(label: str, path: Path, signature: Signature, faults: list[str]) -> dict[str, str]:
     """Add the graph's faults; returns the type of each port by name, empty where the file cannot be read."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    # Only the ports are wanted: no time for optimising, no memory for packing.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.disable_prepacking", "1")
     try:
-        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = _ports_session(path)
     except Exception as error:  # onnxruntime raises many types that share no base of their own
         faults.append(f"{label} {path.name}: onnxruntime cannot load it: {error}")
         return {}
@@ -56,6 +50,22 @@ def check_graph(label: str, path: Path, signature: Signature, faults: list[str])
                 for fault in _port_faults(found[name].type, found[name].shape, expected[name])
             ]
     return types
+
+
+def cache_type(decoder: Path) -> str:
+    """The element type of the caches of a decoder that was checked, by numpy's name."""
+    types = {port.type for port in _ports_session(decoder).get_inputs() if port.name.startswith("past_key_")}
+    return CACHE_TYPES[types.pop()]
+
+
+def _ports_session(path: Path) -> Any:
+    """Only the ports are wanted: no time for optimising, no memory for packing."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def _port_faults(element: str, shape: list[int | str | None], expected: Port) -> Iterator[str]:

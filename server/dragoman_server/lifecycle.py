@@ -33,9 +33,10 @@ async def run(settings: Settings, load: Callable[[Settings], Loaded], ready: Cal
         address = await server.start()
         _log.info("listening; the models are loading", address=address)
         loaded = await asyncio.to_thread(load, settings)
-        await server.open(loaded.catalogue)
+        await server.open(loaded.catalogue, loaded.loader)
         if not stopping.asked.is_set():
             ready(address, loaded)
+        del loaded  # it would keep models that are unloaded later
         await stopping.asked.wait()
     finally:
         await server.drain(settings.grace)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,20 +14,16 @@ from dragoman_server import machine
 from dragoman_server.catalogue import Catalogue, choose_default
 from dragoman_server.errors import NotFound, ServerError, Violation
 from dragoman_server.first_answers import FirstAnswer
-from dragoman_server.generation_host import GenerationHost
+from dragoman_server.memory_budget import MemoryBudget, MemoryShort, memory_need
 from dragoman_server.model_host import ModelHost
 from dragoman_server.service.option_limits import option_violations, source_option_violations
 from dragoman_server.settings import Settings, SettingsError
-from dragoman_server.translation_host import TranslationHost
+from dragoman_server.version_policy import parse_policies
 
 if TYPE_CHECKING:
     from dragoman_server.bundle import LoadedBundle
-    from dragoman_server.explaining.explainer import Explainer
     from dragoman_server.repository import ModelVersion
-    from dragoman_server.understanding_host import UnderstandingHost
 
-_TOKENS_AROUND = 2
-"""Language tag and end-of-sentence, or [CLS] and [SEP]."""
 _CUDA = "CUDAExecutionProvider"
 
 _log = structlog.get_logger(__name__)
@@ -44,33 +39,123 @@ class LoadingError(Exception):
 
 @dataclass(frozen=True)
 class Loaded:
-    """Models whose engines run, and what each answered first (by its name)."""
+    """Models whose engines run, what each answered first (by its name and version), and what loads further ones."""
 
     catalogue: Catalogue
-    first_answers: Mapping[str, Sequence[FirstAnswer]]
+    first_answers: Mapping[tuple[str, str], Sequence[FirstAnswer]]
+    loader: ModelLoader
 
 
 def load(settings: Settings) -> Loaded:
-    """Load the newest version of every model in the repository. Blocks.
+    """Load what the version policy says of every model in the repository. Blocks.
 
     Raises SettingsError where the settings ask for what is not there, LoadingError with the faults of all bundles.
     """
     _check_device(settings)
-    entries = newest_versions(settings.models)
-    default = choose_default([entry.name for entry in entries], settings.default_model)
-    bundles = _validated(entries, settings)
+    entries = chosen_versions(settings)
+    default = choose_default({entry.name for entry in entries}, settings.default_model)
+    loader = ModelLoader(settings)
     hosts: list[ModelHost] = []
+    answers = {}
     try:
-        for entry, bundle in bundles:
-            host = replace(_host(entry, bundle, settings), explainer=_explainer(bundle))
+        for entry, bundle in _validated(loader, entries):
+            host, first = loader.start(entry, bundle)
             hosts.append(host)
-            host.engine.start()
-        _report_device(hosts)
-        return Loaded(Catalogue(hosts, default), {host.name: _first_answers(host) for host in hosts})
+            answers[host.name, host.version] = first
+        return Loaded(Catalogue(hosts, default), answers, loader)
     except BaseException:
         for host in hosts:
             host.stop(0)
         raise
+
+
+class ModelLoader:
+    """Loads one version after the other, each only if there is memory for it. Threads may share it."""
+
+    def __init__(self, settings: Settings, budget: MemoryBudget | None = None) -> None:
+        self._settings = settings
+        limit = settings.memory_limit
+        self._budget = budget or MemoryBudget(None if limit is None else limit << 20)
+
+    def load(self, entry: ModelVersion) -> ModelHost:
+        """A model whose engine runs and has answered; blocks. Raises LoadingError, whose faults name no path."""
+        host, _ = self.start(entry, self.validated(entry))
+        return host
+
+    def validated(self, entry: ModelVersion) -> LoadedBundle:
+        """The bundle of the version. Raises LoadingError with all its faults."""
+        from dragoman_server.bundle import BundleError, load_bundle  # noqa: PLC0415  (imports onnxruntime)
+
+        try:
+            bundle = load_bundle(entry.path, self._settings.precision)
+        except BundleError as error:
+            raise LoadingError([fault.replace(f"{entry.path}/", "") for fault in error.faults]) from error
+        faults = []
+        if bundle.manifest.name != entry.name:
+            faults.append(f"name = {bundle.manifest.name!r}: its folder is called {entry.name!r}")
+        violations = _default_violations(bundle, self._settings)
+        faults += [f"generation.json: {v.field} = {v.value}: {v.limit}" for v in violations]
+        if faults:
+            raise LoadingError(faults)
+        return bundle
+
+    def start(self, entry: ModelVersion, bundle: LoadedBundle) -> tuple[ModelHost, list[FirstAnswer]]:
+        """Start the engine of a validated bundle, and what it answered first; blocks. Raises LoadingError."""
+        from dragoman_server.building import build_host  # noqa: PLC0415  (onnxruntime)
+
+        need = memory_need(bundle, lanes=self._settings.lanes, max_rows=self._settings.max_rows)
+        try:
+            with self._budget.loading(need):
+                host = build_host(entry.version, bundle, self._settings)
+                self._budget.promise(host, need)
+        except (MemoryShort, ValueError) as error:
+            raise LoadingError([str(error)]) from error
+        try:
+            host.engine.start()
+            answers = host.first_answers()
+        except (ServerError, TimeoutError) as error:
+            host.stop(0)
+            raise LoadingError([f"the first request failed: {error}"]) from error
+        except BaseException:
+            host.stop(0)
+            raise
+        _report_device(host)
+        return host, answers
+
+
+def chosen_versions(settings: Settings) -> list[ModelVersion]:
+    """What the version policy chooses of the repository, by name; the newest version comes first of each.
+
+    Raises SettingsError where the repository has no model, or none that the policy asks for.
+    """
+    policies = parse_policies(settings.version_policy)
+    chosen = policies.chosen(all_versions(settings.models))
+    absent = [
+        Violation("version_policy", settings.version_policy, f"{name} has no such version in the repository")
+        for name in sorted(chosen.keys() | policies.own.keys())
+        if not chosen.get(name)
+    ]
+    if absent:
+        raise SettingsError(absent)
+    return [entry for versions in chosen.values() for entry in versions]
+
+
+def all_versions(root: Path | None) -> list[ModelVersion]:
+    """Every version of every model in the repository at ``root``, by name, the newest first; None: the default one.
+
+    Raises SettingsError where there is none.
+    """
+    from dragoman_server.repository import Repository, default_root  # noqa: PLC0415  (kept off the path of --help)
+
+    repository = Repository(root or default_root())
+    try:
+        entries = repository.models()
+    except NotFound as error:
+        raise SettingsError([Violation("models", str(repository.root), "a folder that holds models")]) from error
+    if not entries:
+        limit = "a folder with <name>/<version>/bundle.json in it"
+        raise SettingsError([Violation("models", str(repository.root), limit)])
+    return entries
 
 
 def newest_versions(root: Path | None) -> list[ModelVersion]:
@@ -78,18 +163,9 @@ def newest_versions(root: Path | None) -> list[ModelVersion]:
 
     Raises SettingsError where there is none.
     """
-    from dragoman_server.repository import Repository, default_root  # noqa: PLC0415  (kept off the path of --help)
-
-    repository = Repository(root or default_root())
     newest: dict[str, ModelVersion] = {}
-    try:
-        for entry in repository.models():
-            newest.setdefault(entry.name, entry)  # the newest version comes first
-    except NotFound as error:
-        raise SettingsError([Violation("models", str(repository.root), "a folder that holds models")]) from error
-    if not newest:
-        limit = "a folder with <name>/<version>/bundle.json in it"
-        raise SettingsError([Violation("models", str(repository.root), limit)])
+    for entry in all_versions(root):
+        newest.setdefault(entry.name, entry)
     return list(newest.values())
 
 
@@ -106,22 +182,14 @@ def _check_device(settings: Settings) -> None:
     raise SettingsError([Violation("device", "cuda", "auto or cpu: this version decodes on the CPU")])
 
 
-def _validated(entries: Sequence[ModelVersion], settings: Settings) -> list[tuple[ModelVersion, LoadedBundle]]:
-    from dragoman_server.bundle import BundleError, load_bundle  # noqa: PLC0415  (imports onnxruntime)
-
+def _validated(loader: ModelLoader, entries: Sequence[ModelVersion]) -> list[tuple[ModelVersion, LoadedBundle]]:
     bundles = []
     faults: list[str] = []
     for entry in entries:
         try:
-            bundle = load_bundle(entry.path, settings.precision)
-        except BundleError as error:
+            bundles.append((entry, loader.validated(entry)))
+        except LoadingError as error:
             faults += [f"{entry.path}: {fault}" for fault in error.faults]
-            continue
-        if bundle.manifest.name != entry.name:
-            faults.append(f"{entry.path}: name = {bundle.manifest.name!r}: its folder is called {entry.name!r}")
-        violations = _default_violations(bundle, settings)
-        faults += [f"{entry.path}: generation.json: {v.field} = {v.value}: {v.limit}" for v in violations]
-        bundles.append((entry, bundle))
     if faults:
         raise LoadingError(faults)
     return bundles
@@ -138,149 +206,9 @@ def _default_violations(bundle: LoadedBundle, settings: Settings) -> list[Violat
     return violations
 
 
-def _host(entry: ModelVersion, bundle: LoadedBundle, settings: Settings) -> ModelHost:
-    family = bundle.manifest.family
-    if family == Bundle.FAMILY_ENCODER_DECODER:
-        return _translation_host(entry, bundle, settings)
-    if family == Bundle.FAMILY_DECODER:
-        return _generation_host(entry, bundle, settings)
-    if family == Bundle.FAMILY_ENCODER:
-        return _understanding_host(entry, bundle, settings)
-    raise LoadingError([f"{entry.path}: family = {Bundle.Family.Name(family)}: no engine of this server runs it"])
-
-
-def _translation_host(entry: ModelVersion, bundle: LoadedBundle, settings: Settings) -> TranslationHost:
-    from dragoman_server.engine import Engine  # noqa: PLC0415  (numpy)
-    from dragoman_server.runtime import OnnxRuntime  # noqa: PLC0415  (onnxruntime)
-    from dragoman_server.tokenization import TextCodec  # noqa: PLC0415  (tokenizers)
-
-    manifest = bundle.manifest
-    runtimes = [
-        OnnxRuntime(
-            bundle.encoder,
-            bundle.decoder,
-            dimensions=manifest.dimensions,
-            limits=manifest.limits,
-            max_rows=settings.max_rows,
-        )
-        for _ in range(settings.lanes)
-    ]
-    engine = Engine(
-        runtimes,
-        bos=manifest.special_ids.bos,
-        eos=manifest.special_ids.eos,
-        max_waiting=settings.max_waiting,
-        max_waiting_tokens=settings.max_waiting_tokens,
-        ageing_seconds=settings.ageing,
-    )
-    codec = TextCodec(
-        bundle.tokenizer,
-        tags={language.code: language.tag_id for language in manifest.languages},
-        eos=manifest.special_ids.eos,
-    )
-    return TranslationHost(
-        bundle=manifest,
-        version=str(entry.version),
-        codec=codec,
-        engine=engine,
-        precision=bundle.precision,
-        provider=runtimes[0].provider,
-        lanes=settings.lanes,
-        max_rows=settings.max_rows,
-        default_options=bundle.default_options,
-        longest_text=(manifest.limits.source_tokens - _TOKENS_AROUND) * codec.longest_token,
-    )
-
-
-def _generation_host(entry: ModelVersion, bundle: LoadedBundle, settings: Settings) -> GenerationHost:
-    from dragoman_server.prompt_engine import PromptEngine  # noqa: PLC0415  (numpy)
-    from dragoman_server.prompt_runtime import OnnxPromptRuntime  # noqa: PLC0415  (onnxruntime)
-    from dragoman_server.tokenization import TextCodec  # noqa: PLC0415  (tokenizers)
-
-    manifest = bundle.manifest
-    runtimes = [
-        OnnxPromptRuntime(
-            bundle.decoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=settings.max_rows
-        )
-        for _ in range(settings.lanes)
-    ]
-    engine = PromptEngine(
-        runtimes,
-        eos=manifest.special_ids.eos,
-        max_waiting=settings.max_waiting,
-        max_waiting_tokens=settings.max_waiting_tokens,
-        ageing_seconds=settings.ageing,
-    )
-    codec = TextCodec(bundle.tokenizer, tags={}, eos=manifest.special_ids.eos)
-    return GenerationHost(
-        bundle=manifest,
-        version=str(entry.version),
-        codec=codec,
-        engine=engine,
-        precision=bundle.precision,
-        provider=runtimes[0].provider,
-        lanes=settings.lanes,
-        max_rows=settings.max_rows,
-        default_options=bundle.default_options,
-        longest_text=manifest.limits.target_tokens * codec.longest_token,
-    )
-
-
-def _understanding_host(entry: ModelVersion, bundle: LoadedBundle, settings: Settings) -> UnderstandingHost:
-    from dragoman_server.encoder_codec import EncoderCodec  # noqa: PLC0415  (tokenizers)
-    from dragoman_server.pass_engine import PassEngine  # noqa: PLC0415  (numpy)
-    from dragoman_server.pass_runtime import OnnxPassRuntime  # noqa: PLC0415  (onnxruntime)
-    from dragoman_server.understanding_host import UnderstandingHost  # noqa: PLC0415  (onnxruntime)
-
-    manifest = bundle.manifest
-    special = manifest.special_ids
-    runtimes = [
-        OnnxPassRuntime(
-            bundle.encoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=settings.max_rows
-        )
-        for _ in range(settings.lanes)
-    ]
-    engine = PassEngine(
-        runtimes,
-        max_waiting=settings.max_waiting,
-        max_waiting_tokens=settings.max_waiting_tokens,
-        ageing_seconds=settings.ageing,
-    )
-    codec = EncoderCodec(
-        bundle.tokenizer, cls=special.cls, sep=special.sep, mask=special.mask if special.HasField("mask") else None
-    )
-    return UnderstandingHost(
-        bundle=manifest,
-        version=str(entry.version),
-        codec=codec,
-        engine=engine,
-        precision=bundle.precision,
-        provider=runtimes[0].provider,
-        lanes=settings.lanes,
-        max_rows=settings.max_rows,
-        longest_text=(manifest.limits.source_tokens - _TOKENS_AROUND) * codec.longest_token,
-    )
-
-
-def _explainer(bundle: LoadedBundle) -> Explainer | None:
-    """It loads its graph when the first request comes: most servers are never asked."""
-    from dragoman_server.explaining.explainer import Explainer  # noqa: PLC0415  (onnxruntime)
-    from dragoman_server.explaining.graph import ExplainGraph  # noqa: PLC0415
-
-    return None if bundle.explain is None else Explainer(partial(ExplainGraph, bundle.explain))
-
-
-def _first_answers(host: ModelHost) -> list[FirstAnswer]:
-    try:
-        return host.first_answers()
-    except (ServerError, TimeoutError) as error:
-        raise LoadingError([f"{host.name} version {host.version}: the first request failed: {error}"]) from error
-
-
-def _report_device(hosts: Sequence[ModelHost]) -> None:
-    for host in hosts:
-        log = _log.bind(model=host.name, version=host.version, provider=host.provider, lanes=host.lanes)
-        if machine.has_nvidia_gpu() and host.provider != _CUDA:
-            log.warning("model started WITHOUT the GPU of this machine")
-        else:
-            log.info("model started")
+def _report_device(host: ModelHost) -> None:
+    log = _log.bind(model=host.name, version=host.version, provider=host.provider, lanes=host.lanes)
+    if machine.has_nvidia_gpu() and host.provider != _CUDA:
+        log.warning("model started WITHOUT the GPU of this machine")
+    else:
+        log.info("model started")

@@ -7,6 +7,11 @@ import os
 import time
 from pathlib import Path
 
+_MEMORY_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+)
+"""Limit, use, and what of it can be given up: of cgroup version 2 and 1."""
 _INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8")
 
 
@@ -20,14 +25,31 @@ def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
         return cores
 
 
-def available_memory() -> int | None:
-    """Bytes that may be allocated without swapping; None where the system does not say."""
+def available_memory(cgroup: Path = Path("/sys/fs/cgroup"), meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    """Bytes that may be allocated without swapping, in a container within its limit; None where nobody says."""
+    known = [size for size in (_left_in_container(cgroup), _left_in_machine(meminfo)) if size is not None]
+    return min(known, default=None)
+
+
+def _left_in_machine(meminfo: Path) -> int | None:
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
+        for line in meminfo.read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
+    return None
+
+
+def _left_in_container(cgroup: Path) -> int | None:
+    """What is left to the limit of the cgroup; pages of files that nobody has used lately are given up at need."""
+    for most, used, key in _MEMORY_FILES:
+        try:
+            left = int((cgroup / most).read_text()) - int((cgroup / used).read_text())
+            lines = (cgroup / Path(used).with_name("memory.stat")).read_text().splitlines()
+            return max(0, left + sum(int(line.split()[1]) for line in lines if line.split()[0] == key))
+        except (OSError, ValueError, IndexError):  # no such file, or the limit reads "max"
+            continue
     return None
 
 

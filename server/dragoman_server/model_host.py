@@ -69,6 +69,7 @@ class ModelHost(ABC):
             lanes=self.lanes,
             max_rows=self.max_rows,
             default=default,
+            state=models_pb2.Model.STATE_READY,
         )
 
     @abstractmethod

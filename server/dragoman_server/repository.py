@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dragoman_server.errors import NotFound
+from dragoman_server.version_policy import MODEL_NAME, MODEL_VERSION
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-_VERSION = re.compile(r"[1-9][0-9]{0,17}")
+_NAME = re.compile(MODEL_NAME)
+_VERSION = re.compile(MODEL_VERSION)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Repository:
         Raises NotFound where the root is no folder.
         """
         if not self.root.is_dir():
-            raise NotFound(f"no model repository at {self.root}")
+            raise NotFound("the model repository is not there")
         found = [
             ModelVersion(model.name, int(version.name), version)
             for model in self.root.iterdir()
@@ -49,6 +50,12 @@ class Repository:
         ]
         return sorted(found, key=lambda entry: (entry.name, -entry.version))
 
+    def find_all(self, name: str) -> list[ModelVersion]:
+        """Every version of the named model, the newest first. Raises NotFound where there is none."""
+        if found := [entry for entry in self.models() if entry.name == name]:
+            return found
+        raise NotFound(f"no model {name[:64]!r} in the repository")
+
     def find(self, name: str, version: int | None = None) -> ModelVersion:
         """The named model, its newest version where none is asked for. Raises NotFound."""
         for entry in self.models():
@@ -56,3 +63,16 @@ class Repository:
                 return entry
         wanted = repr(name[:64]) if version is None else f"{name[:64]!r}, version {version}"
         raise NotFound(f"no model {wanted} in the repository")
+
+
+Stamp = tuple[tuple[str, int, int], ...] | None
+"""Names, sizes and times of a version's files; None where they cannot be read."""
+
+
+def stamp_of(entry: ModelVersion) -> Stamp:
+    """By this one tells whether a version's folder was changed."""
+    try:
+        files = [(path, path.stat()) for path in sorted(entry.path.rglob("*"))]
+    except OSError:
+        return None
+    return tuple((str(path), status.st_size, status.st_mtime_ns) for path, status in files)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import time
 
@@ -13,15 +12,20 @@ from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc, models_pb2, mo
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.errors import Violation
 from dragoman_server.gate import Gate
+from dragoman_server.loading import ModelLoader
+from dragoman_server.model_manager import Loader, ModelManager
+from dragoman_server.polling import Polling
+from dragoman_server.repository import Repository, default_root
 from dragoman_server.security.authentication import Authentication
 from dragoman_server.security.certificates import Certificates, certificate_files
-from dragoman_server.security.policy import is_loopback, policy_violations
+from dragoman_server.security.policy import is_loopback, methods, policy_violations, stranger
 from dragoman_server.security.tokens import TokenFile
 from dragoman_server.service import health
 from dragoman_server.service.boundary import Boundary
 from dragoman_server.service.inference import InferenceService
 from dragoman_server.service.models import ModelService
 from dragoman_server.settings import Settings, SettingsError
+from dragoman_server.version_policy import parse_policies
 
 SERVICES = (
     inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name,
@@ -50,9 +54,10 @@ class DragomanServer:
         tokens = None if settings.tokens is None else TokenFile(settings.tokens)
         self._gate = Gate()
         self._health = health.Health(SERVICES)
-        self._catalogue: Catalogue | None = None
+        self._manager: ModelManager | None = None
+        self._polling: Polling | None = None
         self._server = grpc.aio.server(
-            interceptors=[Authentication(tokens), Boundary()],
+            interceptors=[Authentication(tokens, methods(settings), stranger(settings)), Boundary()],
             options=_options(settings),
             # Only a backstop against floods: the engine's queue refuses earlier, and says when to come back.
             maximum_concurrent_rpcs=4 * settings.max_waiting + 4096,
@@ -67,7 +72,18 @@ class DragomanServer:
             max_message_bytes=self._settings.max_message_bytes,
         )
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, self._server)
-        models_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._gate), self._server)
+        follows = self._settings.repository_mode == "poll"
+        self._manager = ModelManager(
+            self._gate,
+            Repository(self._settings.models or default_root()),
+            parse_policies(self._settings.version_policy),
+            grace=self._settings.grace,
+            forget=inference.forget,
+        )
+        if follows:
+            self._polling = Polling(self._manager, self._settings.poll_seconds)
+        service = ModelService(self._gate, self._manager, follows=follows)
+        models_pb2_grpc.add_ModelServiceServicer_to_server(service, self._server)
         if self._settings.reflection:
             from grpc_reflection.v1alpha import reflection  # noqa: PLC0415  (off by default: not loaded then)
 
@@ -88,10 +104,15 @@ class DragomanServer:
             _log.warning("others can reach this server, and it was told not to mind (--insecure)", host=host)
         return f"{host}:{port}"
 
-    async def open(self, catalogue: Catalogue) -> None:
-        """Serve these models, whose engines run; they are stopped by ``drain``."""
-        self._catalogue = catalogue
-        self._gate.open(catalogue)
+    async def open(self, catalogue: Catalogue, loader: Loader | None = None) -> None:
+        """Serve these models, whose engines run; they are stopped by ``drain``. ``loader`` gives further ones.
+
+        Once, after ``start``.
+        """
+        assert self._manager is not None, "not started"
+        self._manager.open(catalogue, loader or ModelLoader(self._settings))
+        if self._polling is not None:
+            self._polling.start()
         await self._health.serving()
 
     async def drain(self, grace: float) -> None:
@@ -101,12 +122,15 @@ class DragomanServer:
         """
         end = time.monotonic() + grace
         await self._health.drain()
+        if self._polling is not None:
+            await self._polling.stop()
         self._gate.close()
         finished = await self._gate.wait_idle(grace)
         if not finished:
             _log.warning("the grace is over: work in flight is ended", grace_seconds=grace)
         left = max(0.0, end - time.monotonic()) if finished else 0.0
-        await asyncio.gather(*(asyncio.to_thread(host.stop, left) for host in self._catalogue or ()))
+        if self._manager is not None:
+            await self._manager.close(left)
         await self._gate.wait_idle(_REPLY_SECONDS)
         # Calls that have arrived and that no handler has seen yet would be ended as CANCELLED, which nobody retries.
         await self._gate.wait_quiet(_QUIET_SECONDS, _REPLY_SECONDS)

@@ -13,13 +13,14 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from dragoman_server.errors import Violation
 from dragoman_server.machine import usable_cores
+from dragoman_server.version_policy import MODEL_NAME, parse_policies
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["int8", "fp32", "fp16"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "console"]
+RepositoryMode = Literal["explicit", "poll"]
 
-MODEL_NAME = "[a-z0-9][a-z0-9-]*"
 _HOST_NAME = TypeAdapter(
     Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9-]+)*$", max_length=253)]
 )
@@ -49,6 +50,18 @@ class Settings(BaseSettings):
     default_model: str | None = Field(
         default=None, description="Answers requests that name no model", pattern=f"^{MODEL_NAME}$"
     )
+    version_policy: str = Field(
+        default="latest",
+        description="Versions that are served: latest, all or pinned:N; of one model: NAME=latest; with commas",
+    )
+    repository_mode: RepositoryMode = Field(
+        default="explicit", description="poll: the repository is followed; explicit: it is read when somebody asks"
+    )
+    poll_seconds: float = Field(default=10.0, ge=0.05, le=86_400, description="Between two looks at the repository")
+    memory_limit: int | None = Field(
+        default=None, ge=1, le=1 << 30, description="MiB that the process may hold; more models are refused"
+    )
+    admin: bool = Field(default=False, description="Whether models may be loaded and unloaded over the wire")
     host: str = Field(default="127.0.0.1", description="Address to listen on")
     port: int = Field(default=50051, ge=0, le=65535, description="Port to listen on; 0: any free one")
     device: Device = Field(default="auto", description="Where the graphs run")
@@ -92,6 +105,12 @@ class Settings(BaseSettings):
                 continue
             return host
         raise ValueError("an IPv4 or IPv6 address, or a host name")
+
+    @field_validator("version_policy")
+    @classmethod
+    def _policies_can_be_read(cls, policy: str) -> str:
+        parse_policies(policy)
+        return policy
 
     @classmethod
     def settings_customise_sources(

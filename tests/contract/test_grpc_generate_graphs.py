@@ -126,7 +126,7 @@ def test_the_server_s_first_words(repository: str) -> None:
     loaded: Loaded = load(settings(repository))
     for host in loaded.catalogue:
         host.engine.stop(0)
-    (first,) = loaded.first_answers["tiny-decoder"]
+    (first,) = loaded.first_answers["tiny-decoder", "1"]
     assert first.label == "generates"
     shown = announcement("127.0.0.1:1", loaded, 1.0)
     assert "tiny-decoder version 1 (default): generate; fp32 on CPUExecutionProvider" in shown

@@ -37,6 +37,8 @@ _ORDER = (
     "score",
     "explain",
     "models",
+    "load-model",
+    "unload-model",
     "train",
     "evaluate",
     "export",

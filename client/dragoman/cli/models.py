@@ -17,7 +17,10 @@ from dragoman.values import Model, ModelDetails
 
 @connecting
 def models(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show this model alone, in full.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="Show this model alone, in full; NAME@VERSION for a certain version."),
+    ] = None,
     *,
     as_json: Json = False,
     connect: Connect,
@@ -44,14 +47,16 @@ def record(model: Model) -> dict[str, Any]:
 
 def table(served: Sequence[Model]) -> list[str]:
     """Aligned columns, a line for each model; the default one is starred."""
-    rows = [("NAME", "VERSION", "FAMILY", "TASKS", "LANGUAGES", "PRECISION", "PROVIDER", "LANES", "ROWS")]
+    rows = [("NAME", "VERSION", "FAMILY", "TASKS", "LANGUAGES", "PRECISION", "PROVIDER", "LANES", "ROWS", "STATE")]
     for model in served:
         tasks, languages = ",".join(model.tasks), ",".join(model.languages)
         name = model.name + ("*" if model.default else "")
         kind = (name, model.version, model.family, tasks, languages)
-        rows.append((*kind, model.precision, model.provider, str(model.lanes), str(model.max_rows)))
+        sizes = (str(model.lanes), str(model.max_rows)) if model.lanes else ("", "")
+        rows.append((*kind, model.precision, model.provider, *sizes, model.state))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return lines + [line for model in served for line in model.failure.splitlines()]
 
 
 def description(model: ModelDetails) -> list[str]:

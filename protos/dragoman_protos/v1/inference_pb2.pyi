@@ -190,7 +190,9 @@ class TranslateRequest(_message.Message):
     source_language: _builtins.str
     """Language of the text. Empty: the model is told the target alone."""
     model: _builtins.str
-    """Name of the model. Empty: the server's default, if it translates; otherwise its first model by name that does."""
+    """"NAME", its newest version that is served, or "NAME@VERSION"; as in every request. Empty: the server's default, if it
+    translates; otherwise its first model by name that does.
+    """
     segmentation: Global___Segmentation.ValueType
     priority: _builtins.int
     """0 (the default) to 9: the higher goes first."""

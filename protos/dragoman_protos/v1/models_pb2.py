@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from dragoman_protos.v1 import bundle_pb2 as dragoman__protos_dot_v1_dot_bundle__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64ragoman_protos/v1/models.proto\x12\x0b\x64ragoman.v1\x1a\x1f\x64ragoman_protos/v1/bundle.proto\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.dragoman.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"Z\n\x10GetModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.dragoman.v1.Model\x12#\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x13.dragoman.v1.Bundle\"\xe5\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12*\n\x06\x66\x61mily\x18\x03 \x01(\x0e\x32\x1a.dragoman.v1.Bundle.Family\x12\'\n\x05tasks\x18\x04 \x03(\x0e\x32\x18.dragoman.v1.Bundle.Task\x12\x11\n\tlanguages\x18\x05 \x03(\t\x12\x11\n\tprecision\x18\x06 \x01(\t\x12\x10\n\x08provider\x18\x07 \x01(\t\x12\r\n\x05lanes\x18\x08 \x01(\r\x12\x10\n\x08max_rows\x18\t \x01(\r\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\n \x01(\x08\x32\xa6\x01\n\x0cModelService\x12M\n\nListModels\x12\x1e.dragoman.v1.ListModelsRequest\x1a\x1f.dragoman.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.dragoman.v1.GetModelRequest\x1a\x1d.dragoman.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64ragoman_protos/v1/models.proto\x12\x0b\x64ragoman.v1\x1a\x1f\x64ragoman_protos/v1/bundle.proto\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.dragoman.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"Z\n\x10GetModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.dragoman.v1.Model\x12#\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x13.dragoman.v1.Bundle\"1\n\x10LoadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"7\n\x11LoadModelResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.dragoman.v1.Model\"3\n\x12UnloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\x15\n\x13UnloadModelResponse\"\x8a\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12*\n\x06\x66\x61mily\x18\x03 \x01(\x0e\x32\x1a.dragoman.v1.Bundle.Family\x12\'\n\x05tasks\x18\x04 \x03(\x0e\x32\x18.dragoman.v1.Bundle.Task\x12\x11\n\tlanguages\x18\x05 \x03(\t\x12\x11\n\tprecision\x18\x06 \x01(\t\x12\x10\n\x08provider\x18\x07 \x01(\t\x12\r\n\x05lanes\x18\x08 \x01(\r\x12\x10\n\x08max_rows\x18\t \x01(\r\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\n \x01(\x08\x12\'\n\x05state\x18\x0b \x01(\x0e\x32\x18.dragoman.v1.Model.State\x12\x0f\n\x07\x66\x61ilure\x18\x0c \x01(\t\"i\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_LOADING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x13\n\x0fSTATE_UNLOADING\x10\x03\x12\x10\n\x0cSTATE_FAILED\x10\x04\x32\xc4\x02\n\x0cModelService\x12M\n\nListModels\x12\x1e.dragoman.v1.ListModelsRequest\x1a\x1f.dragoman.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.dragoman.v1.GetModelRequest\x1a\x1d.dragoman.v1.GetModelResponse\x12J\n\tLoadModel\x12\x1d.dragoman.v1.LoadModelRequest\x1a\x1e.dragoman.v1.LoadModelResponse\x12P\n\x0bUnloadModel\x12\x1f.dragoman.v1.UnloadModelRequest\x1a .dragoman.v1.UnloadModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,8 +40,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELREQUEST']._serialized_end=191
   _globals['_GETMODELRESPONSE']._serialized_start=193
   _globals['_GETMODELRESPONSE']._serialized_end=283
-  _globals['_MODEL']._serialized_start=286
-  _globals['_MODEL']._serialized_end=515
-  _globals['_MODELSERVICE']._serialized_start=518
-  _globals['_MODELSERVICE']._serialized_end=684
+  _globals['_LOADMODELREQUEST']._serialized_start=285
+  _globals['_LOADMODELREQUEST']._serialized_end=334
+  _globals['_LOADMODELRESPONSE']._serialized_start=336
+  _globals['_LOADMODELRESPONSE']._serialized_end=391
+  _globals['_UNLOADMODELREQUEST']._serialized_start=393
+  _globals['_UNLOADMODELREQUEST']._serialized_end=444
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=446
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=467
+  _globals['_MODEL']._serialized_start=470
+  _globals['_MODEL']._serialized_end=864
+  _globals['_MODEL_STATE']._serialized_start=759
+  _globals['_MODEL_STATE']._serialized_end=864
+  _globals['_MODELSERVICE']._serialized_start=867
+  _globals['_MODELSERVICE']._serialized_end=1191
 # @@protoc_insertion_point(module_scope)

@@ -44,6 +44,16 @@ class ModelServiceStub(object):
                 request_serializer=dragoman__protos_dot_v1_dot_models__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=dragoman__protos_dot_v1_dot_models__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.LoadModel = channel.unary_unary(
+                '/dragoman.v1.ModelService/LoadModel',
+                request_serializer=dragoman__protos_dot_v1_dot_models__pb2.LoadModelRequest.SerializeToString,
+                response_deserializer=dragoman__protos_dot_v1_dot_models__pb2.LoadModelResponse.FromString,
+                _registered_method=True)
+        self.UnloadModel = channel.unary_unary(
+                '/dragoman.v1.ModelService/UnloadModel',
+                request_serializer=dragoman__protos_dot_v1_dot_models__pb2.UnloadModelRequest.SerializeToString,
+                response_deserializer=dragoman__protos_dot_v1_dot_models__pb2.UnloadModelResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
@@ -62,6 +72,28 @@ class ModelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LoadModel(self, request, context):
+        """Serves a model of the repository, or a newer version of one; answers when it is ready. What is served already goes
+        on until then, and requests that run end on the version that they began with. Needs the permission "admin", and a
+        server that was started with admin.
+
+        NOT_FOUND: the repository has no such model or version. FAILED_PRECONDITION: it cannot be served, with every reason;
+        or the server polls its repository; or the version policy pins another one. What was served goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnloadModel(self, request, context):
+        """Serves a model no more; answers when the requests that it had have ended and its memory was given back. Needs what
+        LoadModel needs.
+
+        NOT_FOUND: it is not served. FAILED_PRECONDITION: the server polls its repository.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -74,6 +106,16 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.GetModel,
                     request_deserializer=dragoman__protos_dot_v1_dot_models__pb2.GetModelRequest.FromString,
                     response_serializer=dragoman__protos_dot_v1_dot_models__pb2.GetModelResponse.SerializeToString,
+            ),
+            'LoadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadModel,
+                    request_deserializer=dragoman__protos_dot_v1_dot_models__pb2.LoadModelRequest.FromString,
+                    response_serializer=dragoman__protos_dot_v1_dot_models__pb2.LoadModelResponse.SerializeToString,
+            ),
+            'UnloadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnloadModel,
+                    request_deserializer=dragoman__protos_dot_v1_dot_models__pb2.UnloadModelRequest.FromString,
+                    response_serializer=dragoman__protos_dot_v1_dot_models__pb2.UnloadModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -130,6 +172,60 @@ class ModelService(object):
             '/dragoman.v1.ModelService/GetModel',
             dragoman__protos_dot_v1_dot_models__pb2.GetModelRequest.SerializeToString,
             dragoman__protos_dot_v1_dot_models__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dragoman.v1.ModelService/LoadModel',
+            dragoman__protos_dot_v1_dot_models__pb2.LoadModelRequest.SerializeToString,
+            dragoman__protos_dot_v1_dot_models__pb2.LoadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnloadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dragoman.v1.ModelService/UnloadModel',
+            dragoman__protos_dot_v1_dot_models__pb2.UnloadModelRequest.SerializeToString,
+            dragoman__protos_dot_v1_dot_models__pb2.UnloadModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

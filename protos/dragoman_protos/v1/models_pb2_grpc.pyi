@@ -34,6 +34,20 @@ class ModelServiceStub:
     ListModels: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]
     GetModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.GetModelResponse]
     """NOT_FOUND for a model that the server does not have."""
+    LoadModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.LoadModelRequest, _models_pb2.LoadModelResponse]
+    """Serves a model of the repository, or a newer version of one; answers when it is ready. What is served already goes
+    on until then, and requests that run end on the version that they began with. Needs the permission "admin", and a
+    server that was started with admin.
+
+    NOT_FOUND: the repository has no such model or version. FAILED_PRECONDITION: it cannot be served, with every reason;
+    or the server polls its repository; or the version policy pins another one. What was served goes on.
+    """
+    UnloadModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.UnloadModelRequest, _models_pb2.UnloadModelResponse]
+    """Serves a model no more; answers when the requests that it had have ended and its memory was given back. Needs what
+    LoadModel needs.
+
+    NOT_FOUND: it is not served. FAILED_PRECONDITION: the server polls its repository.
+    """
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -41,6 +55,20 @@ class ModelServiceAsyncStub(ModelServiceStub):
     ListModels: _aio.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]  # type: ignore[assignment]
     GetModel: _aio.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.GetModelResponse]  # type: ignore[assignment]
     """NOT_FOUND for a model that the server does not have."""
+    LoadModel: _aio.UnaryUnaryMultiCallable[_models_pb2.LoadModelRequest, _models_pb2.LoadModelResponse]  # type: ignore[assignment]
+    """Serves a model of the repository, or a newer version of one; answers when it is ready. What is served already goes
+    on until then, and requests that run end on the version that they began with. Needs the permission "admin", and a
+    server that was started with admin.
+
+    NOT_FOUND: the repository has no such model or version. FAILED_PRECONDITION: it cannot be served, with every reason;
+    or the server polls its repository; or the version policy pins another one. What was served goes on.
+    """
+    UnloadModel: _aio.UnaryUnaryMultiCallable[_models_pb2.UnloadModelRequest, _models_pb2.UnloadModelResponse]  # type: ignore[assignment]
+    """Serves a model no more; answers when the requests that it had have ended and its memory was given back. Needs what
+    LoadModel needs.
+
+    NOT_FOUND: it is not served. FAILED_PRECONDITION: the server polls its repository.
+    """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -57,5 +85,31 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.GetModelResponse, _abc.Awaitable[_models_pb2.GetModelResponse]]:
         """NOT_FOUND for a model that the server does not have."""
+
+    @_abc_1.abstractmethod
+    def LoadModel(
+        self,
+        request: _models_pb2.LoadModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.LoadModelResponse, _abc.Awaitable[_models_pb2.LoadModelResponse]]:
+        """Serves a model of the repository, or a newer version of one; answers when it is ready. What is served already goes
+        on until then, and requests that run end on the version that they began with. Needs the permission "admin", and a
+        server that was started with admin.
+
+        NOT_FOUND: the repository has no such model or version. FAILED_PRECONDITION: it cannot be served, with every reason;
+        or the server polls its repository; or the version policy pins another one. What was served goes on.
+        """
+
+    @_abc_1.abstractmethod
+    def UnloadModel(
+        self,
+        request: _models_pb2.UnloadModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.UnloadModelResponse, _abc.Awaitable[_models_pb2.UnloadModelResponse]]:
+        """Serves a model no more; answers when the requests that it had have ended and its memory was given back. Needs what
+        LoadModel needs.
+
+        NOT_FOUND: it is not served. FAILED_PRECONDITION: the server polls its repository.
+        """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -19,14 +19,17 @@ _SCHEME = "bearer"
 
 
 class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """The outermost interceptor. ``tokens`` None: everybody is anonymous, and may use models.
+    """The outermost interceptor. ``tokens`` None: everybody is the ``stranger``.
 
     A method without an entry in ``methods`` is denied, whoever calls; health is open.
     """
 
-    def __init__(self, tokens: TokenFile | None, methods: Mapping[str, Need] = METHODS) -> None:
+    def __init__(
+        self, tokens: TokenFile | None, methods: Mapping[str, Need] = METHODS, stranger: Principal = ANONYMOUS
+    ) -> None:
         self._tokens = tokens
         self._methods = methods
+        self._stranger = stranger
 
     async def intercept_service(
         self, continuation: _Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -51,7 +54,7 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
     def _caller(self, details: grpc.HandlerCallDetails) -> Principal:
         if self._tokens is None:
-            return ANONYMOUS
+            return self._stranger
         given = [value for key, value in details.invocation_metadata or () if key == "authorization"]
         if len(given) != 1:
             raise Unauthenticated("one authorization entry is needed, with a bearer token")

@@ -31,6 +31,8 @@ METHODS: dict[str, Need] = {
     **_all(inference_pb2.DESCRIPTOR.services_by_name["InferenceService"], Permission.INFER),
     "/dragoman.v1.ModelService/ListModels": Permission.INFER,
     "/dragoman.v1.ModelService/GetModel": Permission.INFER,
+    "/dragoman.v1.ModelService/LoadModel": Permission.ADMIN,
+    "/dragoman.v1.ModelService/UnloadModel": Permission.ADMIN,
     **{f"/{name}": Permission.INFER for name in _REFLECTION},
 }
 """By full name. Methods of ModelService are named one by one: a new one may change what is served."""

@@ -60,5 +60,8 @@ class Principal:
 ANONYMOUS = Principal("anonymous", frozenset({Permission.INFER}), Quota(None))
 """Whoever calls where no tokens are asked for."""
 
+ADMINISTRATOR = Principal("anonymous", frozenset(Permission), Quota(None))
+"""The same on a server that only its own machine reaches, and that lets callers change what is served."""
+
 CALLER: ContextVar[Principal] = ContextVar("CALLER", default=ANONYMOUS)
 """Of the call that is being handled."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 from dragoman_protos.v1 import inference_pb2
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.errors import InvalidArgument, Overloaded, Unavailable, Violation
+from dragoman_server.gate import Gate
 from dragoman_server.service.gathering import pause
 from dragoman_server.service.jobs import Job
 from dragoman_server.service.mailbox import Mailbox
@@ -41,30 +42,30 @@ class BulkCall:
     """One call; belongs to the event loop's thread.
 
     ``window`` bounds the segments that are submitted and not yet written; an item of more of them goes alone.
-    ``charge`` takes the items off the caller's quota, which is waited for. ``closing`` returns when the server takes no
-    more work: what is under way is answered, then the call ends with UNAVAILABLE.
+    ``charge`` takes the items off the caller's quota, which is waited for. When the gate closes, what is under way is
+    answered, then the call ends with UNAVAILABLE. Each item is translated by the model that is served when it comes.
     """
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        gate: Gate,
         recipes: Recipes,
         mailbox: Mailbox,
         *,
         window: int,
         deadline: float | None,
-        closing: Callable[[], Awaitable[None]],
         charge: Callable[[int], None] = lambda items: None,
     ) -> None:
-        self._catalogue = catalogue
+        self._gate = gate
         self._recipes = recipes
         self._mailbox = mailbox
         self._window = window
         self._deadline = deadline
-        self._closing = closing
         self._charge = charge
-        self._jobs: dict[Job, int] = {}
-        """Under way, with their items' ids."""
+        self._jobs: dict[Job, tuple[int, Catalogue]] = {}
+        """Under way, with their items' ids and what keeps their models."""
+        self._held: set[Catalogue] = set()
+        """One for each item that needs a model still."""
         self._ready: deque[tuple[int, Job | Exception, int]] = deque()
         """Ids and results to write, with their weights."""
         self._under_way = 0
@@ -101,9 +102,11 @@ class BulkCall:
             for task in (reader, watcher):
                 task.cancel()
             await asyncio.gather(reader, watcher, return_exceptions=True)
+            for catalogue in self._held:
+                self._gate.release(catalogue)
 
     async def _watch(self, reader: asyncio.Task[None]) -> None:
-        await self._closing()
+        await self._gate.wait_closed()
         self._end(Unavailable("the server is shutting down"))
         reader.cancel()
 
@@ -121,8 +124,10 @@ class BulkCall:
                     self._end(InvalidArgument([fault]))
                     return
                 await self._afford(len(message.items))
-                for item, prepared in zip(message.items, await self._prepared(message.items), strict=True):
-                    await self._submit(item.id, prepared)
+                catalogues = [self._hold() for _ in message.items]
+                prepared = await self._prepared(message.items, catalogues)
+                for item, one, catalogue in zip(message.items, prepared, catalogues, strict=True):
+                    await self._submit(item.id, one, catalogue)
         except Exception as error:  # faults of an item are its answer: these are the call's
             self._end(error)
 
@@ -135,23 +140,37 @@ class BulkCall:
             else:
                 return
 
-    async def _prepared(self, items: Sequence[inference_pb2.TranslateItem]) -> list[_Prepared]:
+    def _hold(self) -> Catalogue:
+        catalogue = self._gate.hold()
+        self._held.add(catalogue)
+        return catalogue
+
+    def _release(self, catalogue: Catalogue) -> None:
+        self._held.discard(catalogue)
+        self._gate.release(catalogue)
+
+    async def _prepared(
+        self, items: Sequence[inference_pb2.TranslateItem], catalogues: Sequence[Catalogue]
+    ) -> list[_Prepared]:
         """A translation for each item, or why there is none; all texts are tokenised together."""
         if sum(item.ByteSize() for item in items) <= _INLINE_BYTES:
-            return self._prepare(items)
-        return await asyncio.to_thread(self._prepare, items)
+            return self._prepare(items, catalogues)
+        return await asyncio.to_thread(self._prepare, items, catalogues)
 
-    def _prepare(self, items: Sequence[inference_pb2.TranslateItem]) -> list[_Prepared]:
-        return _finished([self._draft(item.request) for item in items])
+    def _prepare(
+        self, items: Sequence[inference_pb2.TranslateItem], catalogues: Sequence[Catalogue]
+    ) -> list[_Prepared]:
+        return _finished([self._draft(item.request, own) for item, own in zip(items, catalogues, strict=True)])
 
-    def _draft(self, request: inference_pb2.TranslateRequest) -> Draft | Exception:
+    def _draft(self, request: inference_pb2.TranslateRequest, catalogue: Catalogue) -> Draft | Exception:
         try:
-            return drafted(request, self._catalogue, self._recipes)
+            return drafted(request, catalogue, self._recipes)
         except Exception as error:
             return error
 
-    async def _submit(self, item_id: int, prepared: _Prepared) -> None:
+    async def _submit(self, item_id: int, prepared: _Prepared, catalogue: Catalogue) -> None:
         if isinstance(prepared, Exception):
+            self._release(catalogue)
             await self._until_room(1)
             self._under_way += 1
             self._ready.append((item_id, prepared, 1))
@@ -160,7 +179,7 @@ class BulkCall:
         job = Job(prepared, self._deadline, self._mailbox, self._done)
         await self._until_room(job.weight)
         self._under_way += job.weight
-        self._jobs[job] = item_id
+        self._jobs[job] = item_id, catalogue
         try:
             while (refusal := job.submit()) is not None:
                 # The queue is full, most likely with this call's own items: an answer makes room sooner.
@@ -168,12 +187,12 @@ class BulkCall:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._room.wait(), pause(refusal))
         except Exception as error:
-            if self._jobs.pop(job, None) is not None:
+            if self._ended(job) is not None:
                 self._ready.append((item_id, error, job.weight))
                 self._news.set()
         except asyncio.CancelledError:
             # Some of its segments are not submitted and never will be.
-            if self._jobs.pop(job, None) is not None:
+            if self._ended(job) is not None:
                 self._under_way -= job.weight
                 job.cancel()
             raise
@@ -184,11 +203,18 @@ class BulkCall:
             await self._room.wait()
 
     def _done(self, job: Job) -> None:
-        item_id = self._jobs.pop(job, None)
+        item_id = self._ended(job)
         if item_id is None:  # it was given up
             return
         self._ready.append((item_id, job, job.weight))
         self._news.set()
+
+    def _ended(self, job: Job) -> int | None:
+        """The item's id, where the job was under way; its model is not needed any more."""
+        item_id, catalogue = self._jobs.pop(job, (None, None))
+        if catalogue is not None:
+            self._release(catalogue)
+        return item_id
 
     def _batch(self) -> tuple[list[inference_pb2.TranslateOutcome], int]:
         """Answers for one message, and the weight of what was taken off for it."""

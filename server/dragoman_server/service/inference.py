@@ -13,6 +13,7 @@ import grpc
 from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc
 from dragoman_server.gate import Gate
 from dragoman_server.generation_host import GenerationHost
+from dragoman_server.model_host import ModelHost
 from dragoman_server.request import Completion
 from dragoman_server.security.principal import CALLER
 from dragoman_server.service.bulk import BulkCall
@@ -48,6 +49,10 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         self._explaining = Explaining(self._recipes, self._mailbox, most_bytes=max_message_bytes)
         self._understanding = Understanding(self._mailbox)
 
+    def forget(self, host: ModelHost) -> None:
+        """Let go of a model that is not served any more."""
+        self._recipes.forget(host)
+
     async def Translate(  # noqa: N802  (gRPC's name)
         self, request: inference_pb2.TranslateRequest, context: _Context
     ) -> inference_pb2.TranslateResponse:
@@ -80,14 +85,13 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         """Translate any number of texts."""
         requests = cast(AsyncIterator[inference_pb2.TranslateManyRequest], request_iterator)
         deadline = _deadline(context)
-        with self._gate.enter() as catalogue:
+        with self._gate.attend():
             call = BulkCall(
-                catalogue,
+                self._gate,
                 self._recipes,
                 self._mailbox,
                 window=self._stream_window,
                 deadline=deadline,
-                closing=self._gate.wait_closed,
                 charge=CALLER.get().quota.charge,
             )
             async with contextlib.aclosing(call.answers(requests)) as answers:

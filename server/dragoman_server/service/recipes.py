@@ -9,6 +9,7 @@ from dragoman_protos.v1 import bundle_pb2, inference_pb2
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.errors import Violation
+from dragoman_server.model_host import ModelHost
 from dragoman_server.service.option_limits import merged, option_violations, samples
 from dragoman_server.service.resolving import resolve
 from dragoman_server.service.texts import shortened
@@ -63,6 +64,12 @@ class Recipes:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, str, str, bytes], Recipe] = OrderedDict()
+
+    def forget(self, host: ModelHost) -> None:
+        """Let go of the host, which is not served any more."""
+        for key, recipe in list(self._kept.items()):
+            if recipe.host is host:
+                self._kept.pop(key, None)
 
     def find(
         self,

@@ -40,6 +40,8 @@ def status_of(error: Exception) -> Status:  # noqa: PLR0911  (one return per kin
             return Status(grpc.StatusCode.INVALID_ARGUMENT, str(error), _encoded(details))
         case errors.NotFound():
             return Status(grpc.StatusCode.NOT_FOUND, str(error))
+        case errors.FailedPrecondition():
+            return Status(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         case errors.Overloaded(retry_after=retry_after):
             pushback = (PUSHBACK_KEY, str(max(0, ceil(retry_after * 1e3))))
             return Status(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), (pushback,))

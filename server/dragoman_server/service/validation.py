@@ -16,11 +16,13 @@ from dragoman_server.service.recipes import Recipe, Recipes
 from dragoman_server.service.segmentation import MOST_CHARACTERS, MOST_SEGMENTS, Span
 from dragoman_server.service.texts import shortened, unfit
 from dragoman_server.service.translations import Segment, Translation
-from dragoman_server.settings import MODEL_NAME
 from dragoman_server.translation_host import TranslationHost
+from dragoman_server.version_policy import MODEL_NAME, MODEL_VERSION
 
 _NAME = re.compile(MODEL_NAME)
 _LONGEST_NAME = 64
+_NAME_LIMIT = f"at most {_LONGEST_NAME} lower-case letters, digits and hyphens, no hyphen first"
+_VERSION = re.compile(MODEL_VERSION)
 _HIGHEST_PRIORITY = 9
 _SEGMENTATIONS = frozenset(inference_pb2.Segmentation.values())
 _AROUND = 2
@@ -192,12 +194,27 @@ def _cut(
     return result
 
 
-def model_name_violations(field: str, name: str) -> list[Violation]:
-    """The fault of a model's name, if it has one; an empty name means the default model."""
-    if not name or (len(name) <= _LONGEST_NAME and _NAME.fullmatch(name)):
+def model_name_violations(field: str, reference: str) -> list[Violation]:
+    """The fault of a reference to a model, NAME or NAME@VERSION, if it has one; an empty one is the default model's."""
+    name, at, version = reference.partition("@")
+    if not reference or (_is_name(name) and (not at or _VERSION.fullmatch(version))):
         return []
-    limit = f"at most {_LONGEST_NAME} lower-case letters, digits and hyphens, no hyphen first"
-    return [Violation(field, shortened(name), limit)]
+    limit = f"{_NAME_LIMIT}, and @VERSION if a certain one is meant"
+    return [Violation(field, shortened(reference), limit)]
+
+
+def version_violations(name: str, version: str) -> list[Violation]:
+    """The faults of the name of a model in the repository and of a version of it; an empty version is left open."""
+    violations = []
+    if not _is_name(name):
+        violations.append(Violation("name", shortened(name), _NAME_LIMIT))
+    if version and not _VERSION.fullmatch(version):
+        violations.append(Violation("version", shortened(version), "a whole number from 1, or empty"))
+    return violations
+
+
+def _is_name(name: str) -> bool:
+    return len(name) <= _LONGEST_NAME and _NAME.fullmatch(name) is not None
 
 
 def priority_violations(priority: int) -> list[Violation]:

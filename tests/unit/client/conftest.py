@@ -198,6 +198,19 @@ class FakeServer(FakeFamilies, models_pb2_grpc.ModelServiceServicer):
             context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.name!r}")
         return self.bundles
 
+    def LoadModel(self, request: models_pb2.LoadModelRequest, context: Any) -> models_pb2.LoadModelResponse:  # noqa: N802
+        """There is a version 1 alone, which is faulty, and whatever "" stands for."""
+        self.asked.append(request)
+        if request.version == "1":
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "a: missing\nb: missing")
+        return models_pb2.LoadModelResponse(models=self.served.models)
+
+    def UnloadModel(  # noqa: N802
+        self, request: models_pb2.UnloadModelRequest, context: Any
+    ) -> models_pb2.UnloadModelResponse:
+        self.asked.append(request)
+        return models_pb2.UnloadModelResponse()
+
     def stop(self) -> None:
         self.server.stop(None).wait()
         self._workers.shutdown(wait=False, cancel_futures=True)

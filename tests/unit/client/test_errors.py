@@ -28,7 +28,7 @@ Code = grpc.StatusCode
         (Code.UNKNOWN, errors.InternalError),
         (Code.DATA_LOSS, errors.InternalError),
         (Code.UNIMPLEMENTED, errors.DragomanError),
-        (Code.FAILED_PRECONDITION, errors.DragomanError),
+        (Code.FAILED_PRECONDITION, errors.FailedPrecondition),
         (Code.ABORTED, errors.DragomanError),
         (Code.ALREADY_EXISTS, errors.DragomanError),
     ],

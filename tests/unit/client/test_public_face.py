@@ -47,6 +47,8 @@ def test_the_clients_are_twins() -> None:
         "explain",
         "models",
         "model",
+        "load_model",
+        "unload_model",
         "close",
     }
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -75,3 +75,41 @@ def test_a_host_of_another_kind_is_not_found() -> None:
 def test_abilities_in_words() -> None:
     assert abilities(HOSTS[0]) == "c tags, embeds"
     assert abilities(host("e")) == "e does nothing"
+
+
+def version(name: str, number: int) -> Reader:
+    return replace(host(name, TAG), version=str(number))
+
+
+def test_versions_side_by_side() -> None:
+    hosts = {number: version("a", number) for number in (9, 10, 2)}
+    catalogue = Catalogue([*hosts.values(), version("b", 1)], "a")
+    assert [(one.name, one.version) for one in catalogue] == [("a", "10"), ("a", "9"), ("a", "2"), ("b", "1")]
+    for reference, number in (("", 10), ("a", 10), ("a@10", 10), ("a@2", 2)):
+        assert catalogue.resolve(reference) is hosts[number]
+        assert catalogue.find(reference, Reader, TAG) is hosts[number]
+    assert [number for number, one in hosts.items() if catalogue.is_default(one)] == [10]
+    with pytest.raises(NotFound, match="no version 3 of model 'a'; served are 10, 9, 2"):
+        catalogue.resolve("a@3")
+
+
+def test_a_call_needs_what_it_has_found_and_all_before_it_has_found_anything() -> None:
+    first, second = version("a", 1), version("b", 1)
+    call = Catalogue([first, second], "a").for_call()
+    assert call.needs(first)
+    assert call.needs(second)
+    call.find("b", Reader, TAG)
+    assert not call.needs(first)
+    assert call.needs(second)
+    call.resolve("")
+    assert call.needs(first)
+    assert not call.needs(version("b", 1))  # another host of the same name
+
+
+def test_without_models() -> None:
+    nothing = Catalogue([], "")
+    assert list(nothing) == []
+    assert not nothing.is_default(version("a", 1))
+    for reference in ("", "a"):
+        with pytest.raises(NotFound, match="none is served"):
+            nothing.resolve(reference)

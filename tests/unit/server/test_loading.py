@@ -10,7 +10,7 @@ import pytest
 from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.announcement import announcement
 from dragoman_server.errors import NotFound
-from dragoman_server.loading import Loaded, LoadingError, load, newest_versions
+from dragoman_server.loading import Loaded, LoadingError, chosen_versions, load, newest_versions
 from dragoman_server.settings import Settings, SettingsError
 from dragoman_server.translation_host import TranslationHost
 from tests.unit.server import tiny, tiny_encoder
@@ -49,6 +49,26 @@ def test_the_newest_version_of_every_model_is_served(repository: Path, loaded: L
     assert [(host.name, host.version) for host in loaded.catalogue] == [("other", "1"), ("tiny", "10")]
 
 
+def test_the_version_policy_says_which_versions_are_served(repository: Path) -> None:
+    def chosen(policy: str) -> list[tuple[str, int]]:
+        return [(entry.name, entry.version) for entry in chosen_versions(settings(repository, version_policy=policy))]
+
+    assert chosen("latest") == [("other", 1), ("tiny", 10)]
+    assert chosen("all") == [("other", 1), ("tiny", 10), ("tiny", 2)]
+    assert chosen("tiny=pinned:2") == [("other", 1), ("tiny", 2)]
+    with pytest.raises(SettingsError) as raised:
+        chosen("pinned:2,absent=all")
+    assert [violation.limit for violation in raised.value.violations] == [
+        "absent has no such version in the repository",
+        "other has no such version in the repository",
+    ]
+
+
+def test_what_does_not_fit_the_memory_is_not_started(repository: Path) -> None:
+    with pytest.raises(LoadingError, match=r"not enough memory: 1 lane x .* the limit is 1\.0 MiB"):
+        load(settings(repository, memory_limit=1))
+
+
 def test_models_are_found_by_name_and_the_default_by_none(loaded: Loaded) -> None:
     assert loaded.catalogue.resolve("other").name == "other"
     assert loaded.catalogue.resolve("").name == "tiny"
@@ -70,8 +90,8 @@ def test_a_host_knows_its_bundle_and_its_limits(loaded: Loaded) -> None:
 
 
 def test_every_direction_was_translated_once(loaded: Loaded) -> None:
-    for name in ("tiny", "other"):
-        firsts = loaded.first_answers[name]
+    for name, version in (("tiny", "10"), ("other", "1")):
+        firsts = loaded.first_answers[name, version]
         assert [first.label for first in firsts] == ["de -> en", "en -> de"]
 
 
@@ -117,7 +137,7 @@ def test_an_encoder_answers_every_task_once(tmp_path: Path) -> None:
     (host,) = result.catalogue
     host.engine.stop(0)
     assert (host.name, host.version, host.provider) == ("reader", "3", "CPUExecutionProvider")
-    assert [first.label for first in result.first_answers["reader"]] == ["label", "spans", "mask", "vector"]
+    assert [first.label for first in result.first_answers["reader", "3"]] == ["label", "spans", "mask", "vector"]
     shown = announcement("127.0.0.1:1", result, 1.25)
     assert "reader version 3 (default): classify, tag, fill-mask, embed; fp32 on CPUExecutionProvider" in shown
     assert f"vector    Where is the station? -> {tiny.D_MODEL} numbers" in shown
@@ -129,7 +149,7 @@ def test_a_first_question_fits_the_model(tmp_path: Path, longest: int) -> None:
     result = load(settings(tmp_path))
     (host,) = result.catalogue
     host.engine.stop(0)
-    assert len(result.first_answers["reader"]) == 4
+    assert len(result.first_answers["reader", "1"]) == 4
 
 
 def test_serving_needs_no_torch() -> None:

@@ -66,7 +66,7 @@ def test_a_long_name_is_shortened_in_the_error(root: Path) -> None:
 
 
 def test_no_folder_is_no_repository(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="no model repository at"):
+    with pytest.raises(NotFound, match="the model repository is not there"):
         Repository(tmp_path / "missing").models()
 
 

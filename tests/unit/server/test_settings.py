@@ -100,3 +100,9 @@ def test_hosts(host: str) -> None:
 def test_usable_cores_keep_to_the_containers_quota(tmp_path: Path, quota: str, cores: int | None) -> None:
     (tmp_path / "cpu.max").write_text(quota + "\n")
     assert machine.usable_cores(tmp_path) == (cores or machine.usable_cores(tmp_path / "nowhere"))
+
+
+def test_version_policies_are_read_when_they_are_set() -> None:
+    assert load_settings({"version_policy": "all,deu-eng=pinned:3"}).version_policy == "all,deu-eng=pinned:3"
+    with pytest.raises(SettingsError, match=r"--version-policy = 'newest': latest, all or pinned:N"):
+        load_settings({"version_policy": "newest"})

@@ -13,6 +13,7 @@ from dragoman_server.pace import Pace
 from dragoman_server.pass_request import PassCompletion, PassRequest
 from dragoman_server.pass_runtime import EncoderOutput, PassRuntime
 from dragoman_server.scheduler import Plan
+from dragoman_server.telemetry.lane_meter import LaneMeter
 
 _log = structlog.get_logger(__name__)
 
@@ -51,6 +52,11 @@ class PassLane:
         return self.runtime.max_rows - len(self.running)
 
     @property
+    def meter(self) -> LaneMeter:
+        """What it has done."""
+        return self.pace.meter
+
+    @property
     def step_seconds(self) -> float:
         """What a pass over the tokens of the running one takes, over one at least; 0 before the first."""
         return self.pace.encoding.at(max(1, sum(len(request.source_ids) for request in self.running)))
@@ -65,32 +71,36 @@ class PassLane:
             involved = [*plan.joiners, *plan.dropped]
             try:
                 give_up(plan.dropped)
+                self.meter.gives_up(plan.dropped)
                 if plan.joiners:
                     self._read(plan.joiners)
             except Exception as error:
                 self.running = []
-                fail(involved, error, self.number)
+                self.meter.failed += fail(involved, error, self.number)
 
     def _read(self, requests: list[PassRequest]) -> None:
         try:
             outputs = self._pass(requests)
         except Exception as error:
             if len(requests) == 1:
-                fail(requests, error, self.number)
+                self.meter.failed += fail(requests, error, self.number)
                 return
             # One text may have broken the pass: the others are not to suffer for it.
             _log.warning("a pass failed: its texts are read one by one", lane=self.number, requests=len(requests))
             for request in requests:
                 if request.cancelled or request.expired(self._clock()):
                     give_up([request])
+                    self.meter.gives_up([request])
                 else:
                     self._read([request])
             return
         for request, output in zip(requests, outputs, strict=True):
             if all(values is None or np.isfinite(values).all() for values in output):
+                self.meter.completes(request, self._clock(), 0)
                 end([request], PassCompletion(output, request.receipt(), request.steps_before))
             else:
-                fail([request], ArithmeticError("an output of the model is not finite"), self.number)
+                error = ArithmeticError("an output of the model is not finite")
+                self.meter.failed += fail([request], error, self.number)
 
     def _pass(self, requests: list[PassRequest]) -> list[EncoderOutput]:
         began = self._clock()
@@ -103,6 +113,7 @@ class PassLane:
         finally:
             self.running = []
         seconds = self._clock() - began
+        self.meter.batch_rows.observe(len(requests))
         self.pace.encoded(sum(len(request.source_ids) for request in requests), seconds)
         for request in requests:
             request.encode_ms, request.steps, request.row_steps = seconds * 1e3, 1, len(requests)

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+
 from dragoman_protos.v1 import inference_pb2
 from dragoman_server.model_host import ModelHost
 from dragoman_server.request import Receipt
+from dragoman_server.telemetry.calls import CALL, Metadata, call_metadata
+
+_CODES = {code.value[0]: code.name for code in grpc.StatusCode}
+
+Context = grpc.aio.ServicerContext[Any, Any]
 
 
 def receipt_metadata(receipt: Receipt, host: ModelHost) -> tuple[tuple[str, str], ...]:
@@ -21,6 +31,15 @@ def receipt_metadata(receipt: Receipt, host: ModelHost) -> tuple[tuple[str, str]
     )
 
 
+def conclude(context: Context, metadata: Metadata, usage: inference_pb2.Usage) -> None:
+    """A call is answered: its receipt goes into the trailing metadata, and what it used to whoever measures."""
+    context.set_trailing_metadata((*metadata, *call_metadata()))
+    if (call := CALL.get()) is not None:
+        told = dict(metadata)
+        call.model, call.version = told["dragoman-model"], told["dragoman-model-version"]
+        call.source_tokens, call.target_tokens = usage.source_tokens, usage.target_tokens
+
+
 def receipt_message(receipt: Receipt, host: ModelHost) -> inference_pb2.Receipt:
     """The same for an answer among others; the model's name and version stand in the answer itself."""
     return inference_pb2.Receipt(
@@ -31,3 +50,14 @@ def receipt_message(receipt: Receipt, host: ModelHost) -> inference_pb2.Receipt:
         precision=host.precision,
         lane=receipt.lane,
     )
+
+
+def count_items(outcomes: Iterable[inference_pb2.TranslateOutcome]) -> None:
+    """Items of a bulk call are answered: whoever measures is told how, and what they used."""
+    if (call := CALL.get()) is None:
+        return
+    for outcome in outcomes:
+        code = _CODES.get(outcome.error.code, "UNKNOWN") if outcome.HasField("error") else "OK"
+        call.items[code] = call.items.get(code, 0) + 1
+        call.source_tokens += outcome.response.usage.source_tokens
+        call.target_tokens += outcome.response.usage.target_tokens

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
+from typing import TYPE_CHECKING
 
 import grpc
 import structlog
@@ -22,6 +23,12 @@ from dragoman_server.service.boundary import Boundary
 from dragoman_server.service.inference import InferenceService
 from dragoman_server.service.models import ModelService
 from dragoman_server.settings import Settings, SettingsError
+from dragoman_server.telemetry.interceptor import Telemetry
+from dragoman_server.telemetry.loop_lag import LoopLag
+from dragoman_server.telemetry.rpc_meter import RpcMeter
+
+if TYPE_CHECKING:
+    from dragoman_server.web.http_server import HttpServer
 
 SERVICES = (
     inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name,
@@ -48,11 +55,15 @@ class DragomanServer:
         files = certificate_files(settings)
         self._certificates = None if files is None else Certificates(files)
         tokens = None if settings.tokens is None else TokenFile(settings.tokens)
+        self._tokens = tokens
         self._gate = Gate()
+        self._calls = RpcMeter()
+        self._lag = LoopLag()
+        self._http: HttpServer | None = None
         self._health = health.Health(SERVICES)
         self._catalogue: Catalogue | None = None
         self._server = grpc.aio.server(
-            interceptors=[Authentication(tokens), Boundary()],
+            interceptors=[Telemetry(self._calls), Authentication(tokens), Boundary()],
             options=_options(settings),
             # Only a backstop against floods: the engine's queue refuses earlier, and says when to come back.
             maximum_concurrent_rpcs=4 * settings.max_waiting + 4096,
@@ -83,7 +94,10 @@ class DragomanServer:
         except RuntimeError as error:
             limit = "an address of this machine with a port that is free and allowed"
             raise SettingsError([Violation("host and port", address, limit)]) from error
+        if self._settings.http_port is not None:
+            self._http = await self._started_http(self._settings.http_port)
         await self._server.start()
+        self._lag.start()
         if self._settings.insecure and not is_loopback(self._settings.host):
             _log.warning("others can reach this server, and it was told not to mind (--insecure)", host=host)
         return f"{host}:{port}"
@@ -111,6 +125,26 @@ class DragomanServer:
         # Calls that have arrived and that no handler has seen yet would be ended as CANCELLED, which nobody retries.
         await self._gate.wait_quiet(_QUIET_SECONDS, _REPLY_SECONDS)
         await self._server.stop(_REPLY_SECONDS)
+        await self._lag.stop()
+        if self._http is not None:
+            await self._http.stop()
+
+    @property
+    def http_address(self) -> str | None:
+        """HOST:PORT of the HTTP port; None: there is none."""
+        return None if self._http is None else self._http.address
+
+    async def _started_http(self, port: int) -> HttpServer:
+        from dragoman_server.telemetry.collector import ServerCollector, registry  # noqa: PLC0415  (as below)
+        from dragoman_server.web.app import application  # noqa: PLC0415  (off by default: not loaded then)
+        from dragoman_server.web.http_server import HttpServer  # noqa: PLC0415
+
+        gate = self._gate
+        collector = ServerCollector(self._calls, self._lag, lambda: gate.catalogue or (), ready=lambda: gate.is_open)
+        app = application(registry(collector), tokens=self._tokens, ready=lambda: gate.is_open)
+        http = HttpServer(app, self._settings.host, port, certificate_files(self._settings))
+        await http.start()
+        return http
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

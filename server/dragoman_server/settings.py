@@ -51,6 +51,12 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on")
     port: int = Field(default=50051, ge=0, le=65535, description="Port to listen on; 0: any free one")
+    http_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port for metrics and probes over HTTP; 0: any free; default: none",
+    )
     device: Device = Field(default="auto", description="Where the graphs run")
     precision: Precision = Field(default="int8", description="Which of the bundle's graphs are served")
     lanes: int = Field(default_factory=usable_cores, ge=1, le=256, description="Engine threads for each model")

@@ -73,8 +73,6 @@ class Telemetry(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             code = grpc.StatusCode.UNKNOWN.name
             try:
                 answer = await behave(request, context)
-                code = _code(context)
-                return answer
             except asyncio.CancelledError:
                 left = context.time_remaining()
                 late = left is not None and left <= 0
@@ -83,6 +81,9 @@ class Telemetry(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             except grpc.aio.AbortError:
                 code = _code(context)
                 raise
+            else:
+                code = _code(context)
+                return answer
             finally:
                 self._end(call, code)
 

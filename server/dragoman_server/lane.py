@@ -101,7 +101,7 @@ class Lane:
                     self._advance(self._step())
             except Exception as error:
                 self._clear()
-                self.meter.failed += fail(involved, error, self.number)
+                self._fail(involved, error)
         abandoned = self._clear()
         end(abandoned, Unavailable("the server is shutting down"))
 
@@ -109,8 +109,8 @@ class Lane:
         if plan.leavers:
             self.joining.forget(plan.leavers)
             self._release(plan.leavers, self._batch.leave(plan.leavers))
-        give_up((*plan.leavers, *plan.dropped))
         self.meter.gives_up((*plan.leavers, *plan.dropped))
+        give_up((*plan.leavers, *plan.dropped))
 
     def _join(self, joiners: Sequence[Request]) -> None:
         self.running += joiners
@@ -124,7 +124,12 @@ class Lane:
         self._watched += [request for request in turn.joined if request.progress]
         for requests, error in turn.failed:
             self._release(requests, self._batch.leave(requests))
-            self.meter.failed += fail(requests, error, self.number)
+            self._fail(requests, error)
+
+    def _fail(self, requests: Sequence[Request], error: Exception) -> None:
+        # Counted first: whoever hears of the end finds it counted.
+        self.meter.fails(requests)
+        fail(requests, error, self.number)
 
     def _step(self) -> StepOutput:
         batch = self._batch
@@ -156,7 +161,7 @@ class Lane:
             wanted = max(request.options.num_hypotheses, request.options.alternatives)
             end([request], Completion(n_best(request.answers, wanted), request.receipt()))
         for task, error in advance.failed.items():
-            self.meter.failed += fail([_request(task)], error, self.number)
+            self._fail([_request(task)], error)
 
     def _tell(self) -> None:
         """Let those that want to hear know how far they are; a caller that raises hurts nobody, but hears no more."""

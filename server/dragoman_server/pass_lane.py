@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import structlog
@@ -70,27 +70,27 @@ class PassLane:
         while (plan := self._next_plan(self)) is not None:
             involved = [*plan.joiners, *plan.dropped]
             try:
-                give_up(plan.dropped)
                 self.meter.gives_up(plan.dropped)
+                give_up(plan.dropped)
                 if plan.joiners:
                     self._read(plan.joiners)
             except Exception as error:
                 self.running = []
-                self.meter.failed += fail(involved, error, self.number)
+                self._fail(involved, error)
 
     def _read(self, requests: list[PassRequest]) -> None:
         try:
             outputs = self._pass(requests)
         except Exception as error:
             if len(requests) == 1:
-                self.meter.failed += fail(requests, error, self.number)
+                self._fail(requests, error)
                 return
             # One text may have broken the pass: the others are not to suffer for it.
             _log.warning("a pass failed: its texts are read one by one", lane=self.number, requests=len(requests))
             for request in requests:
                 if request.cancelled or request.expired(self._clock()):
-                    give_up([request])
                     self.meter.gives_up([request])
+                    give_up([request])
                 else:
                     self._read([request])
             return
@@ -99,8 +99,13 @@ class PassLane:
                 self.meter.completes(request, self._clock(), 0)
                 end([request], PassCompletion(output, request.receipt(), request.steps_before))
             else:
-                error = ArithmeticError("an output of the model is not finite")
-                self.meter.failed += fail([request], error, self.number)
+                fault = ArithmeticError("an output of the model is not finite")
+                self._fail([request], fault)
+
+    def _fail(self, requests: Sequence[PassRequest], error: Exception) -> None:
+        # Counted first: whoever hears of the end finds it counted.
+        self.meter.fails(requests)
+        fail(requests, error, self.number)
 
     def _pass(self, requests: list[PassRequest]) -> list[EncoderOutput]:
         began = self._clock()

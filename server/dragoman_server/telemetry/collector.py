@@ -104,7 +104,7 @@ class ServerCollector(Collector):
 
 
 def _of_engines(readings: Sequence[_Reading]) -> Iterator[Metric]:
-    gauges = (
+    gauges: Sequence[tuple[str, str, Callable[[EngineState], int]]] = (
         ("waiting", "Requests in the queue", lambda state: state.waiting),
         ("waiting_tokens", "Source tokens in the queue", lambda state: state.waiting_tokens),
         ("max_waiting", "Requests that the queue has room for", lambda state: state.max_waiting),
@@ -114,10 +114,8 @@ def _of_engines(readings: Sequence[_Reading]) -> Iterator[Metric]:
         for host, state in readings:
             gauge.add_metric([host.name, host.version], read(state))
         yield gauge
-    refused = CounterMetricFamily(
-        "dragoman_engine_refusals", "Requests that an engine did not take, each time that it was asked",
-        labels=(*_MODEL, "reason"),
-    )  # fmt: skip
+    asked = "Requests that an engine did not take, each time that it was asked"
+    refused = CounterMetricFamily("dragoman_engine_refusals", asked, labels=(*_MODEL, "reason"))
     for host, state in readings:
         for reason, count in state.refused.items():
             refused.add_metric([host.name, host.version, reason], count)

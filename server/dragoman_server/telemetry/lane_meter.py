@@ -49,6 +49,10 @@ class LaneMeter:
             if request.steps > 1:
                 self.token_seconds.observe((now - request.first_token) / (request.steps - 1))
 
+    def fails(self, requests: Iterable[Submission[Any, Any]]) -> None:
+        """These end by a fault of ours, but for those that have ended already."""
+        self.failed += sum(not request.finished for request in requests)
+
     def gives_up(self, requests: Iterable[Submission[Any, Any]]) -> None:
         """These were cancelled, or have expired."""
         for request in requests:

@@ -28,6 +28,10 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
     http_port: Annotated[
         int | None, typer.Option("--http-port", help="Port for /metrics, /healthz and /readyz. Default: none.")
     ] = None,
+    otlp_endpoint: Annotated[
+        str | None,
+        typer.Option("--otlp-endpoint", metavar="URL", help="Where traces are sent, over gRPC. Default: nowhere."),
+    ] = None,
     device: Annotated[Device | None, typer.Option(help="Where the graphs run. Default: auto.")] = None,
     precision: Annotated[Precision | None, typer.Option(help="Which graphs are served. Default: int8.")] = None,
     lanes: Annotated[
@@ -84,6 +88,7 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
         "host": host,
         "port": port,
         "http_port": http_port,
+        "otlp_endpoint": otlp_endpoint,
         "device": device,
         "precision": precision,
         "lanes": lanes,

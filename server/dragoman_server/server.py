@@ -28,6 +28,7 @@ from dragoman_server.telemetry.loop_lag import LoopLag
 from dragoman_server.telemetry.rpc_meter import RpcMeter
 
 if TYPE_CHECKING:
+    from dragoman_server.telemetry.tracing import Tracing
     from dragoman_server.web.http_server import HttpServer
 
 SERVICES = (
@@ -45,10 +46,12 @@ _log = structlog.get_logger(__name__)
 class DragomanServer:
     """One listening port. Created, used and stopped on one event loop.
 
+    Calls are traced by ``tracing``, or as the settings say.
+
     Raises SettingsError where the settings would let anybody in, or name files of tokens or certificates with faults.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, tracing: Tracing | None = None) -> None:
         if violations := policy_violations(settings):
             raise SettingsError(violations)
         self._settings = settings
@@ -59,11 +62,12 @@ class DragomanServer:
         self._gate = Gate()
         self._calls = RpcMeter()
         self._lag = LoopLag()
+        self._tracing = tracing or _tracing(settings)
         self._http: HttpServer | None = None
         self._health = health.Health(SERVICES)
         self._catalogue: Catalogue | None = None
         self._server = grpc.aio.server(
-            interceptors=[Telemetry(self._calls), Authentication(tokens), Boundary()],
+            interceptors=[Telemetry(self._calls, tracing=self._tracing), Authentication(tokens), Boundary()],
             options=_options(settings),
             # Only a backstop against floods: the engine's queue refuses earlier, and says when to come back.
             maximum_concurrent_rpcs=4 * settings.max_waiting + 4096,
@@ -128,6 +132,8 @@ class DragomanServer:
         await self._lag.stop()
         if self._http is not None:
             await self._http.stop()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.stop)
 
     @property
     def http_address(self) -> str | None:
@@ -145,6 +151,17 @@ class DragomanServer:
         http = HttpServer(app, self._settings.host, port, certificate_files(self._settings))
         await http.start()
         return http
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    if settings.otlp_endpoint is None:
+        return None
+    try:
+        from dragoman_server.telemetry.tracing import otlp  # noqa: PLC0415  (off by default: not loaded then)
+    except ImportError as error:
+        missing = Violation("otlp_endpoint", settings.otlp_endpoint, "pip install 'dragoman[otel]'")
+        raise SettingsError([missing]) from error
+    return otlp(settings.otlp_endpoint)
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

@@ -57,6 +57,9 @@ class Settings(BaseSettings):
         le=65535,
         description="Port for metrics and probes over HTTP; 0: any free; default: none",
     )
+    otlp_endpoint: str | None = Field(
+        default=None, pattern=r"^https?://\S+$", description="Collector of OpenTelemetry traces: http://HOST:PORT"
+    )
     device: Device = Field(default="auto", description="Where the graphs run")
     precision: Precision = Field(default="int8", description="Which of the bundle's graphs are served")
     lanes: int = Field(default_factory=usable_cores, ge=1, le=256, description="Engine threads for each model")

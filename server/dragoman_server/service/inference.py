@@ -22,7 +22,7 @@ from dragoman_server.service.generating import GenerationStream, completed_parts
 from dragoman_server.service.generation_requests import scoring_host, validate_continuation, validate_generate
 from dragoman_server.service.jobs import Job
 from dragoman_server.service.mailbox import Mailbox
-from dragoman_server.service.receipt import conclude, count_items, receipt_metadata
+from dragoman_server.service.receipt import Served, conclude, count_items
 from dragoman_server.service.recipes import Recipes
 from dragoman_server.service.responses import joined_receipt, score_response, translate_response
 from dragoman_server.service.streaming import TranslationStream
@@ -57,7 +57,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
             translation = await validate_translate(request, catalogue, self._recipes)
             completions = await self._complete(translation, deadline)
             response = translate_response(translation, completions)
-            conclude(context, receipt_metadata(joined_receipt(completions), translation.host), response.usage)
+            conclude(context, Served(joined_receipt(completions), translation.host), response.usage)
             return response
 
     async def StreamTranslate(  # noqa: N802  (gRPC's name)
@@ -72,7 +72,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
                 async for chunk in chunks:
                     if chunk.HasField("response"):
                         receipt = joined_receipt(stream.job.finished())
-                        conclude(context, receipt_metadata(receipt, translation.host), chunk.response.usage)
+                        conclude(context, Served(receipt, translation.host), chunk.response.usage)
                     yield chunk
 
     async def TranslateMany(  # noqa: N802  (gRPC's name)
@@ -107,13 +107,13 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
                 generation = await validate_continuation(request, host)
                 completions = await completed_parts(generation, deadline, self._mailbox)
                 response = score_response(host, len(generation.prompt_ids), completions[0])
-                conclude(context, receipt_metadata(joined_receipt(completions), host), response.usage)
+                conclude(context, Served(joined_receipt(completions), host), response.usage)
                 return response
             translation = await validate_score(request, catalogue, self._recipes)
             completions = await self._complete(translation, deadline)
             (segment,) = translation.segments
             response = score_response(translation.host, len(segment.source_ids), completions[0])
-            conclude(context, receipt_metadata(joined_receipt(completions), translation.host), response.usage)
+            conclude(context, Served(joined_receipt(completions), translation.host), response.usage)
             return response
 
     async def Generate(  # noqa: N802  (gRPC's name)
@@ -128,7 +128,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
                 async for chunk in chunks:
                     if chunk.HasField("response"):
                         receipt = joined_receipt(stream.job.finished())
-                        conclude(context, receipt_metadata(receipt, generation.host), chunk.response.usage)
+                        conclude(context, Served(receipt, generation.host), chunk.response.usage)
                     yield chunk
 
     async def Classify(  # noqa: N802  (gRPC's name)
@@ -137,8 +137,8 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         """Label one text, or one pair of texts."""
         deadline = _deadline(context)
         with self._gate.enter() as catalogue:
-            response, metadata = await self._understanding.classify(request, catalogue, deadline)
-            conclude(context, metadata, response.usage)
+            response, served = await self._understanding.classify(request, catalogue, deadline)
+            conclude(context, served, response.usage)
             return response
 
     async def Tag(  # noqa: N802  (gRPC's name)
@@ -147,8 +147,8 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         """Label spans of one text."""
         deadline = _deadline(context)
         with self._gate.enter() as catalogue:
-            response, metadata = await self._understanding.tag(request, catalogue, deadline)
-            conclude(context, metadata, response.usage)
+            response, served = await self._understanding.tag(request, catalogue, deadline)
+            conclude(context, served, response.usage)
             return response
 
     async def FillMask(  # noqa: N802  (gRPC's name)
@@ -157,8 +157,8 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         """Say what the masks of one text may hide."""
         deadline = _deadline(context)
         with self._gate.enter() as catalogue:
-            response, metadata = await self._understanding.fill_mask(request, catalogue, deadline)
-            conclude(context, metadata, response.usage)
+            response, served = await self._understanding.fill_mask(request, catalogue, deadline)
+            conclude(context, served, response.usage)
             return response
 
     async def Embed(  # noqa: N802  (gRPC's name)
@@ -167,8 +167,8 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         """Make vectors of texts."""
         deadline = _deadline(context)
         with self._gate.enter() as catalogue:
-            response, metadata = await self._understanding.embed(request, catalogue, deadline)
-            conclude(context, metadata, response.usage)
+            response, served = await self._understanding.embed(request, catalogue, deadline)
+            conclude(context, served, response.usage)
             return response
 
     async def Explain(  # noqa: N802  (gRPC's name)
@@ -178,7 +178,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         deadline = _deadline(context)
         with self._gate.enter() as catalogue:
             response, host, receipt = await self._explaining.answer(request, catalogue, deadline)
-            conclude(context, receipt_metadata(receipt, host), response.usage)
+            conclude(context, Served(receipt, host), response.usage)
             return response
 
     async def _complete(self, translation: Translation, deadline: float | None) -> list[Completion]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
 from dragoman_protos.v1 import inference_pb2
 from dragoman_server.model_host import ModelHost
 from dragoman_server.request import Receipt
-from dragoman_server.telemetry.calls import CALL, Metadata, call_metadata
+from dragoman_server.telemetry.calls import CALL, call_metadata
 
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
@@ -31,12 +31,20 @@ def receipt_metadata(receipt: Receipt, host: ModelHost) -> tuple[tuple[str, str]
     )
 
 
-def conclude(context: Context, metadata: Metadata, usage: inference_pb2.Usage) -> None:
+class Served(NamedTuple):
+    """What an answered request went through, and the model that answered."""
+
+    receipt: Receipt
+    host: ModelHost
+
+
+def conclude(context: Context, served: Served, usage: inference_pb2.Usage) -> None:
     """A call is answered: its receipt goes into the trailing metadata, and what it used to whoever measures."""
-    context.set_trailing_metadata((*metadata, *call_metadata()))
+    receipt, host = served
+    context.set_trailing_metadata((*receipt_metadata(receipt, host), *call_metadata()))
     if (call := CALL.get()) is not None:
-        told = dict(metadata)
-        call.model, call.version = told["dragoman-model"], told["dragoman-model-version"]
+        call.model, call.version = host.name, host.version
+        call.answered(receipt.arrived, receipt.queue_ms / 1e3, receipt.encode_ms / 1e3)
         call.source_tokens, call.target_tokens = usage.source_tokens, usage.target_tokens
 
 

@@ -36,6 +36,19 @@ class Call:
     """Why the call was refused, in a word; empty: it was not."""
     items: dict[str, int] = field(default_factory=dict)
     """Answered items of a bulk call, by status."""
+    metadata: dict[str, str] = field(default_factory=dict)
+    """Of the caller: what says to which trace the call belongs."""
+    queued: float = 0.0
+    """When it came to the engine; 0 where the answer needed none, or there is none."""
+    phases: list[tuple[str, float]] = field(default_factory=list)
+    """What it went through from then on, in order, with the seconds of each."""
+
+    def answered(self, queued: float, queue: float, encode: float) -> None:
+        """Note what its receipt says, in seconds; it was decoded from then until now."""
+        if queued:
+            self.queued = queued
+            decode = time.monotonic() - queued - queue - encode
+            self.phases = [("queue", queue), ("encode", encode), ("decode", max(0.0, decode))]
 
 
 CALL: ContextVar[Call | None] = ContextVar("CALL", default=None)

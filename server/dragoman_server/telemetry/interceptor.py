@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
@@ -19,12 +19,16 @@ _Handler = Any  # grpc.RpcMethodHandler: generic in the stubs, not at run time
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]]
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
+_TRACE_KEYS = ("traceparent", "tracestate")
 _KINDS = {
     (False, False): "unary_unary",
     (False, True): "unary_stream",
     (True, False): "stream_unary",
     (True, True): "stream_stream",
 }
+
+if TYPE_CHECKING:
+    from dragoman_server.telemetry.tracing import Tracing  # an extra: not loaded where there are no traces
 
 _log = structlog.get_logger(__name__)
 
@@ -35,9 +39,12 @@ class Telemetry(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     Calls that end with OK are logged at level debug, all others at info.
     """
 
-    def __init__(self, meter: RpcMeter, known: Collection[str] = METHODS.keys()) -> None:
+    def __init__(
+        self, meter: RpcMeter, known: Collection[str] = METHODS.keys(), *, tracing: Tracing | None = None
+    ) -> None:
         self._meter = meter
         self._known = known
+        self._tracing = tracing
         self._wrapped: dict[str, tuple[_Handler, _Handler]] = {}  # by known method: the handler, and it wrapped
 
     async def intercept_service(
@@ -48,6 +55,8 @@ class Telemetry(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         metadata = handler_call_details.invocation_metadata or ()
         name = method.rpartition("/")[2] if method in self._known else UNKNOWN
         call = Call(name, request_id(value for key, value in metadata if key == REQUEST_ID_KEY))
+        if self._tracing is not None:
+            call.metadata = {key: str(value) for key, value in metadata if key in _TRACE_KEYS}
         CALL.set(call)  # of this call's task alone
         structlog.contextvars.bind_contextvars(request_id=call.request_id)
         handler = await continuation(handler_call_details)
@@ -96,6 +105,8 @@ class Telemetry(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def _end(self, call: Call, code: str) -> None:
         seconds = time.monotonic() - call.began
         self._meter.ends(call, code, seconds)
+        if self._tracing is not None:
+            self._tracing.ended(call, code)
         write = _log.debug if code == grpc.StatusCode.OK.name else _log.info
         write(
             "call",

@@ -20,7 +20,7 @@ _FAULTS = {"INTERNAL", "UNKNOWN", "UNAVAILABLE", "DATA_LOSS", "UNIMPLEMENTED", "
 
 
 class Tracing:
-    """Makes the spans of a call when it has ended, from the times in its receipt; the caller's trace is their parent."""
+    """Makes the spans of a call when it has ended, by its receipt's times, under the caller's trace."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._provider = TracerProvider(resource=Resource.create({"service.name": "dragoman"}), shutdown_on_exit=False)

@@ -19,17 +19,20 @@ BENCH_STAMP := $(VENV)/.installed-bench
 
 BENCHMARKS := offline latency saturation grpc_efficiency profile hugging_face roofline report
 
-.PHONY: help serve test check proto bench clean
+.PHONY: help serve test test-system check proto bench clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: $(SERVER_STAMP)  ## Install what the server needs, and serve the models under models/.
 	@exec $(BIN)/dragoman serve
 
 test: $(DEV_STAMP)  ## Install what the tests need, and run them.
 	$(BIN)/python -m pytest
+
+test-system: $(DEV_STAMP)  ## Check metrics, dashboard and alerts with a real Prometheus, which root installs by apt-get.
+	$(BIN)/python -m pytest tests/system
 
 check: $(DEV_STAMP)  ## Style, formatting, strict types, and whether the stubs are those of the protos.
 	$(BIN)/ruff check

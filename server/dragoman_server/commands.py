@@ -34,6 +34,13 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one. Default: 50051.")] = None,
+    http_port: Annotated[
+        int | None, typer.Option("--http-port", help="Port for /metrics, /healthz and /readyz. Default: none.")
+    ] = None,
+    otlp_endpoint: Annotated[
+        str | None,
+        typer.Option("--otlp-endpoint", metavar="URL", help="Where traces are sent, over gRPC. Default: nowhere."),
+    ] = None,
     device: Annotated[Device | None, typer.Option(help="Where the graphs run. Default: auto.")] = None,
     precision: Annotated[Precision | None, typer.Option(help="Which graphs are served. Default: int8.")] = None,
     lanes: Annotated[
@@ -119,6 +126,8 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
         "models": models,
         "host": host,
         "port": port,
+        "http_port": http_port,
+        "otlp_endpoint": otlp_endpoint,
         "device": device,
         "precision": precision,
         "lanes": lanes,

@@ -55,10 +55,14 @@ class FailedPrecondition(ServerError):
 
 
 class Overloaded(ServerError):
-    """The server cannot take the request now; ``retry_after`` is in seconds."""
+    """The server cannot take the request now; ``retry_after`` is in seconds.
 
-    def __init__(self, message: str, retry_after: float) -> None:
+    ``reason`` is one of a few words, for the metrics.
+    """
+
+    def __init__(self, message: str, retry_after: float, reason: str = "busy") -> None:
         self.retry_after = retry_after
+        self.reason = reason
         super().__init__(message)
 
 

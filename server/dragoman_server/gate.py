@@ -30,6 +30,16 @@ class Gate:
         """Let calls in, to these models; the calls that are inside keep those that they have found."""
         self._catalogue = catalogue
 
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are let in."""
+        return self._catalogue is not None and not self._closed.is_set()
+
+    @property
+    def catalogue(self) -> Catalogue | None:
+        """The models; None while they load. They stay when the gate has closed."""
+        return self._catalogue
+
     def close(self) -> None:
         """Let no further call in; those inside go on."""
         self._closed.set()

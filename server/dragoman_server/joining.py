@@ -169,5 +169,5 @@ class PromptJoining:
         pace.encoding_took(seconds)
         if whole:
             request.encode_ms = prompt.seconds * 1e3
-            pace.encoding.add(len(request.source_ids), prompt.seconds)
+            pace.encoded_in_parts(len(request.source_ids), prompt.seconds)
         return whole

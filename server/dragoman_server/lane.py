@@ -18,6 +18,7 @@ from dragoman_server.request import Completion, Request
 from dragoman_server.rows import RowTable
 from dragoman_server.runtime import StepOutput
 from dragoman_server.scheduler import Plan
+from dragoman_server.telemetry.lane_meter import LaneMeter
 
 _log = structlog.get_logger(__name__)
 
@@ -46,6 +47,8 @@ class Lane:
         self.busy = False
         """Between two plans; guarded by the engine's lock."""
         self._batch = Batch(joining.runtime, eos=eos, source_capacity=joining.source_capacity)
+        self._joined: list[Request] = []
+        """Since the last step."""
         self._watched: list[Request] = []
         """Those of the running that want to hear of their progress."""
         self._next_plan = next_plan
@@ -71,6 +74,11 @@ class Lane:
         return self.rows.free_rows
 
     @property
+    def meter(self) -> LaneMeter:
+        """What it has done."""
+        return self.pace.meter
+
+    @property
     def step_seconds(self) -> float:
         """What a step takes with as many rows as are used now, one at least; 0 before the first."""
         return self.pace.step.at(max(1, self.rows.used))
@@ -93,7 +101,7 @@ class Lane:
                     self._advance(self._step())
             except Exception as error:
                 self._clear()
-                fail(involved, error, self.number)
+                self._fail(involved, error)
         abandoned = self._clear()
         end(abandoned, Unavailable("the server is shutting down"))
 
@@ -101,6 +109,7 @@ class Lane:
         if plan.leavers:
             self.joining.forget(plan.leavers)
             self._release(plan.leavers, self._batch.leave(plan.leavers))
+        self.meter.gives_up((*plan.leavers, *plan.dropped))
         give_up((*plan.leavers, *plan.dropped))
 
     def _join(self, joiners: Sequence[Request]) -> None:
@@ -111,10 +120,16 @@ class Lane:
         for request in turn.joined:
             request.lane = self.number
             request.steps_before, request.row_steps_before = self._steps, self._row_steps
+        self._joined += turn.joined
         self._watched += [request for request in turn.joined if request.progress]
         for requests, error in turn.failed:
             self._release(requests, self._batch.leave(requests))
-            fail(requests, error, self.number)
+            self._fail(requests, error)
+
+    def _fail(self, requests: Sequence[Request], error: Exception) -> None:
+        # Counted first: whoever hears of the end finds it counted.
+        self.meter.fails(requests)
+        fail(requests, error, self.number)
 
     def _step(self) -> StepOutput:
         batch = self._batch
@@ -125,6 +140,10 @@ class Lane:
         # From the end of one step to that of the next, so that all which is done between them counts too.
         began, self._turned = self._turned, self._clock()
         self.pace.stepped(rows, self._turned - began)
+        if self._joined:
+            for request in self._joined:
+                request.first_token = self._turned
+            self._joined = []
         return output
 
     def _advance(self, output: StepOutput) -> None:
@@ -138,10 +157,11 @@ class Lane:
             request.row_steps = self._row_steps - request.row_steps_before
             if not request.options.forced:
                 self.pace.finished(self.joining.size(request), request.steps)
+            self.meter.completes(request, self._turned, sum(len(answer.token_ids) for answer in request.answers))
             wanted = max(request.options.num_hypotheses, request.options.alternatives)
             end([request], Completion(n_best(request.answers, wanted), request.receipt()))
         for task, error in advance.failed.items():
-            fail([_request(task)], error, self.number)
+            self._fail([_request(task)], error)
 
     def _tell(self) -> None:
         """Let those that want to hear know how far they are; a caller that raises hurts nobody, but hears no more."""
@@ -163,7 +183,7 @@ class Lane:
             self.runtime.copy(moves)
 
     def _clear(self) -> list[Request]:
-        requests, self.running, self._watched = self.running, [], []
+        requests, self.running, self._watched, self._joined = self.running, [], [], []
         self._batch.clear()
         self.joining.clear()
         return requests

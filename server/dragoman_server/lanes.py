@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from dragoman_server.errors import Overloaded, Unavailable
 from dragoman_server.outcomes import end
 from dragoman_server.scheduler import Plan, Scheduler
 from dragoman_server.submission import Submission, SubmissionT
+from dragoman_server.telemetry.lane_meter import LaneMeter
 from dragoman_server.waiting import PRIORITIES
 
 _AskedT_contra = TypeVar("_AskedT_contra", bound=Submission[Any, Any], contravariant=True)
 
+FULL, LATE = "queue_full", "deadline"
+"""Why an engine refuses a request."""
 _RETRY_SECONDS = (0.02, 30.0)
 _TRUSTED_SECONDS = 1.0
 """An engine that has been idle for longer refuses nobody by what it measured before."""
+
+
+@dataclass(frozen=True)
+class LaneState:
+    """A glance at a lane, and what it has done; the meter goes on counting."""
+
+    running: int
+    rows_used: int
+    rows_free: int
+    meter: LaneMeter
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,11 @@ class EngineState:
     rows_free: int
     step_seconds: tuple[float, ...]
     """Per lane: what a step takes with as many rows as are used now, one at least; 0 before the first."""
+    max_waiting: int = 0
+    """Requests that the queue has room for."""
+    lanes: tuple[LaneState, ...] = ()
+    refused: Mapping[str, int] = field(default_factory=dict)
+    """Requests that were not taken, by reason, since the start. One that asks again is counted again."""
 
 
 class AnyLane(Protocol[SubmissionT]):
@@ -50,6 +68,10 @@ class AnyLane(Protocol[SubmissionT]):
     @property
     def rows_free(self) -> int:
         """Rows that are not."""
+
+    @property
+    def meter(self) -> LaneMeter:
+        """What it has done."""
 
     @property
     def step_seconds(self) -> float:
@@ -98,6 +120,7 @@ class LaneEngine(ABC, Generic[SubmissionT]):
         self._drained = threading.Condition(lock)
         self._threads: list[threading.Thread] = []
         self._last_busy = clock()
+        self._refused = {FULL: 0, LATE: 0}
         self._accepting = False
         self._ending = False
 
@@ -134,9 +157,11 @@ class LaneEngine(ABC, Generic[SubmissionT]):
             now = self._clock()
             request.expected_steps = self._prospects.expected_steps(request)
             if not (request.expired(now) or self._unproven(now) or self._prospects.in_time(request, now)):
-                raise Overloaded("the deadline cannot be met", self._retry_after(request, now))
+                self._refused[LATE] += 1
+                raise Overloaded("the deadline cannot be met", self._retry_after(request, now), LATE)
             if not self._scheduler.offer(request, now):
-                raise Overloaded("the queue is full", self._retry_after(request, now))
+                self._refused[FULL] += 1
+                raise Overloaded("the queue is full", self._retry_after(request, now), FULL)
             self._work.notify()
 
     def stop(self, grace: float) -> None:
@@ -165,6 +190,11 @@ class LaneEngine(ABC, Generic[SubmissionT]):
                 rows_used=sum(lane.rows_used for lane in self._lanes),
                 rows_free=sum(lane.rows_free for lane in self._lanes),
                 step_seconds=tuple(lane.step_seconds for lane in self._lanes),
+                max_waiting=self._scheduler.max_waiting,
+                lanes=tuple(
+                    LaneState(len(lane.running), lane.rows_used, lane.rows_free, lane.meter) for lane in self._lanes
+                ),
+                refused=dict(self._refused),
             )
 
     def _next_plan(self, lane: AnyLane[SubmissionT]) -> Plan[SubmissionT] | None:

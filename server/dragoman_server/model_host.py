@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dragoman_protos.v1 import bundle_pb2, models_pb2
 from dragoman_server.first_answers import FirstAnswer
+from dragoman_server.lanes import EngineState
 
 if TYPE_CHECKING:
     from dragoman_server.explaining.explainer import Explainer  # brings in onnxruntime
@@ -19,6 +20,9 @@ class RunningEngine(Protocol):
 
     def start(self) -> None:
         """Warm up and take work."""
+
+    def state(self) -> EngineState:
+        """What waits, what runs and what was done; from any thread."""
 
     def stop(self, grace: float) -> None:
         """Finish work for ``grace`` seconds, then end the rest with Unavailable."""

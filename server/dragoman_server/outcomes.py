@@ -33,6 +33,6 @@ def give_up(requests: Iterable[Submission[Any, Any]]) -> None:
 def fail(requests: Iterable[Submission[Any, Any]], error: Exception, lane: int) -> None:
     """Log the error under an incident id, of which the callers are told the id alone."""
     incident = uuid.uuid4().hex
-    failed = list(requests)
+    failed = [request for request in requests if not request.finished]
     _log.error("a lane failed", incident=incident, lane=lane, requests=len(failed), exc_info=error)
     end(failed, Internal(incident))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dragoman_server.telemetry.lane_meter import LaneMeter
+
 _KEPT = 0.99
 """What an observation still counts for after the next one."""
 _SPREAD = 0.1
@@ -57,6 +59,8 @@ class Pace:
     """What one lane has measured. Written by its thread alone; others read it, perhaps a step late."""
 
     def __init__(self) -> None:
+        self.meter = LaneMeter()
+        """What is shown to others; nothing is decided by it."""
         self.step = LinearFit()
         """Seconds of a step, by its live rows."""
         self.encoding = LinearFit()
@@ -75,11 +79,17 @@ class Pace:
         self.encoding_between += (1 - _BETWEEN_KEPT) * (self._encoding - self.encoding_between)
         self._encoding = 0.0
         self.step.add(rows, seconds)
+        self.meter.stepped(rows, seconds)
 
     def encoded(self, tokens: int, seconds: float) -> None:
         """Encoding ``tokens`` source tokens, at least one, took so long."""
         self.encoding_took(seconds)
+        self.encoded_in_parts(tokens, seconds)
+
+    def encoded_in_parts(self, tokens: int, seconds: float) -> None:
+        """The same, where ``encoding_took`` was told of each part."""
         self.encoding.add(tokens, seconds)
+        self.meter.encode_seconds.observe(seconds)
 
     def encoding_took(self, seconds: float) -> None:
         """So long went to encoding, or to a part of it, since the last step."""

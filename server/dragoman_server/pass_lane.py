@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import structlog
@@ -13,6 +13,7 @@ from dragoman_server.pace import Pace
 from dragoman_server.pass_request import PassCompletion, PassRequest
 from dragoman_server.pass_runtime import EncoderOutput, PassRuntime
 from dragoman_server.scheduler import Plan
+from dragoman_server.telemetry.lane_meter import LaneMeter
 
 _log = structlog.get_logger(__name__)
 
@@ -51,6 +52,11 @@ class PassLane:
         return self.runtime.max_rows - len(self.running)
 
     @property
+    def meter(self) -> LaneMeter:
+        """What it has done."""
+        return self.pace.meter
+
+    @property
     def step_seconds(self) -> float:
         """What a pass over the tokens of the running one takes, over one at least; 0 before the first."""
         return self.pace.encoding.at(max(1, sum(len(request.source_ids) for request in self.running)))
@@ -64,33 +70,42 @@ class PassLane:
         while (plan := self._next_plan(self)) is not None:
             involved = [*plan.joiners, *plan.dropped]
             try:
+                self.meter.gives_up(plan.dropped)
                 give_up(plan.dropped)
                 if plan.joiners:
                     self._read(plan.joiners)
             except Exception as error:
                 self.running = []
-                fail(involved, error, self.number)
+                self._fail(involved, error)
 
     def _read(self, requests: list[PassRequest]) -> None:
         try:
             outputs = self._pass(requests)
         except Exception as error:
             if len(requests) == 1:
-                fail(requests, error, self.number)
+                self._fail(requests, error)
                 return
             # One text may have broken the pass: the others are not to suffer for it.
             _log.warning("a pass failed: its texts are read one by one", lane=self.number, requests=len(requests))
             for request in requests:
                 if request.cancelled or request.expired(self._clock()):
+                    self.meter.gives_up([request])
                     give_up([request])
                 else:
                     self._read([request])
             return
         for request, output in zip(requests, outputs, strict=True):
             if all(values is None or np.isfinite(values).all() for values in output):
+                self.meter.completes(request, self._clock(), 0)
                 end([request], PassCompletion(output, request.receipt(), request.steps_before))
             else:
-                fail([request], ArithmeticError("an output of the model is not finite"), self.number)
+                fault = ArithmeticError("an output of the model is not finite")
+                self._fail([request], fault)
+
+    def _fail(self, requests: Sequence[PassRequest], error: Exception) -> None:
+        # Counted first: whoever hears of the end finds it counted.
+        self.meter.fails(requests)
+        fail(requests, error, self.number)
 
     def _pass(self, requests: list[PassRequest]) -> list[EncoderOutput]:
         began = self._clock()
@@ -103,6 +118,7 @@ class PassLane:
         finally:
             self.running = []
         seconds = self._clock() - began
+        self.meter.batch_rows.observe(len(requests))
         self.pace.encoded(sum(len(request.source_ids) for request in requests), seconds)
         for request in requests:
             request.encode_ms, request.steps, request.row_steps = seconds * 1e3, 1, len(requests)

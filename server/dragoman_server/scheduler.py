@@ -80,6 +80,11 @@ class Scheduler(Generic[SubmissionT]):
         return len(self._waiting)
 
     @property
+    def max_waiting(self) -> int:
+        """Requests that the queue has room for."""
+        return self._max_waiting
+
+    @property
     def waiting_rows(self) -> int:
         """Rows that all waiting requests need."""
         return self._waiting.work.rows

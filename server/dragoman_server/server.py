@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import time
+from typing import TYPE_CHECKING
 
 import grpc
 import structlog
@@ -25,7 +27,14 @@ from dragoman_server.service.boundary import Boundary
 from dragoman_server.service.inference import InferenceService
 from dragoman_server.service.models import ModelService
 from dragoman_server.settings import Settings, SettingsError
+from dragoman_server.telemetry.interceptor import Telemetry
+from dragoman_server.telemetry.loop_lag import LoopLag
+from dragoman_server.telemetry.rpc_meter import RpcMeter
 from dragoman_server.version_policy import parse_policies
+
+if TYPE_CHECKING:
+    from dragoman_server.telemetry.tracing import Tracing
+    from dragoman_server.web.http_server import HttpServer
 
 SERVICES = (
     inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name,
@@ -42,22 +51,33 @@ _log = structlog.get_logger(__name__)
 class DragomanServer:
     """One listening port. Created, used and stopped on one event loop.
 
+    Calls are traced by ``tracing``, or as the settings say.
+
     Raises SettingsError where the settings would let anybody in, or name files of tokens or certificates with faults.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, tracing: Tracing | None = None) -> None:
         if violations := policy_violations(settings):
             raise SettingsError(violations)
         self._settings = settings
         files = certificate_files(settings)
         self._certificates = None if files is None else Certificates(files)
         tokens = None if settings.tokens is None else TokenFile(settings.tokens)
+        self._tokens = tokens
         self._gate = Gate()
+        self._calls = RpcMeter()
+        self._lag = LoopLag()
+        self._tracing = tracing or _tracing(settings)
+        self._http: HttpServer | None = None
         self._health = health.Health(SERVICES)
         self._manager: ModelManager | None = None
         self._polling: Polling | None = None
         self._server = grpc.aio.server(
-            interceptors=[Authentication(tokens, methods(settings), stranger(settings)), Boundary()],
+            interceptors=[
+                Telemetry(self._calls, tracing=self._tracing),
+                Authentication(tokens, methods(settings), stranger(settings)),
+                Boundary(),
+            ],
             options=_options(settings),
             # Only a backstop against floods: the engine's queue refuses earlier, and says when to come back.
             maximum_concurrent_rpcs=4 * settings.max_waiting + 4096,
@@ -99,7 +119,10 @@ class DragomanServer:
         except RuntimeError as error:
             limit = "an address of this machine with a port that is free and allowed"
             raise SettingsError([Violation("host and port", address, limit)]) from error
+        if self._settings.http_port is not None:
+            self._http = await self._started_http(self._settings.http_port)
         await self._server.start()
+        self._lag.start()
         if self._settings.insecure and not is_loopback(self._settings.host):
             _log.warning("others can reach this server, and it was told not to mind (--insecure)", host=host)
         return f"{host}:{port}"
@@ -135,6 +158,39 @@ class DragomanServer:
         # Calls that have arrived and that no handler has seen yet would be ended as CANCELLED, which nobody retries.
         await self._gate.wait_quiet(_QUIET_SECONDS, _REPLY_SECONDS)
         await self._server.stop(_REPLY_SECONDS)
+        await self._lag.stop()
+        if self._http is not None:
+            await self._http.stop()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.stop)
+
+    @property
+    def http_address(self) -> str | None:
+        """HOST:PORT of the HTTP port; None: there is none."""
+        return None if self._http is None else self._http.address
+
+    async def _started_http(self, port: int) -> HttpServer:
+        from dragoman_server.telemetry.collector import ServerCollector, registry  # noqa: PLC0415  (as below)
+        from dragoman_server.web.app import application  # noqa: PLC0415  (off by default: not loaded then)
+        from dragoman_server.web.http_server import HttpServer  # noqa: PLC0415
+
+        gate = self._gate
+        collector = ServerCollector(self._calls, self._lag, lambda: gate.catalogue or (), ready=lambda: gate.is_open)
+        app = application(registry(collector), tokens=self._tokens, ready=lambda: gate.is_open)
+        http = HttpServer(app, self._settings.host, port, certificate_files(self._settings))
+        await http.start()
+        return http
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    if settings.otlp_endpoint is None:
+        return None
+    try:
+        from dragoman_server.telemetry.tracing import otlp  # noqa: PLC0415  (off by default: not loaded then)
+    except ImportError as error:
+        missing = Violation("otlp_endpoint", settings.otlp_endpoint, "pip install 'dragoman[otel]'")
+        raise SettingsError([missing]) from error
+    return otlp(settings.otlp_endpoint)
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

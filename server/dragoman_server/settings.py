@@ -64,6 +64,15 @@ class Settings(BaseSettings):
     admin: bool = Field(default=False, description="Whether models may be loaded and unloaded over the wire")
     host: str = Field(default="127.0.0.1", description="Address to listen on")
     port: int = Field(default=50051, ge=0, le=65535, description="Port to listen on; 0: any free one")
+    http_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port for metrics and probes over HTTP; 0: any free; default: none",
+    )
+    otlp_endpoint: str | None = Field(
+        default=None, pattern=r"^https?://\S+$", description="Collector of OpenTelemetry traces: http://HOST:PORT"
+    )
     device: Device = Field(default="auto", description="Where the graphs run")
     precision: Precision = Field(default="int8", description="Which of the bundle's graphs are served")
     lanes: int = Field(default_factory=usable_cores, ge=1, le=256, description="Engine threads for each model")

@@ -27,6 +27,8 @@ class Receipt:
     batch_mean: float
     """Mean number of live rows over the steps that it took part in."""
     lane: int
+    arrived: float = 0.0
+    """On ``time.monotonic()``'s clock, in seconds; 0 where it was never queued."""
 
 
 @dataclass(eq=False)
@@ -56,6 +58,8 @@ class Submission(Generic[OptionsT, CompletionT]):
     lane: int = field(default=-1, kw_only=True)
     joined: float = field(default=0.0, kw_only=True)
     encode_ms: float = field(default=0.0, kw_only=True)
+    first_token: float = field(default=0.0, kw_only=True)
+    """When its first step ended; 0 before."""
     steps_before: int = field(default=0, kw_only=True)
     """The lane's steps, and the sum of their batch sizes, when it joined."""
     row_steps_before: int = field(default=0, kw_only=True)
@@ -100,6 +104,7 @@ class Submission(Generic[OptionsT, CompletionT]):
             steps=self.steps,
             batch_mean=self.row_steps / self.steps if self.steps else 0.0,
             lane=self.lane,
+            arrived=self.arrived,
         )
 
 

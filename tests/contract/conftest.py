@@ -13,6 +13,7 @@ import pytest
 from dragoman_protos.v1 import bundle_pb2, inference_pb2, inference_pb2_grpc, models_pb2_grpc
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.decoding.hypothesis import Answer, FinishReason
+from dragoman_server.lanes import EngineState
 from dragoman_server.request import Completion, Outcome, Receipt, Request
 from dragoman_server.server import DragomanServer
 from dragoman_server.settings import Settings
@@ -63,6 +64,9 @@ class FakeEngine:
     def submit(self, request: Request) -> None:
         self.submitted.put_nowait(request)
         self.behave(request)
+
+    def state(self) -> EngineState:
+        return EngineState(0, 0, 0, 0, 0, ())
 
     def stop(self, grace: float) -> None:
         self.stopped_with.append(grace)

@@ -24,7 +24,7 @@ class Running:
     @property
     def rows_used(self) -> int:
         (host,) = self.catalogue
-        return host.engine.state().rows_used  # type: ignore[attr-defined, no-any-return]
+        return host.engine.state().rows_used
 
 
 @contextmanager

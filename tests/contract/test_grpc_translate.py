@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING
 
 import grpc
@@ -88,6 +89,7 @@ async def test_the_receipt_travels_in_trailing_metadata(serving: Harness) -> Non
     call = serving.inference.Translate(request())
     await call
     trailing = dict(iter(await call.trailing_metadata()))
+    assert re.fullmatch("[0-9a-f]{32}", str(trailing.pop("dragoman-request-id")))
     assert trailing == {
         "dragoman-queue-ms": "1.500",
         "dragoman-encode-ms": "2.250",

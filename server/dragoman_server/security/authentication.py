@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -12,6 +12,7 @@ from dragoman_server.security.methods import METHODS, Need, Open
 from dragoman_server.security.principal import ANONYMOUS, CALLER, Principal
 from dragoman_server.security.tokens import TokenFile
 from dragoman_server.service.status import status_of
+from dragoman_server.telemetry.calls import call_metadata
 
 _Handler = Any  # grpc.RpcMethodHandler: generic in the stubs, not at run time
 _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]]
@@ -55,13 +56,18 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def _caller(self, details: grpc.HandlerCallDetails) -> Principal:
         if self._tokens is None:
             return self._stranger
-        given = [value for key, value in details.invocation_metadata or () if key == "authorization"]
-        if len(given) != 1:
-            raise Unauthenticated("one authorization entry is needed, with a bearer token")
-        scheme, _, token = str(given[0]).partition(" ")
-        if scheme.lower() != _SCHEME or not token:
-            raise Unauthenticated("the authorization entry holds no bearer token")
-        return self._tokens.principal(token)
+        given = [str(value) for key, value in details.invocation_metadata or () if key == "authorization"]
+        return bearer(given, self._tokens)
+
+
+def bearer(authorizations: Sequence[str], tokens: TokenFile) -> Principal:
+    """Who calls, by the values of all its authorization entries; raises Unauthenticated."""
+    if len(authorizations) != 1:
+        raise Unauthenticated("one authorization entry is needed, with a bearer token")
+    scheme, _, token = authorizations[0].partition(" ")
+    if scheme.lower() != _SCHEME or not token:
+        raise Unauthenticated("the authorization entry holds no bearer token")
+    return tokens.principal(token)
 
 
 def _refusal(error: ServerError) -> _Handler:
@@ -69,6 +75,6 @@ def _refusal(error: ServerError) -> _Handler:
     status = status_of(error)
 
     async def refuse(requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        await context.abort(status.code, status.details, status.trailing_metadata)
+        await context.abort(status.code, status.details, (*status.trailing_metadata, *call_metadata(error)))
 
     return grpc.stream_stream_rpc_method_handler(refuse)

@@ -19,6 +19,8 @@ class Permission(StrEnum):
     """To use models, and to see which there are."""
     ADMIN = "admin"
     """To change what is served."""
+    METRICS = "metrics"
+    """To read what is measured, of all callers together."""
 
 
 class Quota:
@@ -44,7 +46,7 @@ class Quota:
         # What is more than a minute's worth would never fit: it is let in by a full bucket, and owed for.
         if self._left < min(requests, self._most):
             missing = min(requests, self._most) - self._left
-            raise Overloaded(f"the quota of {self._most} requests a minute is used up", missing / rate)
+            raise Overloaded(f"the quota of {self._most} requests a minute is used up", missing / rate, "quota")
         self._left -= requests
 
 
@@ -57,7 +59,7 @@ class Principal:
         self.quota = quota
 
 
-ANONYMOUS = Principal("anonymous", frozenset({Permission.INFER}), Quota(None))
+ANONYMOUS = Principal("anonymous", frozenset({Permission.INFER, Permission.METRICS}), Quota(None))
 """Whoever calls where no tokens are asked for."""
 
 ADMINISTRATOR = Principal("anonymous", frozenset(Permission), Quota(None))

@@ -13,6 +13,7 @@ import grpc
 
 from dragoman_server.errors import InvalidArgument, Violation
 from dragoman_server.service.status import status_of
+from dragoman_server.telemetry.calls import call_metadata
 
 _Handler = Any  # grpc.RpcMethodHandler: generic in the stubs, not at run time
 _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]]
@@ -95,4 +96,4 @@ async def _readable(requests: AsyncIterable[object]) -> AsyncIterator[object]:
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> object:
     status = status_of(error)
-    return await context.abort(status.code, status.details, status.trailing_metadata)
+    return await context.abort(status.code, status.details, (*status.trailing_metadata, *call_metadata(error)))

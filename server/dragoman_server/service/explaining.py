@@ -54,6 +54,7 @@ class Explaining:
             steps=decoded.steps,
             batch_mean=decoded.batch_mean,
             lane=decoded.lane,
+            arrived=decoded.arrived,
         )
         return response, subject.host, receipt
 

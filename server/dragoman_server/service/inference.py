@@ -23,7 +23,7 @@ from dragoman_server.service.generating import GenerationStream, completed_parts
 from dragoman_server.service.generation_requests import scoring_host, validate_continuation, validate_generate
 from dragoman_server.service.jobs import Job
 from dragoman_server.service.mailbox import Mailbox
-from dragoman_server.service.receipt import receipt_metadata
+from dragoman_server.service.receipt import Served, conclude, count_items
 from dragoman_server.service.recipes import Recipes
 from dragoman_server.service.responses import joined_receipt, score_response, translate_response
 from dragoman_server.service.streaming import TranslationStream
@@ -61,8 +61,9 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         with self._gate.enter() as catalogue:
             translation = await validate_translate(request, catalogue, self._recipes)
             completions = await self._complete(translation, deadline)
-            context.set_trailing_metadata(receipt_metadata(joined_receipt(completions), translation.host))
-            return translate_response(translation, completions)
+            response = translate_response(translation, completions)
+            conclude(context, Served(joined_receipt(completions), translation.host), response.usage)
+            return response
 
     async def StreamTranslate(  # noqa: N802  (gRPC's name)
         self, request: inference_pb2.TranslateRequest, context: _Context
@@ -76,7 +77,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
                 async for chunk in chunks:
                     if chunk.HasField("response"):
                         receipt = joined_receipt(stream.job.finished())
-                        context.set_trailing_metadata(receipt_metadata(receipt, translation.host))
+                        conclude(context, Served(receipt, translation.host), chunk.response.usage)
                     yield chunk
 
     async def TranslateMany(  # noqa: N802  (gRPC's name)
@@ -96,6 +97,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
             )
             async with contextlib.aclosing(call.answers(requests)) as answers:
                 async for answer in answers:
+                    count_items(answer.outcomes)
                     yield answer
 
     async def Score(  # noqa: N802  (gRPC's name)
@@ -108,13 +110,15 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
             if isinstance(host, GenerationHost):
                 generation = await validate_continuation(request, host)
                 completions = await completed_parts(generation, deadline, self._mailbox)
-                context.set_trailing_metadata(receipt_metadata(joined_receipt(completions), host))
-                return score_response(host, len(generation.prompt_ids), completions[0])
+                response = score_response(host, len(generation.prompt_ids), completions[0])
+                conclude(context, Served(joined_receipt(completions), host), response.usage)
+                return response
             translation = await validate_score(request, catalogue, self._recipes)
             completions = await self._complete(translation, deadline)
-            context.set_trailing_metadata(receipt_metadata(joined_receipt(completions), translation.host))
             (segment,) = translation.segments
-            return score_response(translation.host, len(segment.source_ids), completions[0])
+            response = score_response(translation.host, len(segment.source_ids), completions[0])
+            conclude(context, Served(joined_receipt(completions), translation.host), response.usage)
+            return response
 
     async def Generate(  # noqa: N802  (gRPC's name)
         self, request: inference_pb2.GenerateRequest, context: _Context
@@ -128,7 +132,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
                 async for chunk in chunks:
                     if chunk.HasField("response"):
                         receipt = joined_receipt(stream.job.finished())
-                        context.set_trailing_metadata(receipt_metadata(receipt, generation.host))
+                        conclude(context, Served(receipt, generation.host), chunk.response.usage)
                     yield chunk
 
     async def Classify(  # noqa: N802  (gRPC's name)
@@ -137,8 +141,8 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         """Label one text, or one pair of texts."""
         deadline = _deadline(context)
         with self._gate.enter() as catalogue:
-            response, metadata = await self._understanding.classify(request, catalogue, deadline)
-            context.set_trailing_metadata(metadata)
+            response, served = await self._understanding.classify(request, catalogue, deadline)
+            conclude(context, served, response.usage)
             return response
 
     async def Tag(  # noqa: N802  (gRPC's name)
@@ -147,8 +151,8 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         """Label spans of one text."""
         deadline = _deadline(context)
         with self._gate.enter() as catalogue:
-            response, metadata = await self._understanding.tag(request, catalogue, deadline)
-            context.set_trailing_metadata(metadata)
+            response, served = await self._understanding.tag(request, catalogue, deadline)
+            conclude(context, served, response.usage)
             return response
 
     async def FillMask(  # noqa: N802  (gRPC's name)
@@ -157,8 +161,8 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         """Say what the masks of one text may hide."""
         deadline = _deadline(context)
         with self._gate.enter() as catalogue:
-            response, metadata = await self._understanding.fill_mask(request, catalogue, deadline)
-            context.set_trailing_metadata(metadata)
+            response, served = await self._understanding.fill_mask(request, catalogue, deadline)
+            conclude(context, served, response.usage)
             return response
 
     async def Embed(  # noqa: N802  (gRPC's name)
@@ -167,8 +171,8 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         """Make vectors of texts."""
         deadline = _deadline(context)
         with self._gate.enter() as catalogue:
-            response, metadata = await self._understanding.embed(request, catalogue, deadline)
-            context.set_trailing_metadata(metadata)
+            response, served = await self._understanding.embed(request, catalogue, deadline)
+            conclude(context, served, response.usage)
             return response
 
     async def Explain(  # noqa: N802  (gRPC's name)
@@ -178,7 +182,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         deadline = _deadline(context)
         with self._gate.enter() as catalogue:
             response, host, receipt = await self._explaining.answer(request, catalogue, deadline)
-            context.set_trailing_metadata(receipt_metadata(receipt, host))
+            conclude(context, Served(receipt, host), response.usage)
             return response
 
     async def _complete(self, translation: Translation, deadline: float | None) -> list[Completion]:

@@ -45,6 +45,7 @@ def receipt_of(completions: Sequence[PassCompletion]) -> Receipt:
         steps=len(passes),
         batch_mean=sum(receipt.batch_mean for receipt in passes.values()) / len(passes),
         lane=completions[0].receipt.lane,
+        arrived=min(completion.receipt.arrived for completion in completions),
     )
 
 

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import grpc
+
 from dragoman_protos.v1 import inference_pb2
 from dragoman_server.model_host import ModelHost
 from dragoman_server.request import Receipt
+from dragoman_server.telemetry.calls import CALL, call_metadata
+
+_CODES = {code.value[0]: code.name for code in grpc.StatusCode}
+
+Context = grpc.aio.ServicerContext[Any, Any]
 
 
 def receipt_metadata(receipt: Receipt, host: ModelHost) -> tuple[tuple[str, str], ...]:
@@ -21,6 +31,23 @@ def receipt_metadata(receipt: Receipt, host: ModelHost) -> tuple[tuple[str, str]
     )
 
 
+class Served(NamedTuple):
+    """What an answered request went through, and the model that answered."""
+
+    receipt: Receipt
+    host: ModelHost
+
+
+def conclude(context: Context, served: Served, usage: inference_pb2.Usage) -> None:
+    """A call is answered: its receipt goes into the trailing metadata, and what it used to whoever measures."""
+    receipt, host = served
+    context.set_trailing_metadata((*receipt_metadata(receipt, host), *call_metadata()))
+    if (call := CALL.get()) is not None:
+        call.model, call.version = host.name, host.version
+        call.answered(receipt.arrived, receipt.queue_ms / 1e3, receipt.encode_ms / 1e3)
+        call.source_tokens, call.target_tokens = usage.source_tokens, usage.target_tokens
+
+
 def receipt_message(receipt: Receipt, host: ModelHost) -> inference_pb2.Receipt:
     """The same for an answer among others; the model's name and version stand in the answer itself."""
     return inference_pb2.Receipt(
@@ -31,3 +58,14 @@ def receipt_message(receipt: Receipt, host: ModelHost) -> inference_pb2.Receipt:
         precision=host.precision,
         lane=receipt.lane,
     )
+
+
+def count_items(outcomes: Iterable[inference_pb2.TranslateOutcome]) -> None:
+    """Items of a bulk call are answered: whoever measures is told how, and what they used."""
+    if (call := CALL.get()) is None:
+        return
+    for outcome in outcomes:
+        code = _CODES.get(outcome.error.code, "UNKNOWN") if outcome.HasField("error") else "OK"
+        call.items[code] = call.items.get(code, 0) + 1
+        call.source_tokens += outcome.response.usage.source_tokens
+        call.target_tokens += outcome.response.usage.target_tokens

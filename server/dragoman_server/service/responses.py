@@ -125,6 +125,7 @@ def joined_receipt(completions: Sequence[Completion]) -> Receipt:
         steps=steps,
         batch_mean=rows / steps if steps else 0.0,
         lane=receipts[0].lane if receipts else 0,
+        arrived=min((receipt.arrived for receipt in receipts), default=0.0),
     )
 
 

@@ -8,11 +8,15 @@ from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.catalogue import Catalogue, abilities
 from dragoman_server.errors import InvalidArgument, NotFound
 from dragoman_server.first_answers import FirstAnswer
+from dragoman_server.lanes import EngineState
 from dragoman_server.model_host import ModelHost
 
 
 class NoEngine:
     def start(self) -> None: ...
+
+    def state(self) -> EngineState:
+        raise AssertionError
 
     def stop(self, grace: float) -> None: ...
 

@@ -12,6 +12,7 @@ from dragoman_protos.v1 import bundle_pb2, inference_pb2
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.errors import InvalidArgument
+from dragoman_server.lanes import EngineState
 from dragoman_server.request import Request
 from dragoman_server.service.recipes import Recipes
 from dragoman_server.service.translations import Translation
@@ -57,6 +58,9 @@ class NoEngine:
     def start(self) -> None: ...
 
     def submit(self, request: Request) -> None:
+        raise AssertionError
+
+    def state(self) -> EngineState:
         raise AssertionError
 
     def stop(self, grace: float) -> None: ...

@@ -17,6 +17,7 @@ from dragoman_protos.v1.models_pb2 import Model
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.errors import FailedPrecondition, NotFound
 from dragoman_server.gate import Gate
+from dragoman_server.lanes import EngineState
 from dragoman_server.loading import LoadingError
 from dragoman_server.model_host import ModelHost
 from dragoman_server.model_manager import ModelManager
@@ -37,6 +38,9 @@ class Engine:
 
     def stop(self, grace: float) -> None:
         self.stopped.set()
+
+    def state(self) -> EngineState:
+        return EngineState(0, 0, 0, 0, 0, ())
 
 
 class Hosts:

@@ -31,11 +31,11 @@ def test_memory_falls_back_when_a_model_is_unloaded() -> None:
                 assert len([t.text for t in client.translate_many(TEXTS, target="de")]) == len(TEXTS)
                 used.append(resident())
                 client.unload_model("deu-eng")
-                assert client.models() == ()
+                assert [model.name for model in client.models()] == ["intents", "shakespeare"]
                 left.append(resident())
                 client.load_model("deu-eng")
         # Two lanes with about 13 MiB of weights each, and the rows that were used of their caches.
         assert used[-1] - left[-1] >= 40
         # What comes with the first use of a library stays, and holes in the heap, which come and go. Were one lane of
         # each model left, it would be 120.
-        assert left[-1] - left[0] <= 40
+        assert left[-1] - left[0] <= 60

@@ -19,7 +19,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 
 BENCHMARKS := offline latency saturation grpc_efficiency profile hugging_face roofline report
 
-.PHONY: help serve test test-system check proto bench clean
+.PHONY: help serve audit lock test test-system check proto bench clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -34,7 +34,7 @@ test: $(DEV_STAMP)  ## Install what the tests need, and run them.
 test-system: $(DEV_STAMP)  ## Check metrics, dashboard and alerts with a real Prometheus, which root installs by apt-get.
 	$(BIN)/python -m pytest tests/system
 
-check: $(DEV_STAMP)  ## Style, formatting, strict types, and whether the stubs are those of the protos.
+check: $(DEV_STAMP) audit  ## Style, formatting, strict types, known weaknesses, and whether the stubs are those of the protos.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict $(PACKAGES) tests
@@ -45,6 +45,17 @@ check: $(DEV_STAMP)  ## Style, formatting, strict types, and whether the stubs a
 	    diff -u "protos/dragoman_protos/v1/$$(basename "$$stub")" "$$stub" \
 	        || { echo "the stubs are not those of the protos: run make proto" >&2; exit 1; }; \
 	done && echo "the stubs are those of the protos"
+
+# Asks PyPI, where it answers: elsewhere nothing is known, and said to be.
+audit: $(DEV_STAMP)  ## Known weaknesses of what a server is installed with (requirements/server.txt).
+	@if $(BIN)/python -c 'import urllib.request; urllib.request.urlopen("https://pypi.org/pypi/pip/json", timeout=10)' \
+	    2>/dev/null; \
+	then $(BIN)/pip-audit --require-hashes --disable-pip --progress-spinner off --requirement requirements/server.txt; \
+	else echo "pypi.org does not answer: requirements/server.txt was not audited"; fi
+
+lock: $(DEV_STAMP)  ## Write requirements/server.txt anew from constraints.txt: needs uv.
+	uv pip compile pyproject.toml --extra server --constraint constraints.txt --generate-hashes --python-version 3.11 \
+	    --no-header --quiet --output-file requirements/server.txt
 
 proto: $(DEV_STAMP)  ## Generate the stubs anew.
 	$(PROTOC) --python_out=protos --grpc_python_out=protos --mypy_out=protos --mypy_grpc_out=protos $(PROTOS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -117,9 +118,9 @@ class BaseRecipe(Section):
     """Fields of the model's config but for what the data give. With ``init_from``: those that shall differ."""
     training: TrainingSection
 
+    @abstractmethod
     def config(self, vocabulary: int, **inherited: Any) -> BaseConfig:
         """The model's shape, with the fields that a checkpoint started from or the data give; ValidationError."""
-        raise NotImplementedError
 
     @model_validator(mode="after")
     def _shape(self) -> Self:

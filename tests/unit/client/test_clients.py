@@ -119,7 +119,7 @@ def test_the_deadline_reaches_the_server_and_ends_the_call(fake: FakeServer, inv
     fake.answer = wait
     with pytest.raises(dragoman.DeadlineExceeded):
         invoke(fake.address, "translate", "a", target="de", timeout=0.2)
-    assert 0 < seen[0] <= 0.25  # on its way it may be rounded up
+    assert 0 < seen[0] <= 0.202  # rounded up to milliseconds, there and here
 
 
 def test_nobody_there(invoke: Invoke, fake: FakeServer) -> None:

@@ -18,7 +18,7 @@ from dragoman_model.config import EncoderConfig
 from dragoman_model.data import DataError
 from dragoman_model.encoder_batching import EncoderText, make_text
 from dragoman_model.encoder_corpus import encode_labelled, encode_tagged
-from dragoman_model.labelled_texts import LabelledSource, Split
+from dragoman_model.labelled_texts import LabelledSource, Split, read_placed
 from dragoman_model.recipe import faults
 from dragoman_model.sentence_sources import SentenceSource, read_sentences
 from dragoman_model.tagged_sentences import read_tagged
@@ -133,7 +133,7 @@ class TextReader:
         config, unlimited = self._config, 1 << 30
         if self._source.task == "classification":
             assert self._source.source is not None
-            labelled = list(_placed(self._source.source, paths, split).read(Path(), split))
+            labelled = read_placed(self._source.source, paths, split)
             unknown = sorted({label for text in labelled for label in text.labels} - set(config.labels))
             if unknown:
                 raise DataError(f"{_named(paths)}: the model knows no labels {unknown}")
@@ -154,14 +154,6 @@ class TextReader:
 
 def _input(text: EncoderText) -> EncoderInput:
     return EncoderInput(text.ids, text.segments)
-
-
-def _placed(source: LabelledSource, paths: Sequence[Path], split: Split) -> LabelledSource:
-    """The source with these files in place of the recipe's."""
-    names = source.file_names
-    if len(paths) != len(names):
-        raise DataError(f"{_named(paths)}: as many files as of the recipe are needed, {', '.join(names)}")
-    return source.placed(paths, split)
 
 
 def _named(paths: Sequence[Path]) -> str:

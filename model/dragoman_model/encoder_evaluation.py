@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from dragoman_model.checkpoint import TrainedModel
 from dragoman_model.data import DataError
 from dragoman_model.encoder_corpus import encode_labelled, encode_tagged
-from dragoman_model.labelled_texts import LabelFiles, LabelledSource, LabelledText, Split
+from dragoman_model.labelled_texts import LabelledSource, LabelledText, Split, read_placed
 from dragoman_model.tagged_sentences import TaggedSentence, read_tagged
 from dragoman_model.text_encoder import TextEncoder
 from dragoman_model.text_evaluation import label_scores, tag_scores
@@ -58,11 +58,4 @@ def read_labelled_files(recipe: str, paths: Sequence[Path], split: Split) -> lis
         source: LabelledSource = TypeAdapter(LabelledSource).validate_python(raw)
     except (tomllib.TOMLDecodeError, KeyError, TypeError, ValidationError) as error:
         raise DataError(f"the checkpoint's recipe does not say how its texts are read: {error}") from error
-    names = source.file_names
-    if len(paths) != len(names):
-        order = f", in the order {', '.join(names)}" if isinstance(source, LabelFiles) else ""
-        raise DataError(f"{len(paths)} files, and {len(names)} are needed{order}")
-    texts = list(source.placed([path.resolve() for path in paths], split).read(Path(), split))
-    if not texts:
-        raise DataError(f"{', '.join(map(str, paths))}: no text in the split {split}")
-    return texts
+    return read_placed(source, paths, split)

@@ -118,6 +118,18 @@ class LabelFiles(_Source):
 LabelledSource = Annotated[JsonSplits | TsvTexts | LabelFiles, Field(discriminator="format")]
 
 
+def read_placed(source: LabelledSource, paths: Sequence[Path], split: Split) -> list[LabelledText]:
+    """The texts of a split, with these files in place of the recipe's; DataError, also where there are none."""
+    names = source.file_names
+    if len(paths) != len(names):
+        order = f", in the order {', '.join(names)}" if isinstance(source, LabelFiles) else ""
+        raise DataError(f"{len(paths)} files, and {len(names)} are needed{order}")
+    texts = list(source.placed([path.resolve() for path in paths], split).read(Path(), split))
+    if not texts:
+        raise DataError(f"{', '.join(map(str, paths))}: no text in the split {split}")
+    return texts
+
+
 def split_by_hash(text: str) -> Split:
     """The split of a text by its own SHA-256: the same on every machine, and for both copies of a repeated text."""
     tenth = int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:8]) % 10

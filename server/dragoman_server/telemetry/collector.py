@@ -33,6 +33,7 @@ _LANE_HISTOGRAMS: Sequence[tuple[str, str, Callable[[LaneMeter], Histogram]]] = 
 _LANE_COUNTERS: Sequence[tuple[str, str, Callable[[LaneMeter], int]]] = (
     ("source_tokens", "Tokens that the models read, of answered requests", lambda m: m.source_tokens),
     ("target_tokens", "Tokens of all answers", lambda m: m.target_tokens),
+    ("nonfinite_rows", "Rows, or texts of a pass, for which a model gave NaN or infinity", lambda m: m.nonfinite_rows),
 )
 _OUTCOMES: Sequence[tuple[str, Callable[[LaneMeter], int]]] = (
     ("completed", lambda m: m.completed),

@@ -17,12 +17,16 @@ from dragoman_server.bundle import LoadedBundle, load_bundle
 from dragoman_server.decoding.options import DecodingOptions, SamplingOptions
 from dragoman_server.engine import DecodingEngine, Engine
 from dragoman_server.errors import Internal
+from dragoman_server.explaining.graph import ExplainGraph, ExplainInput
+from dragoman_server.pass_engine import PassEngine
+from dragoman_server.pass_runtime import EncoderInput, OnnxPassRuntime
 from dragoman_server.prompt_engine import PromptEngine
 from dragoman_server.prompt_runtime import OnnxPromptRuntime
 from dragoman_server.request import Completion
 from dragoman_server.runtime import OnnxRuntime
-from tests.unit.server import tiny, tiny_decoder
+from tests.unit.server import tiny, tiny_decoder, tiny_encoder, tiny_explain
 from tests.unit.server.doctoring import poison_logits
+from tests.unit.server.fake_passes import Reader
 from tests.unit.server.fake_runtime import NAN as NAN_FIRST
 from tests.unit.server.fake_runtime import PATIENCE, Caller, FakeRuntime, Start, assert_empty, counting, submit
 
@@ -71,13 +75,18 @@ def doctored(bundle: LoadedBundle, folder: Path, value: float) -> LoadedBundle:
     return dataclasses.replace(bundle, graphs={**bundle.graphs, "decoder": poisoned})
 
 
-def translator(bundle: LoadedBundle, max_rows: int) -> Engine:
+def translator_runtime(bundle: LoadedBundle, max_rows: int) -> OnnxRuntime:
     manifest = bundle.manifest
-    ids = manifest.special_ids
-    runtime = OnnxRuntime(
+    return OnnxRuntime(
         bundle.encoder, bundle.decoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=max_rows
     )
-    return Engine([runtime], bos=ids.bos, eos=ids.eos, max_waiting=100, max_waiting_tokens=10_000)
+
+
+def translator(bundle: LoadedBundle, max_rows: int) -> Engine:
+    ids = bundle.manifest.special_ids
+    return Engine(
+        [translator_runtime(bundle, max_rows)], bos=ids.bos, eos=ids.eos, max_waiting=100, max_waiting_tokens=10_000
+    )
 
 
 def generator(bundle: LoadedBundle, max_rows: int) -> PromptEngine:
@@ -154,27 +163,80 @@ def test_a_text_that_has_no_numbers_ends_alone(generating: LoadedBundle, tmp_pat
         assert_empty(engine)
 
 
-def test_numbers_that_are_none_stay_in_no_row(translating: LoadedBundle, tmp_path: Path) -> None:
-    """NaN comes from the encoder, fills the caches of rows, and those are taken by shorter and longer sources."""
-    model = onnx.load(translating.encoder)
+def without_numbers(graph: Path, target: Path) -> Path:
+    """The graph at ``graph``, in which ``POISON`` is embedded as NaN."""
+    model = onnx.load(graph)
     embedding = model.graph.initializer[0]
     weights = numpy_helper.to_array(embedding).copy()  # (vocabulary, d_model)
     weights[POISON] = np.nan
     embedding.CopyFrom(numpy_helper.from_array(weights, embedding.name))
-    broken = tmp_path / "encoder.onnx"
-    onnx.save(model, broken)
+    onnx.save(model, target)
+    return target
+
+
+def test_numbers_that_are_none_stay_in_no_row(translating: LoadedBundle, tmp_path: Path) -> None:
+    """NaN comes from the encoder, fills the caches of all rows, and those are taken by shorter sources."""
     sources = texts(tiny.DE, tiny.EOS, 12)
     options = DecodingOptions(max_length=12)
     with running(translator(translating, 12)) as engine:
         alone = [outcomes(engine, [Caller(source, options)])[0] for source in sources]
-    graphs = {**translating.graphs, "encoder": broken}
+    graphs = {**translating.graphs, "encoder": without_numbers(translating.encoder, tmp_path / "encoder.onnx")}
     with running(translator(dataclasses.replace(translating, graphs=graphs), 12)) as engine:
         longest = [tiny.DE, *[POISON] * (tiny.SOURCE_TOKENS - 2), tiny.EOS]
-        assert all(isinstance(one, Internal) for one in outcomes(engine, [Caller(longest, options) for _ in range(12)]))
+        assert all(isinstance(one, Internal) for one in outcomes(engine, [Caller(longest, options) for _ in sources]))
         assert nonfinite_rows(engine) == 12
         for outcome, expected in zip(outcomes(engine, [Caller(s, options) for s in sources]), alone, strict=True):
             assert_same(outcome, expected)
         assert nonfinite_rows(engine) == 12
+
+
+def test_numbers_that_are_none_reach_no_source_beside(translating: LoadedBundle, tmp_path: Path) -> None:
+    """The broken source comes first and is the longest, so all others are padded."""
+    sources = texts(tiny.DE, tiny.EOS, 6)
+    longest = [*[POISON] * (tiny.SOURCE_TOKENS - 1), tiny.EOS]
+    sound = translator_runtime(translating, 8)
+    broken = {**translating.graphs, "encoder": without_numbers(translating.encoder, tmp_path / "encoder.onnx")}
+    doctored = translator_runtime(dataclasses.replace(translating, graphs=broken), 8)
+    sound.encode(range(6), sources)
+    doctored.encode(range(7), [longest, *sources])
+    assert all(np.isnan(values).all() for values in doctored.encoded(0))
+    for row in range(6):
+        for alone, beside in zip(sound.encoded(row), doctored.encoded(row + 1), strict=True):
+            np.testing.assert_allclose(beside, alone, atol=1e-5)
+
+
+def test_a_text_that_an_encoder_has_no_numbers_for_ends_alone(tmp_path: Path) -> None:
+    bundle = load_bundle(tiny_encoder.write_bundle(tmp_path / "1"), "fp32")
+    broken = without_numbers(bundle.encoder, tmp_path / "encoder.onnx")
+    dimensions, limits = bundle.manifest.dimensions, bundle.manifest.limits
+    sound = OnnxPassRuntime(bundle.encoder, dimensions=dimensions, limits=limits, max_rows=8)
+    doctored = OnnxPassRuntime(broken, dimensions=dimensions, limits=limits, max_rows=8)
+    short = texts(tiny_encoder.CLS, tiny_encoder.SEP, 7)
+    longest = [tiny_encoder.CLS, *[POISON] * (tiny_encoder.SOURCE_TOKENS - 2), tiny_encoder.SEP]
+    alone = [sound.run([EncoderInput(ids)])[0] for ids in short]
+    in_one_pass = doctored.run([EncoderInput(ids) for ids in (longest, *short)])
+    assert np.isnan(in_one_pass[0].states).any()
+    for found, expected in zip(in_one_pass[1:], alone, strict=True):
+        np.testing.assert_allclose(found.states, expected.states, atol=1e-5)
+    engine = PassEngine([doctored], max_waiting=100, max_waiting_tokens=10_000)
+    engine.start()
+    readers = [Reader(ids) for ids in (longest, *short)]
+    for reader in readers:
+        engine.submit(reader.request)
+    assert isinstance(readers[0].result(), Internal)
+    for reader, expected in zip(readers[1:], alone, strict=True):
+        np.testing.assert_allclose(reader.completion().output.states, expected.states, atol=1e-5)
+    assert [lane.meter.nonfinite_rows for lane in engine.state().lanes] == [1]
+    engine.stop(PATIENCE)
+
+
+def test_attention_that_is_no_number_is_told_to_nobody(tmp_path: Path) -> None:
+    sound = tmp_path / "explain.onnx"
+    onnx.save(tiny_explain.build_explain(300, 1, 0), sound)
+    graph = ExplainGraph(without_numbers(sound, tmp_path / "broken.onnx"))
+    assert len(graph.run([ExplainInput(source=[5, 6, 7])])) == 1
+    with pytest.raises(ArithmeticError):
+        graph.run([ExplainInput(source=[5, POISON, 7])])
 
 
 @pytest.mark.parametrize("value", NOT_NUMBERS)

@@ -87,10 +87,11 @@ class ServerCollector(Collector):
         refused = CounterMetricFamily("dragoman_rpcs_refused", "Calls that could not be taken", labels=("reason",))
         for reason, count in list(calls.refused.items()):
             refused.add_metric([reason], count)
+        slow = CounterMetricFamily("dragoman_slow_readers", "Streams that nobody read", value=calls.slow_readers)
         items = CounterMetricFamily("dragoman_bulk_items", "Answered items of TranslateMany", labels=("code",))
         for code, count in list(calls.items.items()):
             items.add_metric([code], count)
-        yield from (ended, running, seconds, refused, items)
+        yield from (ended, running, seconds, refused, slow, items)
 
     def _of_models(self, readings: Sequence[_Reading]) -> Iterator[Metric]:
         info = GaugeMetricFamily(

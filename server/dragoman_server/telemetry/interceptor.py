@@ -36,7 +36,7 @@ _log = structlog.get_logger(__name__)
 class Telemetry(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """The outermost interceptor; within it every handler is a coroutine. Methods beyond ``known`` count as one.
 
-    Calls that end with OK are logged at level debug, all others at info.
+    Calls that end with OK, and watchers of the health that leave, are logged at level debug, all others at info.
     """
 
     def __init__(
@@ -107,7 +107,9 @@ class Telemetry(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._meter.ends(call, code, seconds)
         if self._tracing is not None:
             self._tracing.ended(call, code)
-        write = _log.debug if code == grpc.StatusCode.OK.name else _log.info
+        # A watcher of the health leaves sooner or later: nothing has failed.
+        usual = code == grpc.StatusCode.OK.name or (call.rpc, code) == ("Watch", grpc.StatusCode.CANCELLED.name)
+        write = _log.debug if usual else _log.info
         write(
             "call",
             rpc=call.rpc,

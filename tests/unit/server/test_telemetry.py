@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import threading
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -11,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dragoman_server.engine import Engine
 from dragoman_server.errors import Cancelled, Internal
+from dragoman_server.explaining.explainer import Explainer
 from dragoman_server.model_host import ModelHost, RunningEngine
 from dragoman_server.telemetry.calls import Call, request_id
 from dragoman_server.telemetry.collector import ServerCollector, registry
@@ -63,6 +65,7 @@ def test_a_scripted_run_is_counted_exactly(start: Start) -> None:
     for outcome, count in {"completed": 2, "failed": 1, "cancelled": 0, "expired": 0}.items():
         assert value(found, "dragoman_requests_total", **LANE, outcome=outcome) == count
     assert value(found, "dragoman_source_tokens_total", **LANE) == 6
+    assert value(found, "dragoman_nonfinite_rows_total", **LANE) == 0
     assert value(found, "dragoman_target_tokens_total", **LANE) == sum(
         len(answer.token_ids) for caller in callers for answer in caller.completion().answers
     )
@@ -101,7 +104,7 @@ def test_what_waits_runs_and_is_cancelled_is_seen(start: Start) -> None:
 def test_calls_by_method_and_status() -> None:
     meter = RpcMeter()
     for code, refused in (("OK", ""), ("OK", ""), ("RESOURCE_EXHAUSTED", "queue_full")):
-        call = Call("Translate", refused=refused, items={"OK": 2})
+        call = Call("Translate", refused=refused, items={"OK": 2}, given_up=bool(refused))
         meter.begins(call)
         meter.ends(call, code, 0.25)
     meter.begins(Call("Translate"))
@@ -113,6 +116,19 @@ def test_calls_by_method_and_status() -> None:
     assert value(found, "dragoman_rpc_seconds_bucket", rpc="Translate", le="0.25") == 3
     assert value(found, "dragoman_rpcs_refused_total", reason="queue_full") == 1
     assert value(found, "dragoman_bulk_items_total", code="OK") == 6
+    assert value(found, "dragoman_slow_readers_total") == 1
+
+
+def test_the_queue_of_explain_is_its_own(start: Start) -> None:
+    explained = host(start(FakeRuntime(1)))
+    explainer = Explainer(lambda: pytest.fail("nobody asks"), max_waiting=7)
+    object.__setattr__(explained, "explainer", explainer)
+    found = registry(ServerCollector(RpcMeter(), LoopLag(), lambda: [explained], ready=lambda: True, gpu=False))
+    labels = {"model": "deu-eng", "version": "7"}
+    assert value(found, "dragoman_explain_waiting", **labels) == 0
+    assert value(found, "dragoman_explain_max_waiting", **labels) == 7
+    assert value(found, "dragoman_explanations_total", **labels, outcome="completed") == 0
+    assert value(found, "dragoman_explain_seconds_count", **labels) == 0
 
 
 def test_a_gpu_that_is_not_used_is_told(start: Start) -> None:

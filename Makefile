@@ -60,8 +60,9 @@ lock: $(DEV_STAMP)  ## Write requirements/server.txt anew from constraints.txt: 
 	uv pip compile pyproject.toml --extra server --constraint constraints.txt --generate-hashes --python-version 3.11 \
 	    --no-header --quiet --output-file requirements/server.txt
 
-proto: $(DEV_STAMP)  ## Generate the stubs anew.
+proto: $(DEV_STAMP)  ## Generate the stubs anew, and the API reference.
 	$(PROTOC) --python_out=protos --grpc_python_out=protos --mypy_out=protos --mypy_grpc_out=protos $(PROTOS)
+	$(BIN)/python -m tests.docs.api_reference
 
 bench: $(BENCH_STAMP)  ## Measure speed against CTranslate2 and Hugging Face: up to an hour, on a quiet machine.
 	@for name in $(BENCHMARKS); do $(BIN)/python -m tests.bench.$$name || exit 1; done

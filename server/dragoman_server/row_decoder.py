@@ -14,7 +14,7 @@ from dragoman_protos.v1.bundle_pb2 import Dimensions
 from dragoman_server.graphs import CACHE_TYPES
 from dragoman_server.huge_pages import zeros
 from dragoman_server.rows import Move
-from dragoman_server.sessions import lane_session
+from dragoman_server.sessions import decoder_session
 
 _NOTHING = -1
 _PLAIN = False, False
@@ -57,11 +57,18 @@ class RowDecoder:
     """
 
     def __init__(
-        self, decoder: Path, *, dimensions: Dimensions, capacity: int, max_rows: int, huge_pages: bool
+        self,
+        decoder: Path,
+        *,
+        dimensions: Dimensions,
+        capacity: int,
+        max_rows: int,
+        huge_pages: bool,
+        kernels: Path | None,
     ) -> None:
         if max_rows < 1:
             raise ValueError(f"max_rows = {max_rows}: at least 1")
-        self._decoder = lane_session(decoder)
+        self._decoder = decoder_session(decoder, kernels, dimensions.head_dim)
         self._max_rows, self._target_capacity = max_rows, capacity
         self._dimensions, self._huge_pages = dimensions, huge_pages
         self._types = {port.name: CACHE_TYPES.get(port.type) for port in self._decoder.get_inputs()}

@@ -80,7 +80,8 @@ class PromptRuntime(StepRuntime, Protocol):
 class OnnxRuntime(RowDecoder):
     """Two onnxruntime sessions of one thread each, and caches that the decoder writes in place.
 
-    The caches are allocated once, for ``max_rows`` and the limits.
+    The caches are allocated once, for ``max_rows`` and the limits. ``kernels`` is a library of compiled operators for
+    the decoder; None: onnxruntime's own.
     """
 
     def __init__(
@@ -92,9 +93,15 @@ class OnnxRuntime(RowDecoder):
         limits: Limits,
         max_rows: int,
         huge_pages: bool = True,
+        kernels: Path | None = None,
     ) -> None:
         super().__init__(
-            decoder, dimensions=dimensions, capacity=limits.target_tokens, max_rows=max_rows, huge_pages=huge_pages
+            decoder,
+            dimensions=dimensions,
+            capacity=limits.target_tokens,
+            max_rows=max_rows,
+            huge_pages=huge_pages,
+            kernels=kernels,
         )
         self._encoder = lane_session(encoder)
         self._source_capacity = limits.source_tokens

@@ -6,15 +6,45 @@ from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
+import structlog
+
+from dragoman_server.compiled_kernels import takes_heads
+from dragoman_server.graphs import cache_type
+
+_log = structlog.get_logger(__name__)
 
 
 def lane_session(path: Path) -> Any:
     """A session of one thread on the CPU."""
+    return _session(path, _options())
+
+
+def decoder_session(path: Path, kernels: Path | None, head_dim: int) -> Any:
+    """A session of one thread on the CPU, with the operators of the library ``kernels`` where they take the graph.
+
+    They take caches of 8 bits; all else runs on onnxruntime's own operators, as without a library.
+    """
+    if kernels is None or not takes_heads(head_dim) or cache_type(path) != "int8":
+        return lane_session(path)
+    options = _options()
+    options.register_custom_ops_library(str(kernels))
+    try:
+        return _session(path, options)
+    except Exception as error:  # onnxruntime raises many types that share no base of their own
+        _log.warning("the compiled operators do not take a graph: onnxruntime's own run it", why=str(error))
+        return lane_session(path)
+
+
+def _options() -> ort.SessionOptions:
     options = ort.SessionOptions()
     # Lanes are the parallelism: a thread pool inside each would only fight over the cores.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    return options
+
+
+def _session(path: Path, options: ort.SessionOptions) -> Any:
     # The fused operator is several times slower on CPU than LayerNormalization and Add apart.
     return ort.InferenceSession(
         path, options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]

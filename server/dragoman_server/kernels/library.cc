@@ -1,0 +1,222 @@
+// Operators that stand in for onnxruntime's own in a decoder's step: same names, inputs, outputs and meaning.
+//
+// onnxruntime looks among registered operators before its own, so a graph needs no change. Each operator takes what
+// decoder.onnx holds, and refuses any other node when the session is made.
+#include <cmath>
+#include <mutex>
+#include <string>
+
+#include "instruction_sets.h"
+#include "operator.h"
+
+namespace dragoman {
+namespace {
+
+constexpr Port kOptionalAny = {ElementType::kAny, Characteristic::kOptional};
+
+// com.microsoft.GroupQueryAttention over caches of 8 bits with a scale for each channel.
+class GroupQueryAttention {
+ public:
+  static constexpr const char* kName = "GroupQueryAttention";
+  static constexpr std::array<Port, 14> kInputs = {{
+      {ElementType::kFloat},                             // query (rows, tokens, hidden), or with keys and values behind
+      {ElementType::kFloat, Characteristic::kOptional},  // key (rows, tokens, key hidden)
+      {ElementType::kFloat, Characteristic::kOptional},  // value
+      {ElementType::kInt8},                              // past key (rows, key heads, capacity, head_dim)
+      {ElementType::kInt8},                              // past value
+      {ElementType::kInt32},                             // lengths with the new tokens, less 1 (rows)
+      {ElementType::kInt32},                             // the longest length ()
+      kOptionalAny, kOptionalAny, kOptionalAny, kOptionalAny, kOptionalAny,
+      {ElementType::kFloat},  // key scales (key heads * head_dim)
+      {ElementType::kFloat},  // value scales
+  }};
+  static constexpr std::array<Port, 4> kOutputs = {{
+      {ElementType::kFloat},                             // (rows, tokens, hidden)
+      {ElementType::kInt8},                              // present key: the past, in place where it has its memory
+      {ElementType::kInt8},                              // present value
+      {ElementType::kFloat, Characteristic::kOptional},  // weights (rows, heads, tokens, longest length)
+  }};
+
+  explicit GroupQueryAttention(const Attributes& attributes)
+      : heads_(attributes.get("num_heads", int64_t{0})),
+        key_heads_(attributes.get("kv_num_heads", int64_t{0})),
+        scale_(attributes.get("scale", 0.0f)) {
+    attributes.only("do_rotary", int64_t{0});
+    attributes.only("local_window_size", int64_t{-1});
+    attributes.only("smooth_softmax", int64_t{0});
+    attributes.only("softcap", 0.0f);
+    attributes.only("kv_cache_bit_width", int64_t{8});
+    attributes.only("k_quant_type", "PER_CHANNEL");
+    attributes.only("v_quant_type", "PER_CHANNEL");
+    if (attributes.get("qk_output", int64_t{0}) != 0) attributes.only("qk_output", int64_t{2});
+    require(key_heads_ > 0 && heads_ % key_heads_ == 0, "num_heads must be a multiple of kv_num_heads");
+  }
+
+  void compute(Context& context) const {
+    const auto query = context.input<float>(0), key = context.input<float>(1), value = context.input<float>(2);
+    const auto past_key = context.input<int8_t>(3), past_value = context.input<int8_t>(4);
+    const auto lengths = context.input<int32_t>(5), longest = context.input<int32_t>(6);
+    const auto key_scales = context.input<float>(12), value_scales = context.input<float>(13);
+    require(query.rank() == 3 && past_key.rank() == 4 && past_key.shape == past_value.shape, "shapes");
+    const int64_t rows = query.shape[0], tokens = query.shape[1], width = query.shape[2];
+    const int64_t capacity = past_key.shape[2], head_dim = past_key.shape[3];
+    const int64_t hidden = heads_ * head_dim, key_hidden = key_heads_ * head_dim;
+    require(head_dim > 0 && head_dim % 16 == 0 && head_dim <= 256, "head_dim must be a multiple of 16, at most 256");
+    require(past_key.shape[0] == rows && past_key.shape[1] == key_heads_ && lengths.size() == rows, "rows of the caches");
+    require(key_scales.size() == key_hidden && value_scales.size() == key_hidden, "a scale for each channel");
+    const bool packed = key.data == nullptr;
+    require(width == (packed ? hidden + 2 * key_hidden : hidden), "width of the query");
+    require(packed || (value.data != nullptr && key.size() == rows * tokens * key_hidden && value.shape == key.shape),
+            "shapes of key and value");
+    const int64_t total = longest.data[0];
+    for (int64_t row = 0; row < rows; ++row)
+      require(lengths.data[row] + 1 >= tokens && lengths.data[row] < total && lengths.data[row] < capacity,
+              "a row's length must hold its new tokens, and fit the cache and the longest length");
+
+    float* output = context.output<float>(0, {rows, tokens, hidden});
+    int8_t* keys = present(context, 1, past_key);
+    int8_t* values = present(context, 2, past_value);
+    float* weights = context.output<float>(3, {rows, heads_, tokens, total});
+    if (weights != nullptr) std::memset(weights, 0, sizeof(float) * rows * heads_ * tokens * total);
+
+    thread_local std::vector<float> scratch;
+    scratch.resize((total + 15) / 16 * 16);
+    const int64_t row_bytes = key_hidden * capacity;
+    const float scale = scale_ != 0.0f ? scale_ : 1.0f / std::sqrt(static_cast<float>(head_dim));
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t token = 0; token < tokens; ++token) {
+        const int64_t at = row * tokens + token, position = lengths.data[row] + 1 - tokens + token;
+        const float* given = query.data + at * width;
+        const float* new_key = packed ? given + hidden : key.data + at * key_hidden;
+        const float* new_value = packed ? given + hidden + key_hidden : value.data + at * key_hidden;
+        for (int64_t head = 0; head < key_heads_; ++head) {
+          const int64_t place = row * row_bytes + (head * capacity + position) * head_dim, from = head * head_dim;
+          kernels_->quantize(new_key + from, key_scales.data + from, keys + place, head_dim);
+          kernels_->quantize(new_value + from, value_scales.data + from, values + place, head_dim);
+        }
+        AttentionRow work = {};
+        work.query = given;
+        work.keys = keys + row * row_bytes;
+        work.values = values + row * row_bytes;
+        work.key_scales = key_scales.data;
+        work.value_scales = value_scales.data;
+        work.output = output + at * hidden;
+        work.weights = weights == nullptr ? nullptr : weights + (row * heads_ * tokens + token) * total;
+        work.weights_stride = tokens * total;
+        work.heads = heads_;
+        work.key_heads = key_heads_;
+        work.head_dim = head_dim;
+        work.capacity = capacity;
+        work.length = position + 1;
+        if (row + 1 < rows) {
+          work.next_keys = keys + (row + 1) * row_bytes;
+          work.next_values = values + (row + 1) * row_bytes;
+          work.next_length = lengths.data[row + 1] + 1;
+        }
+        work.scale = scale;
+        work.scratch = scratch.data();
+        kernels_->attention(work);
+      }
+    }
+  }
+
+ private:
+  static int8_t* present(Context& context, size_t index, const Tensor<const int8_t>& past) {
+    int8_t* data = context.output<int8_t>(index, past.shape);
+    require(data != nullptr, "both caches must be outputs");
+    if (data != past.data) std::memcpy(data, past.data, past.size());
+    return data;
+  }
+
+  const Kernels* kernels_ = chosen_kernels();
+  int64_t heads_, key_heads_;
+  float scale_;
+};
+
+// LogSoftmax over the last axis.
+class LogSoftmax {
+ public:
+  static constexpr const char* kName = "LogSoftmax";
+  static constexpr std::array<Port, 1> kInputs = {{{ElementType::kFloat}}};
+  static constexpr std::array<Port, 1> kOutputs = {{{ElementType::kFloat}}};
+
+  explicit LogSoftmax(const Attributes& attributes) { attributes.only("axis", int64_t{-1}); }
+
+  void compute(Context& context) const {
+    const auto values = context.input<float>(0);
+    float* output = context.output<float>(0, values.shape);
+    const int64_t count = values.shape.back(), rows = count == 0 ? 0 : values.size() / count;
+    for (int64_t row = 0; row < rows; ++row)
+      kernels_->log_softmax(values.data + row * count, output + row * count, count);
+  }
+
+ private:
+  const Kernels* kernels_ = chosen_kernels();
+};
+
+// TopK: the greatest along the last axis, sorted.
+class TopK {
+ public:
+  static constexpr const char* kName = "TopK";
+  static constexpr std::array<Port, 2> kInputs = {{{ElementType::kFloat}, {ElementType::kInt64}}};
+  static constexpr std::array<Port, 2> kOutputs = {{{ElementType::kFloat}, {ElementType::kInt64}}};
+
+  explicit TopK(const Attributes& attributes) {
+    attributes.only("axis", int64_t{-1});
+    attributes.only("largest", int64_t{1});
+    attributes.only("sorted", int64_t{1});
+  }
+
+  void compute(Context& context) const {
+    const auto values = context.input<float>(0);
+    const int64_t k = context.input<int64_t>(1).data[0], count = values.shape.back();
+    require(1 <= k && k <= count, "k must be 1 to the size of the last axis");
+    Shape shape = values.shape;
+    shape.back() = k;
+    float* top = context.output<float>(0, shape);
+    int64_t* indices = context.output<int64_t>(1, shape);
+    thread_local std::vector<float> maxima;
+    maxima.resize(count / 64 + 1);
+    const int64_t rows = values.size() / count;
+    for (int64_t row = 0; row < rows; ++row)
+      kernels_->top_k(values.data + row * count, count, k, top + row * k, indices + row * k, maxima.data());
+  }
+
+ private:
+  const Kernels* kernels_ = chosen_kernels();
+};
+
+void add_domain(const Api& api, OrtSessionOptions* options, const char* name,
+                std::initializer_list<const OrtCustomOp*> operators) {
+  OrtCustomOpDomain* domain = nullptr;
+  check(api.create_domain(name, &domain));
+  for (const OrtCustomOp* op : operators) check(api.add_operator(domain, op));
+  check(api.add_domain(options, domain));
+}
+
+}  // namespace
+}  // namespace dragoman
+
+// What SessionOptions.register_custom_ops_library calls.
+extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
+                                                                               const OrtApiBase* base) {
+  using namespace dragoman;
+  static const Registered<GroupQueryAttention> attention;
+  static const Registered<LogSoftmax> log_softmax;
+  static const Registered<TopK> top_k;
+  const Api api(base->get_api(kInterfaceVersion));
+  if (chosen_kernels() == nullptr) return api.create_status(ErrorCode::kNotImplemented, "no such instruction set");
+  try {
+    add_domain(api, options, "com.microsoft", {&attention});
+    add_domain(api, options, "", {&log_softmax, &top_k});
+  } catch (const Passed& passed) {
+    return passed.status;
+  }
+  return nullptr;
+}
+
+// The instruction set of the kernels on this processor.
+extern "C" __attribute__((visibility("default"))) const char* dragoman_instruction_set() {
+  const dragoman::Kernels* kernels = dragoman::chosen_kernels();
+  return kernels == nullptr ? "" : kernels->name;
+}

@@ -131,9 +131,9 @@ class Case:
         }
 
     def run(self, library: Path | None) -> Attended:
-        """By onnxruntime, in place: with the compiled operators, or without. Weights beyond a row's length are put to 0.
+        """By onnxruntime, in place: with the compiled operators, or without.
 
-        The case's own caches stay as they are.
+        The case's own caches stay as they are. Weights beyond a row's length are put to 0.
         """
         feeds = self.feeds()
         caches = {name: feeds.pop(f"past_{name}").copy() for name in ("key", "value")}

@@ -14,25 +14,22 @@ from dragoman_server.graphs import cache_type
 _log = structlog.get_logger(__name__)
 
 
-def lane_session(path: Path) -> Any:
-    """A session of one thread on the CPU."""
+def fitting_kernels(kernels: Path | None, decoder: Path, head_dim: int) -> Path | None:
+    """The library, where it is made for models such as this: caches of 8 bits, and heads of a size that it takes."""
+    fits = kernels is not None and takes_heads(head_dim) and cache_type(decoder) == "int8"
+    return kernels if fits else None
+
+
+def lane_session(path: Path, kernels: Path | None = None) -> Any:
+    """A session of one thread on the CPU, with the operators of the library ``kernels``; None: onnxruntime's own."""
+    if kernels is not None:
+        options = _options()
+        options.register_custom_ops_library(str(kernels))
+        try:
+            return _session(path, options)
+        except Exception as error:  # onnxruntime raises many types that share no base of their own
+            _log.warning("the compiled operators do not take a graph: onnxruntime's own run it", why=str(error))
     return _session(path, _options())
-
-
-def decoder_session(path: Path, kernels: Path | None, head_dim: int) -> Any:
-    """A session of one thread on the CPU, with the operators of the library ``kernels`` where they take the graph.
-
-    They take caches of 8 bits; all else runs on onnxruntime's own operators, as without a library.
-    """
-    if kernels is None or not takes_heads(head_dim) or cache_type(path) != "int8":
-        return lane_session(path)
-    options = _options()
-    options.register_custom_ops_library(str(kernels))
-    try:
-        return _session(path, options)
-    except Exception as error:  # onnxruntime raises many types that share no base of their own
-        _log.warning("the compiled operators do not take a graph: onnxruntime's own run it", why=str(error))
-        return lane_session(path)
 
 
 def _options() -> ort.SessionOptions:

@@ -1,6 +1,6 @@
 // The kernels, once for each instruction set, and the choice among them.
 //
-// A kernel works on one row and reads nothing of the others, so a row's result is the same to the bit in any company.
+// A kernel works on one row or head and reads nothing of the others, so a row's result is the same to the bit in any company.
 #pragma once
 
 #include <cstddef>
@@ -8,27 +8,28 @@
 
 namespace dragoman {
 
-// One row's attention with one token: queries of all heads over 8-bit keys and values.
-struct AttentionRow {
-  const float* query;         // (heads, head_dim)
-  const int8_t* keys;         // (key_heads, capacity, head_dim)
-  const int8_t* values;       // (key_heads, capacity, head_dim)
-  const float* key_scales;    // (key_heads, head_dim)
-  const float* value_scales;  // (key_heads, head_dim)
-  float* output;              // (heads, head_dim)
-  float* weights;             // (heads, weights_stride): the first `length` of each are written; null: not asked for
-  size_t weights_stride;
-  size_t heads, key_heads, head_dim, capacity, length;
-  const int8_t* next_keys;    // of the row that comes next, to be fetched ahead; null: none
-  const int8_t* next_values;
+// A query of one head over keys and values of one source, or of one target.
+template <typename Element>
+struct Attention {
+  const float* query;    // (head_dim)
+  const Element* keys;   // `length` times (head_dim), `stride` apart
+  const Element* values;
+  size_t stride, head_dim, length;
+  float scale;                // of the scores
+  const float* key_scales;    // (head_dim), of 8-bit keys; null for floats
+  const float* value_scales;  // likewise
+  float* output;              // (head_dim)
+  float* weights;             // (length rounded up to 16): the softmax of the scores, and scratch behind it
+  // What the next call reads, to be fetched meanwhile; null: nothing.
+  const Element* next_keys;
+  const Element* next_values;
   size_t next_length;
-  float scale;     // of the scores
-  float* scratch;  // (length rounded up to 16)
 };
 
 struct Kernels {
   const char* name;
-  void (*attention)(const AttentionRow&);
+  void (*attention_bytes)(const Attention<int8_t>&);
+  void (*attention_floats)(const Attention<float>&);
   // values (count) to 8 bits with a scale for each, ties to even, as QuantizeLinear does it.
   void (*quantize)(const float* values, const float* scales, int8_t* output, size_t count);
   // values minus the logarithm of the sum of their exponentials.

@@ -1,7 +1,7 @@
-// Operators that stand in for onnxruntime's own in a decoder's step: same names, inputs, outputs and meaning.
+// Operators that stand in for onnxruntime's own in encoders and decoders' steps: same names, inputs, outputs and meaning.
 //
 // onnxruntime looks among registered operators before its own, so a graph needs no change. Each operator takes what
-// decoder.onnx holds, and refuses any other node when the session is made.
+// a bundle's graphs hold, and refuses any other node when the session is made.
 #include <cmath>
 #include <mutex>
 #include <string>
@@ -81,43 +81,44 @@ class GroupQueryAttention {
 
     thread_local std::vector<float> scratch;
     scratch.resize((total + 15) / 16 * 16);
-    const int64_t row_bytes = key_hidden * capacity;
-    const float scale = scale_ != 0.0f ? scale_ : 1.0f / std::sqrt(static_cast<float>(head_dim));
-    for (int64_t row = 0; row < rows; ++row) {
+    Attention<int8_t> work = {};
+    work.stride = work.head_dim = head_dim;
+    work.scale = scale_ != 0.0f ? scale_ : 1.0f / std::sqrt(static_cast<float>(head_dim));
+    work.weights = scratch.data();
+    const int64_t all_heads = rows * heads_, group = heads_ / key_heads_;
+    const auto cache_of = [&](int64_t head) {  // of all heads of all rows
+      return (head / heads_ * key_heads_ + head % heads_ / group) * capacity * head_dim;
+    };
+    for (int64_t row = 0; row < rows; ++row)
       for (int64_t token = 0; token < tokens; ++token) {
         const int64_t at = row * tokens + token, position = lengths.data[row] + 1 - tokens + token;
         const float* given = query.data + at * width;
         const float* new_key = packed ? given + hidden : key.data + at * key_hidden;
         const float* new_value = packed ? given + hidden + key_hidden : value.data + at * key_hidden;
         for (int64_t head = 0; head < key_heads_; ++head) {
-          const int64_t place = row * row_bytes + (head * capacity + position) * head_dim, from = head * head_dim;
+          const int64_t place = ((row * key_heads_ + head) * capacity + position) * head_dim, from = head * head_dim;
           kernels_->quantize(new_key + from, key_scales.data + from, keys + place, head_dim);
           kernels_->quantize(new_value + from, value_scales.data + from, values + place, head_dim);
         }
-        AttentionRow work = {};
-        work.query = given;
-        work.keys = keys + row * row_bytes;
-        work.values = values + row * row_bytes;
-        work.key_scales = key_scales.data;
-        work.value_scales = value_scales.data;
-        work.output = output + at * hidden;
-        work.weights = weights == nullptr ? nullptr : weights + (row * heads_ * tokens + token) * total;
-        work.weights_stride = tokens * total;
-        work.heads = heads_;
-        work.key_heads = key_heads_;
-        work.head_dim = head_dim;
-        work.capacity = capacity;
-        work.length = position + 1;
-        if (row + 1 < rows) {
-          work.next_keys = keys + (row + 1) * row_bytes;
-          work.next_values = values + (row + 1) * row_bytes;
-          work.next_length = lengths.data[row + 1] + 1;
+        for (int64_t head = 0; head < heads_; ++head) {
+          const int64_t overall = row * heads_ + head, from = head / group * head_dim;
+          const int64_t next = overall + 1;
+          const bool ahead = tokens == 1 && next < all_heads;
+          work.query = given + head * head_dim;
+          work.keys = keys + cache_of(overall);
+          work.values = values + cache_of(overall);
+          work.length = position + 1;
+          work.key_scales = key_scales.data + from;
+          work.value_scales = value_scales.data + from;
+          work.output = output + at * hidden + head * head_dim;
+          work.next_keys = ahead ? keys + cache_of(next) : nullptr;
+          work.next_values = ahead ? values + cache_of(next) : nullptr;
+          work.next_length = ahead ? lengths.data[next / heads_] + 1 : 0;
+          kernels_->attention_bytes(work);
+          if (weights != nullptr)
+            std::memcpy(weights + (overall * tokens + token) * total, work.weights, sizeof(float) * work.length);
         }
-        work.scale = scale;
-        work.scratch = scratch.data();
-        kernels_->attention(work);
       }
-    }
   }
 
  private:
@@ -130,6 +131,69 @@ class GroupQueryAttention {
 
   const Kernels* kernels_ = chosen_kernels();
   int64_t heads_, key_heads_;
+  float scale_;
+};
+
+// com.microsoft.MultiHeadAttention of a text with itself; padding costs nothing and gives 0.
+class MultiHeadAttention {
+ public:
+  static constexpr const char* kName = "MultiHeadAttention";
+  static constexpr std::array<Port, 5> kInputs = {{
+      {ElementType::kFloat},  // query (texts, tokens, hidden)
+      {ElementType::kFloat},  // key
+      {ElementType::kFloat},  // value
+      kOptionalAny,
+      {ElementType::kInt32},  // mask (texts, tokens): 1 for tokens, then 0 for padding
+  }};
+  static constexpr std::array<Port, 1> kOutputs = {{{ElementType::kFloat}}};  // (texts, tokens, hidden)
+
+  explicit MultiHeadAttention(const Attributes& attributes)
+      : heads_(attributes.get("num_heads", int64_t{0})), scale_(attributes.get("scale", 0.0f)) {
+    attributes.only("unidirectional", int64_t{0});
+    require(heads_ > 0, "num_heads must be positive");
+  }
+
+  void compute(Context& context) const {
+    const auto query = context.input<float>(0), key = context.input<float>(1), value = context.input<float>(2);
+    const auto mask = context.input<int32_t>(4);
+    require(query.rank() == 3 && key.shape == query.shape && value.shape == query.shape, "shapes");
+    const int64_t texts = query.shape[0], tokens = query.shape[1], hidden = query.shape[2], head_dim = hidden / heads_;
+    require(hidden % heads_ == 0 && head_dim % 16 == 0 && head_dim <= 256, "head_dim must be a multiple of 16");
+    require(mask.shape == Shape({texts, tokens}), "the mask must be of the tokens");
+    float* output = context.output<float>(0, query.shape);
+    thread_local std::vector<float> scratch;
+    scratch.resize((tokens + 15) / 16 * 16);
+    Attention<float> work = {};
+    work.stride = hidden;
+    work.head_dim = head_dim;
+    work.scale = scale_ != 0.0f ? scale_ : 1.0f / std::sqrt(static_cast<float>(head_dim));
+    work.weights = scratch.data();
+    for (int64_t text = 0; text < texts; ++text) {
+      const int64_t begin = text * tokens * hidden, length = real(mask.data + text * tokens, tokens);
+      work.length = length;
+      for (int64_t head = 0; head < heads_; ++head)
+        for (int64_t token = 0; token < length; ++token) {
+          const int64_t from = begin + head * head_dim, at = from + token * hidden;
+          work.query = query.data + at;
+          work.keys = key.data + from;
+          work.values = value.data + from;
+          work.output = output + at;
+          kernels_->attention_floats(work);
+        }
+      std::memset(output + begin + length * hidden, 0, sizeof(float) * (tokens - length) * hidden);
+    }
+  }
+
+ private:
+  static int64_t real(const int32_t* mask, int64_t tokens) {
+    int64_t length = 0;
+    while (length < tokens && mask[length] != 0) ++length;
+    for (int64_t token = length; token < tokens; ++token) require(mask[token] == 0, "padding must come last");
+    return length;
+  }
+
+  const Kernels* kernels_ = chosen_kernels();
+  int64_t heads_;
   float scale_;
 };
 
@@ -202,12 +266,13 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(O
                                                                                const OrtApiBase* base) {
   using namespace dragoman;
   static const Registered<GroupQueryAttention> attention;
+  static const Registered<MultiHeadAttention> text_attention;
   static const Registered<LogSoftmax> log_softmax;
   static const Registered<TopK> top_k;
   const Api api(base->get_api(kInterfaceVersion));
   if (chosen_kernels() == nullptr) return api.create_status(ErrorCode::kNotImplemented, "no such instruction set");
   try {
-    add_domain(api, options, "com.microsoft", {&attention});
+    add_domain(api, options, "com.microsoft", {&attention, &text_attention});
     add_domain(api, options, "", {&log_softmax, &top_k});
   } catch (const Passed& passed) {
     return passed.status;

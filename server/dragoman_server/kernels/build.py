@@ -22,6 +22,10 @@ _OPTIONS = (
     "-shared",
     "-fvisibility=hidden",
     "-fno-math-errno",
+    # Multiplications and additions are joined where the sources say so, and nowhere else.
+    "-ffp-contract=off",
+    # It would move loads across loops, and the sums of a product out of their registers.
+    "-fno-tree-pre",
     "-Wall",
     "-Wextra",
     # gcc's own headers of AVX-512 begin with values that they leave open.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,9 +27,9 @@ def session(model: bytes, library: Path | None) -> ort.InferenceSession:
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def model(nodes: list[Any], inputs: list[Any], outputs: list[Any]) -> bytes:
+def model(nodes: list[Any], inputs: list[Any], outputs: list[Any], constants: Sequence[Any] = ()) -> bytes:
     """A whole ONNX file."""
-    graph = helper.make_graph(nodes, "operator", inputs, outputs)
+    graph = helper.make_graph(nodes, "operator", inputs, outputs, constants)
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
     made: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
     return made
@@ -147,7 +148,7 @@ class Case:
         running.run_with_iobinding(bind(running, feeds, bound, outputs))
         for row, length in enumerate(self.lengths):
             outputs["weights"][row, :, :, length:] = 0
-        return Attended(outputs["output"], *caches.values(), outputs["weights"])
+        return Attended(outputs["output"], caches["key"], caches["value"], outputs["weights"])
 
     def reference(self) -> Attended:
         """By numpy, in double precision."""

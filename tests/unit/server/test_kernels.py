@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from dragoman_server.compiled_kernels import open_library
 from dragoman_server.kernels.build import build, compiler
@@ -27,7 +26,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=["avx512", "avx2", "portable"])
-def library(compiled: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def library(compiled: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The library, held to one instruction set."""
     monkeypatch.setenv("DRAGOMAN_INSTRUCTION_SET", request.param)
     if open_library(compiled).instructions != request.param:
@@ -117,6 +116,78 @@ def test_inputs_that_do_not_fit_are_refused(compiled: Path, name: str, value: np
     case = Case([7, 3], heads=4, head_dim=64)
     with pytest.raises(Exception, match=f"GroupQueryAttention: .*{why}"):
         session(case.model(), compiled).run(None, case.feeds() | {name: value})
+
+
+def encoding(heads: int, **attributes: Any) -> bytes:
+    names = ["query", "key", "value"]
+    node = helper.make_node(
+        "MultiHeadAttention", [*names, "", "mask"], ["output"], domain="com.microsoft", num_heads=heads, **attributes
+    )
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
+    mask = helper.make_tensor_value_info("mask", TensorProto.INT32, None)
+    return model([node], [*inputs, mask], [helper.make_tensor_value_info("output", TensorProto.FLOAT, None)])
+
+
+@pytest.mark.parametrize(("heads", "head_dim"), [(4, 64), (8, 32), (3, 48)])
+def test_attention_of_texts(library: Path, heads: int, head_dim: int) -> None:
+    random, shape = np.random.default_rng(3), (len(RAGGED), max(RAGGED), heads * head_dim)
+    mask = (np.arange(shape[1]) < np.array(RAGGED)[:, None]).astype(np.int32)
+    feeds = {name: random.normal(size=shape).astype(np.float32) for name in ("query", "key", "value")}
+    running = session(encoding(heads), library)
+    (found,) = running.run(None, feeds | {"mask": mask})
+    (builtin,) = session(encoding(heads), None).run(None, feeds | {"mask": mask})
+    np.testing.assert_allclose(found[mask == 1], builtin[mask == 1], rtol=0, atol=5e-6)
+    assert not found[mask == 0].any()
+    for text, length in enumerate(RAGGED):
+        alone = {name: array[text : text + 1, :length] for name, array in feeds.items()}
+        (by_itself,) = running.run(None, alone | {"mask": np.ones((1, length), np.int32)})
+        np.testing.assert_array_equal(by_itself[0], found[text, :length])
+
+
+def test_padding_between_tokens_is_refused(compiled: Path) -> None:
+    feeds: dict[str, npt.NDArray[Any]] = {name: np.ones((1, 3, 64), np.float32) for name in ("query", "key", "value")}
+    feeds["mask"] = np.array([[1, 0, 1]], np.int32)
+    with pytest.raises(Exception, match="MultiHeadAttention: padding must come last"):
+        session(encoding(4), compiled).run(None, feeds)
+
+
+def multiplying(depth: int, columns: int, *, bias: bool = True, seed: int = 0) -> bytes:
+    random = np.random.default_rng(seed)
+    constants: dict[str, npt.NDArray[Any]] = {
+        "weights": random.integers(-128, 128, (depth, columns)).astype(np.int8),
+        "scale": np.array(0.0213, np.float32),
+        "scales": random.uniform(0.001, 0.01, columns).astype(np.float32),
+        "zero_point": np.array(121, np.uint8),
+        "bias": random.normal(size=columns).astype(np.float32),
+    }
+    names = ["left", "weights", "scale", "scales", "zero_point", *(["", "bias"] if bias else [])]
+    return model(
+        [helper.make_node("MatMulIntegerToFloat", names, ["output"], domain="com.microsoft")],
+        [helper.make_tensor_value_info("left", TensorProto.UINT8, None)],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+
+
+@pytest.mark.parametrize("rows", [*range(1, 15), 64])
+@pytest.mark.parametrize(("depth", "columns"), [(64, 32), (30, 77), (254, 100), (512, 16)])
+def test_products_are_onnxruntimes_to_the_bit(compiled: Path, rows: int, depth: int, columns: int) -> None:
+    graph = multiplying(depth, columns)
+    left = np.random.default_rng(rows).integers(0, 256, (2, rows, depth)).astype(np.uint8)
+    (found,) = session(graph, compiled).run(None, {"left": left})
+    (builtin,) = session(graph, None).run(None, {"left": left})
+    np.testing.assert_array_equal(found, builtin)
+
+
+def test_products_with_other_weights_in_other_sessions(compiled: Path) -> None:
+    """Equal weights are packed once for all sessions, others are kept apart; a bias may be missing."""
+    graphs = [multiplying(64, 40, seed=1), multiplying(64, 40, seed=2), multiplying(64, 40, seed=1, bias=False)]
+    left = np.random.default_rng(1).integers(0, 256, (5, 64)).astype(np.uint8)
+    sessions = [session(graph, compiled) for graph in graphs * 2]
+    for running, graph in zip(sessions, graphs * 2, strict=True):
+        (expected,) = session(graph, None).run(None, {"left": left})
+        for _ in range(2):
+            np.testing.assert_array_equal(running.run(None, {"left": left})[0], expected)
 
 
 def choosing(k: int, library: Path | None) -> ort.InferenceSession:

@@ -130,7 +130,11 @@ def _understanding_host(version: int, bundle: LoadedBundle, settings: Settings) 
     special = manifest.special_ids
     runtimes = [
         OnnxPassRuntime(
-            bundle.encoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=settings.max_rows
+            bundle.encoder,
+            dimensions=manifest.dimensions,
+            limits=manifest.limits,
+            max_rows=settings.max_rows,
+            kernels=chosen_library(settings.kernels) if bundle.precision == "int8" else None,
         )
         for _ in range(settings.lanes)
     ]

@@ -105,10 +105,12 @@ class ModelLoader:
         """Start the engine of a validated bundle, and what it answered first; blocks. Raises LoadingError."""
         from dragoman_server.building import build_host  # noqa: PLC0415  (onnxruntime)
 
-        need = memory_need(bundle, lanes=self._settings.lanes, max_rows=self._settings.max_rows)
+        settings = self._settings
+        packs = bundle.precision == "int8" and chosen_library(settings.kernels) is not None
+        need = memory_need(bundle, lanes=settings.lanes, max_rows=settings.max_rows, packs=packs)
         try:
             with self._budget.loading(need):
-                host = build_host(entry.version, bundle, self._settings)
+                host = build_host(entry.version, bundle, settings)
                 self._budget.promise(host, need)
         except (MemoryShort, ValueError) as error:
             raise LoadingError([str(error)]) from error

@@ -12,17 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from dragoman_server.compiled_kernels import open_library
-from dragoman_server.kernels.build import build, compiler
 from tests.unit.server.kernel_graphs import Case, model, session
 
 RAGGED = [20, 3, 11, 1, 40, 17, 4, 16, 32, 33]
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if compiler() is None:
-        pytest.skip("no C++ compiler")
-    return build(tmp_path_factory.mktemp("kernels") / "library.so")
 
 
 @pytest.fixture(params=["avx512", "avx2", "portable"])

@@ -47,7 +47,7 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
     kernels: Annotated[
         Kernels | None,
         typer.Option(
-            help="Operators of a decoder's step: compiled, or onnxruntime's (builtin). Default: auto, the faster ones."
+            help="Operators of int8 models: compiled, or onnxruntime's (builtin). Default: auto, the faster ones."
         ),
     ] = None,
     lanes: Annotated[

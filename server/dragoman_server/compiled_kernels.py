@@ -1,4 +1,4 @@
-"""The library of compiled operators that stand in for onnxruntime's own in a decoder's step, where there is one.
+"""The library of compiled operators that stand in for onnxruntime's own, where there is one.
 
 Without it everything works, with onnxruntime's operators: docs/decisions/0005-compiled-kernels.md tells the difference.
 """
@@ -14,7 +14,7 @@ from typing import Literal
 from dragoman_server.kernels.build import LIBRARY
 
 Kernels = Literal["auto", "builtin", "compiled"]
-"""Whose operators run a decoder's step: the compiled ones where they help, onnxruntime's, or the compiled ones."""
+"""Whose operators run: the compiled ones where they help (auto), onnxruntime's (builtin), or the compiled ones."""
 
 PORTABLE = "portable"
 """What the library calls its kernels for processors that it has no others for."""

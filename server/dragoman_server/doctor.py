@@ -107,7 +107,7 @@ def instructions(flags: list[str] | None) -> Check:
 
 
 def kernels(load: Callable[[], KernelLibrary]) -> Check:
-    """Whether a decoder's steps run on the compiled operators."""
+    """Whether int8 models run on the compiled operators."""
     try:
         library = load()
     except KernelsUnavailableError as error:

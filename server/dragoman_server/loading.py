@@ -193,7 +193,7 @@ def _check_kernels(settings: Settings) -> None:
     except KernelsUnavailableError as error:
         raise SettingsError([Violation("kernels", settings.kernels, f"auto or builtin: {error}")]) from error
     found = "onnxruntime's" if library is None else f"compiled, {open_library(library).instructions}"
-    _log.info("operators of decoder steps", kernels=found)
+    _log.info("operators chosen", kernels=found)
 
 
 def _validated(loader: ModelLoader, entries: Sequence[ModelVersion]) -> list[tuple[ModelVersion, LoadedBundle]]:

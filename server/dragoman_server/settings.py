@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     device: Device = Field(default="auto", description="Where the graphs run")
     precision: Precision = Field(default="int8", description="Which of the bundle's graphs are served")
     kernels: Kernels = Field(
-        default="auto", description="Operators of a decoder's step: compiled, or onnxruntime's (builtin)"
+        default="auto", description="Operators of int8 models: compiled, or onnxruntime's (builtin)"
     )
     lanes: int = Field(default_factory=usable_cores, ge=1, le=256, description="Engine threads for each model")
     max_rows: int = Field(default=128, ge=1, le=1024, description="Hypotheses that a lane decodes at once")

@@ -13,6 +13,9 @@ PROTOS := $(wildcard protos/dragoman_protos/*/*.proto)
 PROTOC := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# Installing compiles them.
+KERNELS := hatch_build.py $(wildcard server/dragoman_server/kernels/*.*[ch] server/dragoman_server/kernels/build.py)
+
 SERVER_STAMP := $(VENV)/.installed-server
 DEV_STAMP := $(VENV)/.installed-dev
 BENCH_STAMP := $(VENV)/.installed-bench
@@ -75,13 +78,13 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Dragoman needs Python 3.11 or newer (make PYTHON=...)")'
 	$(PYTHON) -m venv $(VENV)
 
-$(SERVER_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+$(SERVER_STAMP): pyproject.toml constraints.txt $(KERNELS) | $(BIN)/python
 	@echo "Installing what the server needs into $(VENV) ..."
 	$(INSTALL) --editable '.[server]'
 	@touch $@
 
 # The index is asked first whether it is there: pip would ask it for every package, and wait each time.
-$(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+$(DEV_STAMP): pyproject.toml constraints.txt $(KERNELS) | $(BIN)/python
 	@echo "Installing what the tests need into $(VENV) ..."
 	@index="$(TORCH_INDEX)"; \
 	if [ -n "$$index" ] && $(BIN)/python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=10)' \

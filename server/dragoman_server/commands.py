@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dragoman_server.compiled_kernels import Kernels
 from dragoman_server.settings import (
     Device,
     LogFormat,
@@ -43,6 +44,12 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
     ] = None,
     device: Annotated[Device | None, typer.Option(help="Where the graphs run. Default: auto.")] = None,
     precision: Annotated[Precision | None, typer.Option(help="Which graphs are served. Default: int8.")] = None,
+    kernels: Annotated[
+        Kernels | None,
+        typer.Option(
+            help="Operators of int8 models: compiled, or onnxruntime's (builtin). Default: auto, the faster ones."
+        ),
+    ] = None,
     lanes: Annotated[
         int | None, typer.Option(help="Engine threads for each model. Default: one for each usable core.")
     ] = None,
@@ -131,6 +138,7 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
         "otlp_endpoint": otlp_endpoint,
         "device": device,
         "precision": precision,
+        "kernels": kernels,
         "lanes": lanes,
         "max_rows": max_rows,
         "ageing": ageing,

@@ -113,7 +113,7 @@ def _takes(message: Message, field: FieldDescriptor, value: object) -> bool:
     """Whether the value was set."""
     try:
         json_format.ParseDict({field.name: value}, message)
-    except (json_format.ParseError, ValueError):
+    except (json_format.ParseError, ValueError, OverflowError):  # the last: 1e999, which Python reads as infinite
         return False
     return True
 

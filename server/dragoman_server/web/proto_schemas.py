@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
@@ -119,4 +118,4 @@ def _is_map(field: FieldDescriptor) -> bool:
 
 def _entry_value(field: FieldDescriptor) -> FieldDescriptor:
     assert field.message_type is not None
-    return cast(FieldDescriptor, field.message_type.fields_by_name["value"])
+    return field.message_type.fields_by_name["value"]

@@ -195,6 +195,7 @@ class DragomanServer:
             callers=self._callers,
             ready=lambda: gate.is_open,
             local=is_loopback(settings.host),
+            head_bytes=limits.head_bytes,
             routes=api_routes(self._record, self._callers, inference, models, limits),
         )
         http = HttpServer(app, settings.host, port, certificate_files(settings), limits)

@@ -135,8 +135,11 @@ async def test_a_body_is_bounded_however_it_comes() -> None:
 
 async def test_headers_are_bounded() -> None:
     async with web() as here:
-        large = await said(here, head("/v1/translate", f"x-much: {'a' * 40_000}"))
-        assert b" 400 " in large.split(b"\r\n")[0]
+        for lines in ([f"x-much: {'a' * 20_000}"], [f"x-{number}: {'a' * 100}" for number in range(200)]):
+            large = await said(here, head("/v1/translate", "connection: close", *lines))
+            assert b" 431 " in large.split(b"\r\n")[0]
+        endless = await said(here, head("/v1/translate", f"x-much: {'a' * 20_000}")[:-2])  # it has not ended yet
+        assert b" 400 " in endless.split(b"\r\n")[0]
 
 
 @pytest.mark.parametrize("body", ["[" * 100_000, '{"a":' * 100_000, '{"text":' + "[" * 40 + "]" * 40 + "}"])

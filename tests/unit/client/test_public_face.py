@@ -64,4 +64,12 @@ def test_options_are_keyword_only() -> None:
                 for p in inspect.signature(method).parameters.values()
                 if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
             ]
-            assert positional[1:] in (["text"], ["text", "translation"], ["texts"], ["prompt"], [], ["name"], ["service"])
+            assert positional[1:] in (
+                ["text"],
+                ["text", "translation"],
+                ["texts"],
+                ["prompt"],
+                [],
+                ["name"],
+                ["service"],
+            )

@@ -33,7 +33,11 @@ def connect(  # noqa: PLR0917  (the arguments are the commands' options)
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Longest wait for one answer.")] = 30.0,
     token_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help=f"Holds the bearer token. Default: the token in {TOKEN_VARIABLE}."),
+        typer.Option(
+            envvar="DRAGOMAN_TOKEN_FILE",
+            metavar="FILE",
+            help=f"Holds the bearer token. Default: the token in {TOKEN_VARIABLE}.",
+        ),
     ] = None,
     tls: Annotated[
         bool | None, typer.Option("--tls/--no-tls", envvar="DRAGOMAN_TLS", help="Encrypt, by the usual authorities.")

@@ -11,9 +11,14 @@ from dragoman_server.model_host import ModelHost
 _WIDTH = 10
 
 
-def announcement(address: str, loaded: Loaded, seconds: float) -> str:
-    """Address, models and what each one's first answers were; ``seconds`` is the time to ready."""
+def announcement(address: str, loaded: Loaded, seconds: float, http_url: str | None = None) -> str:
+    """Addresses, models and what each one's first answers were; ``seconds`` is the time to ready.
+
+    ``http_url`` None: there is no HTTP port.
+    """
     lines = [f"Dragoman {_version()} is ready after {seconds:.1f} s", _line("gRPC", address)]
+    if http_url is not None:
+        lines.append(_line("HTTP", http_url))
     for host in loaded.catalogue:
         default = " (default)" if loaded.catalogue.is_default(host) else ""
         lines.append(_line("model", f"{host.name} version {host.version}{default}: {_facts(host)}"))

@@ -18,7 +18,7 @@ from dragoman_server.loading import ModelLoader
 from dragoman_server.model_manager import Loader, ModelManager
 from dragoman_server.polling import Polling
 from dragoman_server.repository import Repository, default_root
-from dragoman_server.security.authentication import Authentication
+from dragoman_server.security.authentication import Authentication, Callers
 from dragoman_server.security.certificates import Certificates, certificate_files
 from dragoman_server.security.policy import is_loopback, methods, policy_violations, stranger
 from dragoman_server.security.tokens import TokenFile
@@ -27,6 +27,7 @@ from dragoman_server.service.boundary import Boundary
 from dragoman_server.service.inference import InferenceService
 from dragoman_server.service.models import ModelService
 from dragoman_server.settings import Settings, SettingsError
+from dragoman_server.telemetry.call_record import CallRecord
 from dragoman_server.telemetry.interceptor import Telemetry
 from dragoman_server.telemetry.loop_lag import LoopLag
 from dragoman_server.telemetry.rpc_meter import RpcMeter
@@ -63,19 +64,20 @@ class DragomanServer:
         files = certificate_files(settings)
         self._certificates = None if files is None else Certificates(files)
         tokens = None if settings.tokens is None else TokenFile(settings.tokens)
-        self._tokens = tokens
         self._gate = Gate()
         self._calls = RpcMeter()
         self._lag = LoopLag()
         self._tracing = tracing or _tracing(settings)
+        self._record = CallRecord(self._calls, self._tracing)
+        self._callers = Callers(tokens, methods(settings), stranger(settings))
         self._http: HttpServer | None = None
         self._health = health.Health(SERVICES)
         self._manager: ModelManager | None = None
         self._polling: Polling | None = None
         self._server = grpc.aio.server(
             interceptors=[
-                Telemetry(self._calls, tracing=self._tracing),
-                Authentication(tokens, methods(settings), stranger(settings)),
+                Telemetry(self._record),
+                Authentication(self._callers),
                 Boundary(),
             ],
             options=_options(settings),
@@ -120,7 +122,7 @@ class DragomanServer:
             limit = "an address of this machine with a port that is free and allowed"
             raise SettingsError([Violation("host and port", address, limit)]) from error
         if self._settings.http_port is not None:
-            self._http = await self._started_http(self._settings.http_port)
+            self._http = await self._started_http(self._settings.http_port, inference, service)
         await self._server.start()
         self._lag.start()
         if self._settings.insecure and not is_loopback(self._settings.host):
@@ -169,15 +171,29 @@ class DragomanServer:
         """HOST:PORT of the HTTP port; None: there is none."""
         return None if self._http is None else self._http.address
 
-    async def _started_http(self, port: int) -> HttpServer:
-        from dragoman_server.telemetry.collector import ServerCollector, registry  # noqa: PLC0415  (as below)
-        from dragoman_server.web.app import application  # noqa: PLC0415  (off by default: not loaded then)
-        from dragoman_server.web.http_server import HttpServer  # noqa: PLC0415
+    @property
+    def http_url(self) -> str | None:
+        """The same with http:// or https:// before it."""
+        return None if self._http is None else self._http.url
 
-        gate = self._gate
+    async def _started_http(self, port: int, inference: InferenceService, models: ModelService) -> HttpServer:
+        from dragoman_server.telemetry.collector import ServerCollector, registry  # noqa: PLC0415  (as below)
+        from dragoman_server.web.api import api_routes  # noqa: PLC0415  (off by default: not loaded then)
+        from dragoman_server.web.app import application  # noqa: PLC0415
+        from dragoman_server.web.http_server import HttpServer  # noqa: PLC0415
+        from dragoman_server.web.limits import HttpLimits  # noqa: PLC0415
+
+        gate, settings = self._gate, self._settings
+        limits = HttpLimits(body_bytes=settings.max_message_bytes)
         collector = ServerCollector(self._calls, self._lag, lambda: gate.catalogue or (), ready=lambda: gate.is_open)
-        app = application(registry(collector), tokens=self._tokens, ready=lambda: gate.is_open)
-        http = HttpServer(app, self._settings.host, port, certificate_files(self._settings))
+        app = application(
+            registry(collector),
+            callers=self._callers,
+            ready=lambda: gate.is_open,
+            local=is_loopback(settings.host),
+            routes=api_routes(self._record, self._callers, inference, models, limits),
+        )
+        http = HttpServer(app, settings.host, port, certificate_files(settings), limits)
         await http.start()
         return http
 

@@ -68,7 +68,7 @@ class Settings(BaseSettings):
         default=None,
         ge=0,
         le=65535,
-        description="Port for metrics and probes over HTTP; 0: any free; default: none",
+        description="Port for the JSON API, metrics and probes over HTTP; 0: any free; default: none",
     )
     otlp_endpoint: str | None = Field(
         default=None, pattern=r"^https?://\S+$", description="Collector of OpenTelemetry traces: http://HOST:PORT"

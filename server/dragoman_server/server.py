@@ -182,6 +182,7 @@ class DragomanServer:
         from dragoman_server.web.app import application  # noqa: PLC0415
         from dragoman_server.web.http_server import HttpServer  # noqa: PLC0415
         from dragoman_server.web.limits import HttpLimits  # noqa: PLC0415
+        from dragoman_server.web.playground_page import playground_routes  # noqa: PLC0415
 
         gate, settings = self._gate, self._settings
         limits = HttpLimits(body_bytes=settings.max_message_bytes)
@@ -191,7 +192,7 @@ class DragomanServer:
             callers=self._callers,
             ready=lambda: gate.is_open,
             local=is_loopback(settings.host),
-            routes=api_routes(self._record, self._callers, inference, models, limits),
+            routes=[*api_routes(self._record, self._callers, inference, models, limits), *playground_routes()],
         )
         http = HttpServer(app, settings.host, port, certificate_files(settings), limits)
         await http.start()

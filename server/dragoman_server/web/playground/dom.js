@@ -53,13 +53,15 @@ export function focusOne(all, number) {
   all[number]?.focus();
 }
 
-/** Calls `act` once nobody has asked for it for `ms` milliseconds. */
+/** Calls `act` once nobody has asked for it for `ms` milliseconds; `cancel()`: not after all. */
 export function debounced(act, ms) {
   let timer;
-  return () => {
+  const ask = () => {
     clearTimeout(timer);
     timer = setTimeout(act, ms);
   };
+  ask.cancel = () => clearTimeout(timer);
+  return ask;
 }
 
 export const percent = (share) => (100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0) + "%";

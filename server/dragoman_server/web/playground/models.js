@@ -26,7 +26,7 @@ export class Models {
   /** What its bundle says, asked for once. */
   bundle(name) {
     if (!this.details.has(name)) {
-      const found = get(`/v1/models/${encodeURIComponent(name)}`).then((answer) => answer.dragoman.bundle ?? {});
+      const found = get(`/v1/models/${encodeURIComponent(name)}`).then((answer) => answer.bundle);
       found.catch(() => this.details.delete(name));
       this.details.set(name, found);
     }

@@ -22,8 +22,8 @@ export class Reader {
     this.model = byId(`${prefix}-model`);
     this.faults = new Faults(this.card, byId(`${prefix}-fault`));
     this.latest = new Latest();
-    const soon = debounced(() => this.read(), PAUSE_MS);
-    this.card.addEventListener("input", (event) => event.target !== this.model && soon());
+    this.soon = debounced(() => this.read(), PAUSE_MS);
+    this.card.addEventListener("input", (event) => event.target !== this.model && this.soon());
     this.model.addEventListener("change", () => this.read());
     offerExamples(`${prefix}-examples`, examples, (text) => this.fill(text));
   }
@@ -40,6 +40,7 @@ export class Reader {
   }
 
   async read() {
+    this.soon.cancel();
     const text = this.text.value;
     this.faults.clear();
     if (!text.trim()) {

@@ -62,6 +62,7 @@ export class Steps {
     const looked = (token, key) => {
       const chip = make("span", { class: classes("token", token.special && "special", key === most && "most"), title: weights[key].toFixed(4) }, token.shown, make("i"));
       chip.style.setProperty("--share", weights[key].toFixed(4));
+      chip.style.setProperty("--share-root", Math.sqrt(weights[key]).toFixed(4)); // so that small ones can be seen
       return chip;
     };
     const rows = [row(reader ? "The token looks at" : "The model looks at", maps.columns.slice(0, maps.kind === "decoder_self" ? this.query + 1 : maps.keys).map(looked))];

@@ -30,7 +30,7 @@ export class TranslatePanel {
     this.soon = debounced(() => this.translate(), PAUSE_MS);
     this.options = new OptionForm(byId("translate-options"), TRANSLATION_OPTIONS, this.soon);
     this.source.addEventListener("input", () => {
-      byId("clear").hidden = !this.source.value;
+      this.offerHelp();
       this.soon();
     });
     for (const id of ["from", "to"]) byId(id).addEventListener("change", () => this.translate());
@@ -74,8 +74,14 @@ export class TranslatePanel {
 
   fill(text) {
     this.source.value = text;
-    byId("clear").hidden = !text;
+    this.offerHelp();
     this.translate();
+  }
+
+  /** Examples for who has no text, and a way back for who has. */
+  offerHelp() {
+    byId("clear").hidden = !this.source.value;
+    byId("translate-examples").hidden = this.source.value !== "";
   }
 
   swap() {
@@ -103,6 +109,7 @@ export class TranslatePanel {
   }
 
   async translate() {
+    this.soon.cancel();
     this.alternatives.close();
     const text = this.source.value;
     if (!text.trim()) return this.empty();

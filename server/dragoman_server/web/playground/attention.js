@@ -20,7 +20,7 @@ export class AttentionPanel {
     this.faults = new Faults(byId("attention"), byId("explain-fault"));
     this.alignment = new Alignment(byId("links"), byId("linked"));
     this.steps = new Steps((query) => this.map.pointRow(query));
-    this.map = new HeatMap(byId("map"), (query) => this.steps.go(query));
+    this.map = new HeatMap(byId("map"), (query) => this.steps.follow(query));
     this.overview = new Overview(byId("overview"), (head) => this.chooseHead(head));
     this.tabs = new Tabs(byId("kinds"), (tab) => this.chooseKind(Number(tab.dataset.number)));
     byId("explain-form").addEventListener("submit", (event) => {

@@ -34,26 +34,31 @@ export class GeneratePanel {
 
   async generate() {
     const prompt = byId("prompt").value;
-    const request = { prompt, model: byId("generate-model").value, options: this.options.values() };
+    const request = {
+      prompt,
+      model: byId("generate-model").value,
+      options: this.options.values(),
+      context_overflow: byId("slide").checked ? "CONTEXT_OVERFLOW_SLIDE" : "CONTEXT_OVERFLOW_REFUSE",
+    };
     this.faults.clear();
+    this.begin(prompt);
     this.running(true);
-    this.show(prompt, "", "");
     byId("generate-receipt").hidden = true;
     announce("Generating.");
-    const began = performance.now();
     try {
-      const onText = (final, provisional) => this.show(prompt, final, provisional);
+      const onText = (final, provisional) => this.show(final, provisional);
       const answer = await this.latest.run((signal) => follow("/v1/generate", request, { signal, onText }));
       if (!answer) return;
       const [best, ...others] = answer.response.hypotheses;
-      this.show(prompt, best.text, "", others);
+      this.show(best.text, "");
+      this.showOthers(prompt, others);
       showReceipt(byId("generate-receipt"), answer, answer.response, best.score);
       announce(`Generated: ${best.text}`);
     } catch (error) {
       this.faults.show(error, () => this.generate());
-      if (!this.output.querySelector(".made")?.textContent) this.output.replaceChildren();
+      if (!this.made.textContent) this.output.replaceChildren();
     } finally {
-      if (!this.latest.running) this.running(false, performance.now() - began);
+      if (!this.latest.running) this.running(false);
     }
   }
 
@@ -73,14 +78,21 @@ export class GeneratePanel {
     byId("generated-empty").hidden = on || this.output.hasChildNodes();
   }
 
-  show(prompt, final, provisional, others = []) {
+  begin(prompt) {
+    this.made = make("span", { class: "made" });
+    this.provisional = make("span", { class: "provisional" });
+    this.output.replaceChildren(make("span", { class: "given" }, prompt), this.made, this.provisional);
+  }
+
+  /** `final` goes on from what it was before: what is there already stays as it is, however long it gets. */
+  show(final, provisional) {
     const stays = this.output.scrollHeight - this.output.scrollTop - this.output.clientHeight < 40;
-    this.output.replaceChildren(
-      make("span", { class: "given" }, prompt),
-      make("span", { class: "made" }, final),
-      make("span", { class: "provisional" }, provisional),
-      ...others.map((each) => make("p", { class: "other" }, make("span", { class: "given" }, prompt), each.text)),
-    );
+    this.made.append(final.slice(this.made.textContent.length));
+    this.provisional.textContent = provisional;
     if (stays) this.output.scrollTop = this.output.scrollHeight;
+  }
+
+  showOthers(prompt, others) {
+    this.output.append(...others.map((each) => make("p", {}, make("span", { class: "given" }, prompt), each.text)));
   }
 }

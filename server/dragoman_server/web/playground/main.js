@@ -20,7 +20,8 @@ const allTabs = [...byId("tabs").querySelectorAll("[role=tab]")];
 const panelOf = (tab) => byId(tab.getAttribute("aria-controls"));
 const tabs = new Tabs(byId("tabs"), (chosen) => {
   for (const tab of allTabs) panelOf(tab).hidden = tab !== chosen;
-  history.replaceState(null, "", `#${panelOf(chosen).id}`);
+  // No element has this id, so the browser neither scrolls there nor begins to tab there.
+  history.replaceState(null, "", `#/${panelOf(chosen).id}`);
 });
 
 function choose(name) {
@@ -36,7 +37,7 @@ async function start() {
     for (const tab of allTabs) tab.hidden = models.with(...tab.dataset.tasks.split(" ")).length === 0;
     byId("tabs").hidden = models.all.length === 0;
     for (const panel of panels) panel.useModels(models);
-    if (models.all.length) choose(location.hash.slice(1));
+    if (models.all.length) choose(location.hash.slice(2));
   } catch (error) {
     byId("tabs").hidden = true;
     byId("served-text").textContent = "No answer yet";

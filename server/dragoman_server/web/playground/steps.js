@@ -27,9 +27,14 @@ export class Steps {
 
   /** Shows the step of one query, because somebody chose it here. */
   go(query) {
+    this.follow(query);
+    this.onStep(this.query);
+  }
+
+  /** The same, because it was chosen elsewhere. */
+  follow(query) {
     this.pause();
     this.draw(query);
-    this.onStep(this.query);
   }
 
   play() {

@@ -35,7 +35,8 @@ def http_address(server: ServerProcess) -> str:
     return address
 
 
-@pytest.fixture(scope="session")
+# Not of the session: while it is open, an event loop runs in this thread, and no test of asyncio could.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     program = found_chromium()
     if program is None:

@@ -16,7 +16,7 @@ def announcement(address: str, loaded: Loaded, seconds: float, http_url: str | N
 
     ``http_url`` None: there is no HTTP port.
     """
-    lines = [f"Dragoman {_version()} is ready after {seconds:.1f} s", _line("gRPC", address)]
+    lines = [f"Dragoman {installed_version()} is ready after {seconds:.1f} s", _line("gRPC", address)]
     if http_url is not None:
         lines.append(_line("HTTP", http_url))
     for host in loaded.catalogue:
@@ -49,7 +49,8 @@ def _line(label: str, text: str) -> str:
     return f"  {label:<{_WIDTH}}{text}"
 
 
-def _version() -> str:
+def installed_version() -> str:
+    """Of this package."""
     try:
         return version("dragoman")
     except PackageNotFoundError:  # run from a source tree that was not installed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc
@@ -32,6 +33,7 @@ from dragoman_server.telemetry.interceptor import Telemetry
 from dragoman_server.telemetry.loop_lag import LoopLag
 from dragoman_server.telemetry.rpc_meter import RpcMeter
 from dragoman_server.version_policy import parse_policies
+from dragoman_server.web.limits import HttpLimits
 
 if TYPE_CHECKING:
     from dragoman_server.telemetry.tracing import Tracing
@@ -52,12 +54,15 @@ _log = structlog.get_logger(__name__)
 class DragomanServer:
     """One listening port. Created, used and stopped on one event loop.
 
-    Calls are traced by ``tracing``, or as the settings say.
+    Calls are traced by ``tracing``, or as the settings say. ``http_limits`` holds for the HTTP port, but for its
+    ``body_bytes``, which are the settings' ``max_message_bytes``.
 
     Raises SettingsError where the settings would let anybody in, or name files of tokens or certificates with faults.
     """
 
-    def __init__(self, settings: Settings, *, tracing: Tracing | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, tracing: Tracing | None = None, http_limits: HttpLimits | None = None
+    ) -> None:
         if violations := policy_violations(settings):
             raise SettingsError(violations)
         self._settings = settings
@@ -71,6 +76,7 @@ class DragomanServer:
         self._record = CallRecord(self._calls, self._tracing)
         self._callers = Callers(tokens, methods(settings), stranger(settings))
         self._http: HttpServer | None = None
+        self._http_limits = replace(http_limits or HttpLimits(), body_bytes=settings.max_message_bytes)
         self._health = health.Health(SERVICES)
         self._manager: ModelManager | None = None
         self._polling: Polling | None = None
@@ -181,17 +187,16 @@ class DragomanServer:
         from dragoman_server.web.api import api_routes  # noqa: PLC0415  (off by default: not loaded then)
         from dragoman_server.web.app import application  # noqa: PLC0415
         from dragoman_server.web.http_server import HttpServer  # noqa: PLC0415
-        from dragoman_server.web.limits import HttpLimits  # noqa: PLC0415
         from dragoman_server.web.playground_page import playground_routes  # noqa: PLC0415
 
-        gate, settings = self._gate, self._settings
-        limits = HttpLimits(body_bytes=settings.max_message_bytes)
+        gate, settings, limits = self._gate, self._settings, self._http_limits
         collector = ServerCollector(self._calls, self._lag, lambda: gate.catalogue or (), ready=lambda: gate.is_open)
         app = application(
             registry(collector),
             callers=self._callers,
             ready=lambda: gate.is_open,
             local=is_loopback(settings.host),
+            head_bytes=limits.head_bytes,
             routes=[*api_routes(self._record, self._callers, inference, models, limits), *playground_routes()],
         )
         http = HttpServer(app, settings.host, port, certificate_files(settings), limits)

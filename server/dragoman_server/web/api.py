@@ -1,4 +1,4 @@
-"""All routes that are calls of the services."""
+"""The API's routes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from dragoman_server.web.limits import HttpLimits
 from dragoman_server.web.model_routes import model_routes
 from dragoman_server.web.openai_completions import completion_routes
 from dragoman_server.web.openai_embeddings import embedding_routes
+from dragoman_server.web.openapi import openapi_route
 
 
 def api_routes(
     record: CallRecord, callers: Callers, inference: InferenceService, models: ModelService, limits: HttpLimits
 ) -> list[BaseRoute]:
-    """The services' methods as JSON, and what OpenAI's clients call."""
+    """The services' methods as JSON, what OpenAI's clients call, and the document that says so."""
     bodies = Bodies(limits.body_bytes, limits.body_seconds)
     calls = Calls(record, callers, bodies, send_seconds=limits.send_seconds)
     return [
@@ -28,4 +29,5 @@ def api_routes(
         *model_routes(calls, models),
         *completion_routes(calls, inference),
         *embedding_routes(calls, inference),
+        openapi_route(),
     ]

@@ -29,11 +29,12 @@ def application(
     callers: Callers,
     ready: Callable[[], bool],
     local: bool,
+    head_bytes: int,
     routes: Sequence[BaseRoute] = (),
 ) -> Starlette:
     """``/metrics`` (permission ``metrics``), ``/healthz``, ``/readyz``, and further ``routes``.
 
-    ``local``: only this machine reaches the port.
+    ``local``: only this machine reaches the port. ``head_bytes`` are the most that a path and its headers may have.
     """
 
     async def metrics(request: Request) -> Response:
@@ -53,7 +54,7 @@ def application(
 
     return Starlette(
         routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz), *routes],
-        middleware=[Middleware(SafeHeaders), Middleware(Guards, local=local)],
+        middleware=[Middleware(SafeHeaders), Middleware(Guards, local=local, head_bytes=head_bytes)],
         exception_handlers={404: _not_found, 405: _not_allowed},
     )
 

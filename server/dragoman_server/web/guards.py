@@ -23,16 +23,21 @@ _DENIED = grpc.StatusCode.PERMISSION_DENIED
 
 
 class Guards:
-    """Middleware. ``local``: the server listens on a loopback address, and is called by the names of one alone."""
+    """Middleware. ``local``: the server listens on a loopback address, and is called by the names of one alone.
 
-    def __init__(self, app: ASGIApp, *, local: bool) -> None:
+    ``head_bytes`` are the most that a path and its headers may have: what uvicorn reads at one go, it lets in.
+    """
+
+    def __init__(self, app: ASGIApp, *, local: bool, head_bytes: int) -> None:
         self._app = app
         self._local = local
+        self._head_bytes = head_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         request = Request(scope, receive)
         try:
+            _check_size(request, self._head_bytes)
             if self._local:
                 _check_host(request)
             if request.method not in _READING:
@@ -48,6 +53,14 @@ def refusal(error: Exception) -> Response:
     """An error that is no call's, in the API's own shape."""
     fault = fault_of(error)
     return Response(encoded(fault.body()), fault.status, fault.headers, "application/json")
+
+
+def _check_size(request: Request, most: int) -> None:
+    """Raises HttpError where path and headers are too large."""
+    size = len(request.url.path) + len(request.url.query)
+    size += sum(len(name) + len(value) for name, value in request.headers.raw)
+    if size > most:
+        raise HttpError(431, f"path and headers = {size} bytes: at most {most}")
 
 
 def _check_host(request: Request) -> None:

@@ -11,7 +11,7 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 
 def openai_body(fault: Fault) -> dict[str, object]:
-    """``param`` is the first faulty field, or the model that is not there; all of them are in ``violations``, as everywhere else."""
+    """``param`` is the first faulty field, or the model that is not there; ``violations`` has all of them."""
     error = fault.body()["error"]
     assert isinstance(error, dict)
     kind = _TYPES.get(fault.status, "server_error" if fault.status >= 500 else "invalid_request_error")

@@ -31,7 +31,7 @@ serve: $(SERVER_STAMP)  ## Install what the server needs, and serve the models u
 test: $(DEV_STAMP)  ## Install what the tests need, and run them.
 	$(BIN)/python -m pytest
 
-test-system: $(DEV_STAMP)  ## Check metrics, dashboard and alerts with a real Prometheus, which root installs by apt-get.
+test-system: $(DEV_STAMP)  ## Check the dashboard with a real Prometheus and the playground in Chromium; root installs them.
 	$(BIN)/python -m pytest tests/system
 
 check: $(DEV_STAMP) audit  ## Style, formatting, strict types, known weaknesses, and whether the stubs are those of the protos.

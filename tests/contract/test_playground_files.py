@@ -18,6 +18,7 @@ from dragoman_server.web.headers import SAFE_HEADERS
 from dragoman_server.web.playground_page import FOLDER, PAGE_POLICY
 from tests.contract.conftest import FakeEngine, model
 
+ROOT = Path(__file__).parents[2]
 FILES = sorted(path.name for path in FOLDER.iterdir())
 TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
@@ -155,3 +156,9 @@ def test_no_file_asks_for_anything_of_another_origin(name: str) -> None:
     }
     assert not re.search(r"\b(innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function)", text)
     assert len(text.splitlines()) < 300
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.endswith((".js", ".css"))])
+def test_every_file_stands_in_the_structure_page_with_its_own_first_line(name: str) -> None:
+    line = (FOLDER / name).read_text(encoding="utf-8").splitlines()[0].removeprefix("/* ").removesuffix(" */")
+    assert f"| `{name}` | {line} |" in (ROOT / "docs" / "structure.md").read_text(encoding="utf-8")

@@ -64,7 +64,7 @@ export class HeatMap {
     this.query = q;
     this.key = k;
     this.draw();
-    this.tell();
+    this.tell("polite");
     if (other) this.onRow(q);
   }
 
@@ -74,11 +74,12 @@ export class HeatMap {
     this.query = query;
     this.key = row.indexOf(Math.max(...row));
     this.draw();
-    this.tell();
+    this.tell("off"); // the steps tell it
   }
 
-  tell() {
+  tell(live) {
     const { maps, head, query, key } = this;
+    byId("map-told").setAttribute("aria-live", live);
     byId("map-told").replaceChildren(
       make("b", { dir: "auto" }, maps.rows[query].shown),
       " looks at ",

@@ -39,8 +39,7 @@ export class Steps {
 
   play() {
     if (this.query >= this.maps.queries - 1) this.draw(this.first);
-    byId("play").textContent = "Pause";
-    byId("play").setAttribute("aria-pressed", "true");
+    this.playing(true);
     this.onStep(this.query);
     this.timer = setInterval(() => {
       if (this.query >= this.maps.queries - 1 || !byId("play").checkVisibility()) return this.pause();
@@ -52,8 +51,13 @@ export class Steps {
   pause() {
     clearInterval(this.timer);
     this.timer = undefined;
-    byId("play").textContent = "Play";
-    byId("play").setAttribute("aria-pressed", "false");
+    this.playing(false);
+  }
+
+  /** Screen readers are told where it stops, and not every step on the way. */
+  playing(on) {
+    byId("play").textContent = on ? "Pause" : "Play";
+    byId("step-told").setAttribute("aria-live", on ? "off" : "polite");
   }
 
   draw(query) {

@@ -42,7 +42,9 @@ export class TranslatePanel {
     });
     byId("copy").addEventListener("click", () => this.copy());
     byId("look-inside").addEventListener("click", () => {
-      explain(this.source.value, joined(this.whole), byId("to").value, byId("translate-model").value);
+      // Of several sentences the first: each is decoded, and explained, by itself.
+      const { source, target } = this.whole.parts.find((part) => !part.copied) ?? this.whole.parts[0];
+      explain(source, target, byId("to").value, byId("translate-model").value);
     });
     offerExamples("translate-examples", EXAMPLES.map(([, text]) => text), (text, number) => {
       const language = EXAMPLES[number][0];

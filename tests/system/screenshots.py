@@ -76,7 +76,7 @@ def take_understanding(browser: Browser, origin: str) -> None:
 def take_attention(browser: Browser, origin: str) -> None:
     """A translation head by head, in both themes."""
     for dark in (False, True):
-        with visited(browser, origin, "attention", dark=dark) as visit:
+        with visited(browser, origin, "attention", width=1060, dark=dark) as visit:
             explain(visit.page)
             save(visit.page, f"attention-{'dark' if dark else 'light'}", whole=True)
 
@@ -104,8 +104,10 @@ def translate(page: Page) -> None:
 def explain(page: Page) -> None:
     """The coffee, where the hot one comes from."""
     page.fill("#explain-text", COFFEE)
-    page.get_by_role("button", name="Explain").click()
-    page.locator("#explain-receipt").wait_for()
+    for _ in range(2):  # the first request loads the graph
+        with page.expect_response("**/v1/explain"):
+            page.get_by_role("button", name="Explain").click()
+        page.locator("#explain-receipt").wait_for()
     for _ in range(4):
         page.click("#step-on")
 
@@ -117,7 +119,9 @@ def save(page: Page, name: str, *, whole: bool = False) -> None:
     taken = page.screenshot(full_page=whole, animations="disabled", caret="hide")
     picture = Image.open(io.BytesIO(taken)).convert("RGB")  # without the alpha that nothing needs
     path: Path = FOLDER / f"{name}.png"
-    picture.save(path, optimize=True)
+    # Few colours, which are a third of the size; k-means keeps those of what is small, as the sign in the corner.
+    few = picture.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
     print(f"{path.relative_to(ROOT)}  {picture.width} x {picture.height}  {path.stat().st_size / 1000:.0f} kB")
 
 

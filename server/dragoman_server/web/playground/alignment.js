@@ -42,7 +42,8 @@ export class Alignment {
       button.onblur = () => this.light();
       return button;
     });
-    const row = make("div", { class: "side-words", role: "group", dir: "auto", "aria-label": side ? "Translation" : "Text" }, ...buttons);
+    const name = side ? "Translation" : "Text";
+    const row = make("div", { class: "side-words", role: "group", dir: "auto", "aria-label": name }, ...buttons);
     roving(row, () => buttons);
     row.addEventListener("keydown", (event) => {
       if (event.key !== "Enter") return;

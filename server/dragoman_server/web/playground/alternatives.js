@@ -51,7 +51,8 @@ export class Alternatives {
     const prefix = part.target.slice(0, begin).trimEnd();
     const options = { target_prefix: prefix, alternatives: HOW_MANY };
     try {
-      const answer = await this.latest.run((signal) => ask("/v1/translate", this.panel.request(part.source, options), { signal }));
+      const request = this.panel.request(part.source, options);
+      const answer = await this.latest.run((signal) => ask("/v1/translate", request, { signal }));
       if (answer) this.list(number, prefix, part.target, answer.response.hypotheses);
     } catch (error) {
       if (this.word !== button) return;
@@ -73,16 +74,18 @@ export class Alternatives {
       const [from, to] = words(rest)[0] ?? [0, 0];
       const word = rest.slice(from, to) || "the end";
       const joins = from === 0 && prefix !== "" && to > 0; // it goes on with the word before it
+      const end = prefix.length + to;
+      const stands = each.text.slice(0, end) === shown.slice(0, end) && !continues(shown, end);
       const option = make(
         "div",
-        { role: "option", tabindex: "-1", "aria-selected": String(each.text.slice(0, prefix.length + to) === shown.slice(0, prefix.length + to) && !continues(shown, prefix.length + to)) },
+        { role: "option", tabindex: "-1", "aria-selected": String(stands) },
         make("span", { class: "word-offered", dir: "auto" }, joins ? `…${word}` : word),
         make("span", { class: "share" }, percent(share[i])),
         make("span", { class: "rest", dir: "auto" }, rest.slice(to).trim()),
       );
       option.onclick = () => {
         this.close();
-        this.panel.redecode(number, each.text.slice(0, prefix.length + to), prefix.length + from);
+        this.panel.redecode(number, each.text.slice(0, end), prefix.length + from);
       };
       return option;
     });
@@ -110,4 +113,5 @@ export function probabilities(hypotheses) {
   return hypotheses.map((each) => Math.exp(each.token_log_probs[same]));
 }
 
-const continues = (text, at) => /^[\p{L}\p{N}\p{M}]/u.test(text.slice(at)) && /[\p{L}\p{N}\p{M}]$/u.test(text.slice(0, at));
+/** Whether the word that ends there goes on in the text. */
+const continues = (text, at) => words(text).some(([begin, end]) => begin < at && at < end);

@@ -17,8 +17,8 @@ export async function ask(path, body, { signal } = {}) {
 }
 
 /**
- * Resolves to what `ask` does, with `first`, the milliseconds to the first text; before that calls `onText` with what is
- * final of the text and what may still change, whenever there is more.
+ * Resolves to what `ask` does, with `first`, the milliseconds to the first text; before that calls `onText` with what
+ * is final of the text and what may still change, whenever there is more.
  */
 export async function follow(path, body, { signal, onText }) {
   const began = performance.now();
@@ -50,12 +50,14 @@ async function sent(path, options) {
   for (;;) {
     const used = token();
     const headers = { ...options.headers, ...(used && { authorization: `Bearer ${used}` }) };
-    const answer = await read(fetch(path, { ...options, headers, cache: "no-store", redirect: "error" }), options.signal);
+    const request = { ...options, headers, cache: "no-store", redirect: "error" };
+    const answer = await read(fetch(path, request), options.signal);
     if (answer.ok) return answer;
     const error = refusal(answer.status, await answer.json().catch(() => ({})), answer.headers.get("retry-after"));
     if (answer.status !== 401) throw error;
     // Another request may have been given a token meanwhile.
-    if (used === token() && !(await askForToken(used ? "It does not know the one that it was given." : ""))) throw error;
+    const reason = used ? "It does not know the one that it was given." : "";
+    if (used === token() && !(await askForToken(reason))) throw error;
   }
 }
 

@@ -30,8 +30,8 @@ export function colour(name) {
 }
 
 /** One stop for Tab in a group: the arrow keys, Home and End move inside. `items` gives what can be focused now. */
-export function roving(group, items, { onMove = () => {}, vertical = false } = {}) {
-  const steps = vertical ? { ArrowDown: 1, ArrowUp: -1 } : { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+export function roving(group, items, onMove = () => {}) {
+  const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
   group.addEventListener("keydown", (event) => {
     const all = items();
     const at = all.indexOf(document.activeElement);
@@ -41,7 +41,7 @@ export function roving(group, items, { onMove = () => {}, vertical = false } = {
     if (to === undefined) return;
     event.preventDefault();
     focusOne(all, to);
-    onMove(all[to], to);
+    onMove(all[to]);
   });
 }
 

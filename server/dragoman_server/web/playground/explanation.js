@@ -18,8 +18,9 @@ export class Explanation {
     this.source = shown(source, text + pair);
     this.read = shown(read, source.length ? target : text + target);
     // A decoder's steps begin with the last token of its prompt.
-    const prompt = source.length ? 0 : read.findIndex((token) => (token.begin ?? 0) >= codePoints(text) && !token.special) - 1;
-    this.firstStep = Math.max(0, prompt);
+    const prompt = codePoints(text);
+    const firstNew = read.findIndex((token) => !token.special && (token.begin ?? 0) >= prompt);
+    this.firstStep = source.length ? 0 : Math.max(0, firstNew - 1);
     this.kinds = Object.keys(KINDS)
       .filter((kind) => response[kind]?.shape?.length && !response[kind].shape.includes(0))
       .map((kind) => new Maps(kind, response[kind], this));
@@ -33,7 +34,10 @@ export class Explanation {
       to: [link.target_begin ?? 0, link.target_end ?? 0],
       weight: link.weight,
     }));
-    const sides = [wordsWithLinks(text, places.map((each) => each.from)), wordsWithLinks(target, places.map((each) => each.to))];
+    const sides = [
+      wordsWithLinks(text, places.map((each) => each.from)),
+      wordsWithLinks(target, places.map((each) => each.to)),
+    ];
     const number = (side, place) => sides[side].findIndex(([begin]) => begin === place[0]);
     return {
       source: sides[0].map((place) => part(text, ...place)),
@@ -73,14 +77,20 @@ export class Maps {
   }
 
   name(head) {
-    if (!head) return "mean of all heads";
-    const [layer, number] = head;
-    const ofLayers = this.layerNumbers.length ? `layer ${this.layerNumbers[layer] + 1}` : "all layers";
-    return `${ofLayers}, ${this.headNumbers.length ? `head ${this.headNumbers[number] + 1}` : "all heads"}`;
+    return head ? `${this.layerName(head[0])}, ${this.headName(head[1])}` : "mean of all heads";
+  }
+
+  /** People count from 1. There are no numbers where all were aggregated into one. */
+  layerName(layer) {
+    return this.layerNumbers.length ? `layer ${this.layerNumbers[layer] + 1}` : "all layers";
+  }
+
+  headName(head) {
+    return this.headNumbers.length ? `head ${this.headNumbers[head] + 1}` : "all heads";
   }
 }
 
-/** Tokens as their part of the text; as the vocabulary's entry where they stand nowhere, or several in one character. */
+/** Tokens as their part of the text; as the vocabulary has them where they stand nowhere, or share a character. */
 function shown(tokens, text) {
   const place = ({ begin = 0, end = 0 }) => `${begin},${end}`;
   const counts = new Map();

@@ -95,7 +95,8 @@ export class Faults {
   }
 
   tell(title, lines, button, violations = []) {
-    this.box.replaceChildren(make("p", { class: "title" }, title), ...lines.filter(Boolean).map((line) => make("p", {}, line)));
+    const told = lines.filter(Boolean).map((line) => make("p", {}, line));
+    this.box.replaceChildren(make("p", { class: "title" }, title), ...told);
     if (violations.length) {
       this.box.append(make("ul", {}, ...violations.map((each) => make("li", {}, `${each.field}: ${sentence(each)}`))));
     }

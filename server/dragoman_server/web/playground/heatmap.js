@@ -2,12 +2,23 @@
 import { byId, colour, make } from "./dom.js";
 
 const FONT = '13px ui-sans-serif, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif';
-const MOVES = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0], Home: [0, -1e6], End: [0, 1e6], PageUp: [-1e6, 0], PageDown: [1e6, 0] };
+const FAR = 1e6; // beyond any edge
+const MOVES = {
+  ArrowRight: [0, 1],
+  ArrowLeft: [0, -1],
+  ArrowDown: [1, 0],
+  ArrowUp: [-1, 0],
+  Home: [0, -FAR],
+  End: [0, FAR],
+  PageUp: [-FAR, 0],
+  PageDown: [FAR, 0],
+};
 
 /** Colours of weights 0 to 1 in 256 steps; by the square root, so that small ones can be seen. */
 export function ramp() {
   const [none, full] = [colour("--none"), colour("--full")];
-  return Array.from({ length: 256 }, (_, i) => none.map((low, c) => Math.round(low + (full[c] - low) * Math.sqrt(i / 255))));
+  const between = (share) => none.map((low, channel) => Math.round(low + (full[channel] - low) * share));
+  return Array.from({ length: 256 }, (_, i) => between(Math.sqrt(i / 255)));
 }
 
 export const shade = (colours, weight) => colours[Math.max(0, Math.min(255, Math.round(255 * weight)))];
@@ -18,7 +29,9 @@ export function paintSmall(maps, head, colours) {
   const context = canvas.getContext("2d");
   const image = context.createImageData(maps.keys, maps.queries);
   for (let q = 0; q < maps.queries; q += 1) {
-    for (let k = 0; k < maps.keys; k += 1) image.data.set([...shade(colours, maps.weight(head, q, k)), 255], 4 * (q * maps.keys + k));
+    for (let k = 0; k < maps.keys; k += 1) {
+      image.data.set([...shade(colours, maps.weight(head, q, k)), 255], 4 * (q * maps.keys + k));
+    }
   }
   context.putImageData(image, 0, 0);
   return canvas;
@@ -58,7 +71,8 @@ export class HeatMap {
 
   /** Points at a weight; beyond the edge stands for the edge. */
   point(query, key, anyway = false) {
-    const [q, k] = [Math.max(0, Math.min(this.maps.queries - 1, query)), Math.max(0, Math.min(this.maps.keys - 1, key))];
+    const q = Math.max(0, Math.min(this.maps.queries - 1, query));
+    const k = Math.max(0, Math.min(this.maps.keys - 1, key));
     if (!anyway && q === this.query && k === this.key) return;
     const other = q !== this.query;
     this.query = q;
@@ -99,7 +113,8 @@ export class HeatMap {
     const context = canvas.getContext("2d");
     const ratio = window.devicePixelRatio || 1;
     context.font = FONT;
-    const widest = (tokens) => Math.ceil(Math.min(130, Math.max(20, ...tokens.map((token) => context.measureText(token.shown).width))) + 14);
+    const widths = (tokens) => tokens.map((token) => context.measureText(token.shown).width);
+    const widest = (tokens) => Math.ceil(Math.min(130, Math.max(20, ...widths(tokens))) + 14);
     this.left = widest(maps.rows);
     this.top = widest(maps.columns);
     this.cell = Math.max(15, Math.min(36, Math.floor((this.fitted - this.left - 12) / maps.keys)));

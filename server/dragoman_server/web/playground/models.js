@@ -2,7 +2,7 @@
 import { get } from "./api.js";
 import { make } from "./dom.js";
 
-/** The models that answer requests, the server's default first; each with `name`, `version`, `tasks`, `languages`, ... */
+/** The models that answer requests, the server's default first, as ListModels gives them. */
 export class Models {
   static async ask() {
     const { data } = await get("/v1/models");

@@ -33,8 +33,9 @@ export const GENERATION_OPTIONS = [
 export class OptionForm {
   constructor(place, groups, onChange = () => {}, given = {}) {
     this.fields = new Map();
-    const reset = make("button", { type: "button", class: "quiet small", onclick: () => this.fill({}) }, "Back to the defaults");
     this.onChange = onChange;
+    const onclick = () => this.fill({});
+    const reset = make("button", { type: "button", class: "quiet small", onclick }, "Back to the defaults");
     place.replaceChildren(
       make(
         "div",
@@ -52,7 +53,7 @@ export class OptionForm {
     const { label, slide, empty, lines } = OPTIONS[name];
     const id = `${prefix}-${name}`;
     const changed = () => this.onChange();
-    const attributes = { id, "data-field": `options.${name}`, placeholder: empty, autocomplete: "off", spellcheck: "false" };
+    const attributes = { id, "data-field": `options.${name}`, placeholder: empty, autocomplete: "off" };
     if (lines) {
       const field = make("textarea", { ...attributes, rows: 2, oninput: changed });
       this.fields.set(name, { field });
@@ -99,7 +100,7 @@ export class OptionForm {
     this.onChange();
   }
 
-  /** The options that were given, as DecodingOptions has them. What is no number is sent as it is, to be refused there. */
+  /** The options that were given, as DecodingOptions has them. What is no number is sent as it is, to be refused. */
   values() {
     const found = {};
     for (const [name, { field }] of this.fields) {

@@ -19,24 +19,27 @@ export class Overview {
       const canvas = paintSmall(maps, [layer, number], colours);
       canvas.style.width = `${Math.round(ratio > 1 ? side / ratio : side)}px`;
       canvas.style.height = `${Math.round(ratio > 1 ? side : side * ratio)}px`;
-      const button = make("button", { type: "button", "aria-label": maps.name([layer, number]), title: maps.name([layer, number]) }, canvas);
+      const name = maps.name([layer, number]);
+      const button = make("button", { type: "button", "aria-label": name, title: name }, canvas);
       button.dataset.head = `${layer},${number}`;
       button.onclick = () => this.choose([layer, number]);
       return make("td", {}, button);
     };
     const numbers = (count) => Array.from({ length: count }, (_, i) => i);
-    const mean = make("button", { type: "button", class: "mean small", onclick: () => this.choose(null) }, "Mean of all heads");
+    const chooseMean = () => this.choose(null);
+    const mean = make("button", { type: "button", class: "mean small", onclick: chooseMean }, "Mean of all heads");
     mean.dataset.head = "";
-    const titles = numbers(maps.heads).map((i) => make("th", { scope: "col" }, maps.headNumbers.length ? `head ${maps.headNumbers[i] + 1}` : "all heads"));
+    const titles = numbers(maps.heads).map((i) => make("th", { scope: "col" }, maps.headName(i)));
     const rows = numbers(maps.layers).map((layer) =>
       make(
         "tr",
         {},
-        make("th", { scope: "row" }, maps.layerNumbers.length ? `layer ${maps.layerNumbers[layer] + 1}` : "all layers"),
+        make("th", { scope: "row" }, maps.layerName(layer)),
         ...numbers(maps.heads).map((number) => one(layer, number)),
       ),
     );
-    this.place.replaceChildren(mean, make("table", {}, make("tbody", {}, make("tr", {}, make("td"), ...titles), ...rows)));
+    const body = make("tbody", {}, make("tr", {}, make("td"), ...titles), ...rows);
+    this.place.replaceChildren(mean, make("table", {}, body));
     this.press(head);
   }
 
@@ -60,8 +63,9 @@ export class Overview {
     if (!step) return;
     event.preventDefault();
     const [layer, number] = this.head ?? [-1, 0];
-    const to = [Math.min(this.maps.layers - 1, layer + step[0]), Math.max(0, Math.min(this.maps.heads - 1, number + step[1]))];
-    this.choose(to[0] < 0 ? null : to);
+    const toLayer = Math.min(this.maps.layers - 1, layer + step[0]);
+    const toNumber = Math.max(0, Math.min(this.maps.heads - 1, number + step[1]));
+    this.choose(toLayer < 0 ? null : [toLayer, toNumber]);
     this.place.querySelector("[aria-pressed=true]").focus();
   }
 }

@@ -10,8 +10,8 @@ const PAUSE_MS = 300;
 
 export class Reader {
   /**
-   * `id`: of the card; `prefix`: of the ids inside; `task`: that the model needs; `path`: of the API; `place`: where the
-   * answer stands; `request()`: what is asked beside text and model; `draw(response, text)`: the answer's elements.
+   * `id`: of the card; `prefix`: of the ids inside; `task`: that the model needs; `path`: of the API; `place`: where
+   * the answer stands; `request()`: what is asked beside text and model; `draw(response, text)`: the answer's elements.
    */
   constructor({ id, prefix, task, path, place, examples, draw, request = () => ({}) }) {
     Object.assign(this, { prefix, task, path, draw, request });

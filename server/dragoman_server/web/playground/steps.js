@@ -14,7 +14,7 @@ export class Steps {
     byId("step-on").addEventListener("click", () => this.go(this.query + 1));
   }
 
-  /** `maps`: whose weights are shown; `head`: of which head, null for the mean over all; `first`: where the steps begin. */
+  /** `maps`: whose weights are shown; `head`: of which head, null for the mean; `first`: where the steps begin. */
   show(maps, head, first) {
     const fresh = this.maps?.rows !== maps.rows;
     Object.assign(this, { maps, head, first });
@@ -69,14 +69,18 @@ export class Steps {
     const reader = maps.kind === "encoder_self";
     const made = reader ? maps.rows[this.query] : (maps.rows[this.query + 1] ?? { shown: "the end", special: true });
     const looked = (token, key) => {
-      const chip = make("span", { class: classes("token", token.special && "special", key === most && "most"), title: weights[key].toFixed(4) }, token.shown, make("i"));
-      chip.style.setProperty("--share", weights[key].toFixed(4));
-      chip.style.setProperty("--share-root", Math.sqrt(weights[key]).toFixed(4)); // so that small ones can be seen
-      return chip;
+      const found = chip(token, key === most ? "most" : "");
+      found.title = weights[key].toFixed(4);
+      found.style.setProperty("--share", weights[key].toFixed(4));
+      found.style.setProperty("--share-root", Math.sqrt(weights[key]).toFixed(4)); // so that small ones can be seen
+      found.append(make("i"));
+      return found;
     };
-    const rows = [row(reader ? "The token looks at" : "The model looks at", maps.columns.slice(0, maps.kind === "decoder_self" ? this.query + 1 : maps.keys).map(looked))];
-    rows.push(reader ? row("Token", [chip(made, "now")]) : row("and writes", this.written(made)));
-    byId("stage").replaceChildren(...rows);
+    const seen = maps.columns.slice(0, maps.kind === "decoder_self" ? this.query + 1 : maps.keys);
+    byId("stage").replaceChildren(
+      row(reader ? "The token looks at" : "The model looks at", seen.map(looked)),
+      reader ? row("Token", [chip(made, "now")]) : row("and writes", this.written(made)),
+    );
     this.slider.setAttribute("aria-valuetext", made.shown);
     const told = `${reader ? "" : `Step ${this.query - this.first + 1} of ${maps.queries - this.first}: `}`;
     byId("step-told").replaceChildren(
@@ -97,6 +101,8 @@ export class Steps {
   }
 }
 
-const classes = (...names) => names.filter(Boolean).join(" ");
-const chip = (token, state) => make("span", { class: classes("token", token.special && "special", state) }, token.shown);
-const row = (name, chips) => make("div", { class: "stage-row", dir: "auto" }, make("span", { class: "stage-name" }, name), ...chips);
+const chip = ({ shown, special }, state) =>
+  make("span", { class: `token ${special ? "special" : ""} ${state}` }, shown);
+
+const row = (name, chips) =>
+  make("div", { class: "stage-row", dir: "auto" }, make("span", { class: "stage-name" }, name), ...chips);

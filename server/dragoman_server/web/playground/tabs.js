@@ -10,7 +10,7 @@ export class Tabs {
       const tab = event.target.closest("[role=tab]");
       if (tab) this.choose(tab);
     });
-    roving(list, () => this.tabs(), { onMove: (tab) => this.choose(tab) });
+    roving(list, () => this.tabs(), (tab) => this.choose(tab));
   }
 
   tabs() {

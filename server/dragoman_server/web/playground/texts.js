@@ -9,7 +9,8 @@ export const codePoints = (text) => Array.from(text).length;
 const WORDS = /[\p{L}\p{N}\p{M}]+(?:['’-][\p{L}\p{N}\p{M}]+)*|[^\s\p{L}\p{N}\p{M}]+/gu;
 
 /** Words and runs of other signs, as [begin, end) in UTF-16 units, as JavaScript slices. */
-export const words = (text) => Array.from(text.matchAll(WORDS), (found) => [found.index, found.index + found[0].length]);
+export const words = (text) =>
+  Array.from(text.matchAll(WORDS), (found) => [found.index, found.index + found[0].length]);
 
 /**
  * A translation as the parts that were decoded for themselves.

@@ -1,4 +1,4 @@
-/* The theme that was chosen, set before anything is drawn: a classic script, since modules run after the first paint. */
+/* The theme that was chosen, set before anything is drawn: a classic script, since modules run after that. */
 "use strict";
 {
   const names = { auto: "as the system", light: "light", dark: "dark" };

@@ -177,7 +177,12 @@ export class TranslatePanel {
     place.hidden = hypotheses.length < 2;
     const title = make("h2", { class: "small soft" }, "Other hypotheses, best first");
     const items = hypotheses.slice(1).map((each) =>
-      make("li", {}, make("span", { dir: "auto" }, each.text), make("span", { class: "rank", title: "Score after penalties" }, each.rank_score.toFixed(3))),
+      make(
+        "li",
+        {},
+        make("span", { dir: "auto" }, each.text),
+        make("span", { class: "rank", title: "Score after penalties" }, each.rank_score.toFixed(3)),
+      ),
     );
     place.replaceChildren(title, make("ol", {}, ...items));
   }

@@ -5,15 +5,18 @@ import { part } from "./texts.js";
 
 const MASK = "[MASK]";
 const COLOURS = 6; // .span-0 to .span-5
-const LABELS = ["move fifty euros to my savings", "will it rain in Lisbon tomorrow", "play something quiet", "my keys swim in soup"];
+const LABELS = [
+  "move fifty euros to my savings",
+  "will it rain in Lisbon tomorrow",
+  "play something quiet",
+  "my keys swim in soup",
+];
 const TAGGED = ["The grey heron stands in the pond again.", "Our neighbour plays the cello after supper."];
 const MASKED = ["how is the [MASK] today", "please [MASK] me a table for two", "what is the [MASK] of my account"];
 
 /** The cards of the panel, each of which shows itself where some model has its task. */
 export function understanding() {
-  const labels = new Labels();
-  const tags = new Reader({ id: "tag", prefix: "tag", task: "TASK_TAG", path: "/v1/tag", place: "spans", examples: TAGGED, draw: spans });
-  return [labels, tags, maskReader()];
+  return [new Labels(), tagReader(), maskReader()];
 }
 
 class Labels extends Reader {
@@ -44,20 +47,36 @@ class Labels extends Reader {
   }
 }
 
-const bar = (name, share, attributes = {}) => {
+/** A name, a bar and a percentage. */
+const bar = (name, share) => {
   const fill = make("i");
   fill.style.setProperty("--share", share);
   return [
-    make("span", { class: "name", ...attributes }, name),
+    make("span", { class: "name" }, name),
     make("span", { class: "track", "aria-hidden": "true" }, fill),
     make("span", { class: "share" }, percent(share)),
   ];
 };
 
 function bars({ labels, out_of_scope }) {
-  const rows = labels.map(({ label, probability }) => make("div", { class: "bar-row" }, ...bar(label.replaceAll("_", " "), probability)));
+  const rows = labels.map(({ label, probability }) =>
+    make("div", { class: "bar-row" }, ...bar(label.replaceAll("_", " "), probability)),
+  );
   if (!out_of_scope) return rows;
-  return [make("p", { class: "note" }, "This seems to belong to none of the labels: the likeliest stays under the model's threshold."), ...rows];
+  const note = "This seems to belong to none of the labels: the likeliest stays under the model's threshold.";
+  return [make("p", { class: "note" }, note), ...rows];
+}
+
+function tagReader() {
+  return new Reader({
+    id: "tag",
+    prefix: "tag",
+    task: "TASK_TAG",
+    path: "/v1/tag",
+    place: "spans",
+    examples: TAGGED,
+    draw: spans,
+  });
 }
 
 /** The text, with its spans coloured and named. */
@@ -69,7 +88,12 @@ function spans({ spans: found }, text) {
     shown.push(part(text, at, begin));
     const colour = kinds.indexOf(tag) % COLOURS;
     shown.push(
-      make("mark", { class: `span span-${colour}`, title: `${tag}, ${percent(probability)}` }, part(text, begin, end), make("span", { class: "tag" }, tag)),
+      make(
+        "mark",
+        { class: `span span-${colour}`, title: `${tag}, ${percent(probability)}` },
+        part(text, begin, end),
+        make("span", { class: "tag" }, tag),
+      ),
     );
     at = end;
   }
@@ -85,8 +109,9 @@ function maskReader() {
     path: "/v1/fill-mask",
     place: "masks",
     examples: MASKED,
-    draw: ({ masks }, text) => masks.flatMap((mask, number) => candidates(mask, number, masks.length, text, (filled) => reader.fill(filled))),
+    draw: ({ masks }, text) => masks.flatMap((mask, number) => candidates(mask, number, masks.length, text, fill)),
   });
+  const fill = (filled) => reader.fill(filled);
   const field = reader.text;
   byId("hide-word").onclick = () => {
     field.setRangeText(MASK, field.selectionStart, field.selectionEnd, "end");
@@ -109,7 +134,8 @@ function candidates(mask, number, of, text, fill) {
   const title = of > 1 ? `Instead of mask ${number + 1} of ${of}` : "Instead of the mask";
   const rows = mask.candidates.map((each) => {
     const filled = part(text, 0, mask.begin) + each.text.trim() + part(text, mask.end);
-    return make("button", { type: "button", class: "bar-row", onclick: () => fill(filled) }, ...bar(each.text.trim(), each.probability));
+    const bars = bar(each.text.trim(), each.probability);
+    return make("button", { type: "button", class: "bar-row", onclick: () => fill(filled) }, ...bars);
   });
   return [make("p", { class: "mask-title" }, title), make("div", { class: "bars" }, ...rows)];
 }

@@ -41,7 +41,8 @@ export class Words {
     let at = 0;
     for (const [begin, end] of words(text)) {
       const word = text.slice(begin, end);
-      const button = make("button", { type: "button", class: "word", "aria-haspopup": "listbox", "aria-expanded": "false" }, word);
+      const button = make("button", { type: "button", class: "word", "aria-haspopup": "listbox" }, word);
+      button.ariaExpanded = "false";
       button.dataset.part = part;
       button.dataset.begin = begin;
       button.onclick = () => this.onChoice(part, begin, button);

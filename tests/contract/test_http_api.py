@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,23 @@ async def test_nobody_is_read_before_they_are_known(tokens: Path) -> None:
         head = await asyncio.wait_for(reader.readline(), SECONDS)
         writer.close()
         assert b" 401 " in head
+
+
+async def test_a_request_that_follows_closely_is_nobody_elses(tokens: Path) -> None:
+    written = io.StringIO()
+    logs.configure("debug", "json", written)
+    async with web(tokens=tokens) as here:
+        host, _, port = here.http.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        asked = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\n"
+        # Both are there before the first is answered.
+        writer.write(f"{asked}authorization: Bearer {INFER}\r\n\r\n{asked}connection: close\r\n\r\n".encode())
+        answers = (await asyncio.wait_for(reader.read(), SECONDS)).decode()
+        writer.close()
+        assert re.findall(r"HTTP/1.1 (\d+)", answers) == ["200", "401"]
+    calls = [line for line in map(json.loads, written.getvalue().splitlines()) if line["event"] == "call"]
+    assert {(line["code"], line["caller"]) for line in calls} == {("OK", "web"), ("UNAUTHENTICATED", "anonymous")}
+    assert calls[0]["request_id"] != calls[1]["request_id"]
 
 
 async def test_calls_are_counted_logged_and_traced_under_their_ids(tokens: Path) -> None:

@@ -142,12 +142,13 @@ async def test_headers_are_bounded() -> None:
         assert b" 400 " in endless.split(b"\r\n")[0]
 
 
-@pytest.mark.parametrize("body", ["[" * 100_000, '{"a":' * 100_000, '{"text":' + "[" * 40 + "]" * 40 + "}"])
-async def test_what_is_nested_deeply_is_refused(body: str) -> None:
+async def test_what_is_nested_deeply_is_refused() -> None:
     async with web() as here:
-        refused = await here.client.post("/v1/translate", content=body, headers={"content-type": "application/json"})
-        assert refused.status_code == 400
-        assert "16 levels" in refused.json()["error"]["message"]
+        for body in ("[" * 100_000, '{"a":' * 100_000, '{"text":' + "[" * 40 + "]" * 40 + "}"):
+            kind = {"content-type": "application/json"}
+            refused = await here.client.post("/v1/translate", content=body, headers=kind)
+            assert refused.status_code == 400
+            assert "16 levels" in refused.json()["error"]["message"]
 
 
 async def test_who_sends_slowly_is_not_waited_for() -> None:

@@ -63,6 +63,13 @@ class ServerProcess:
         self.address = found[1]
         return self.address
 
+    @property
+    def http_url(self) -> str:
+        """Of the HTTP port, from what is printed to stdout."""
+        found = re.search(r"HTTP +(\S+)", "".join(self.announcement))
+        assert found, "".join(self.announcement)
+        return found[1]
+
     def end(self) -> int:
         """Wait for the end; returns the exit status."""
         status = self.process.wait(SECONDS)

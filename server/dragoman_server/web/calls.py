@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from dragoman_server.errors import Cancelled, DeadlineExceeded, InvalidArgument, Violation
 from dragoman_server.security.authentication import Callers
-from dragoman_server.security.principal import CALLER
+from dragoman_server.security.principal import ANONYMOUS, CALLER
 from dragoman_server.telemetry.call_record import TRACE_KEYS, CallRecord
 from dragoman_server.telemetry.calls import CALL, REQUEST_ID_KEY, Call, call_metadata, request_id
 from dragoman_server.web.bodies import Bodies
@@ -67,6 +67,7 @@ class Calls:
         if self._record.traces:
             call.metadata = {key: request.headers[key] for key in TRACE_KEYS if key in request.headers}
         CALL.set(call)  # of this call's task alone
+        CALLER.set(ANONYMOUS)  # a request that was sent before the last one was answered begins in that one's context
         structlog.contextvars.bind_contextvars(request_id=call.request_id)
         self._record.begins(call)
         reply, code = Reply(send, call.request_id, self._send_seconds), _CANCELLED

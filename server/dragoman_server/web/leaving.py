@@ -27,7 +27,7 @@ async def unless_left(receive: Receive, work: Coroutine[object, object, ResultT]
     finally:
         leaving.cancel()
         working.cancel()
-        await asyncio.wait((working, leaving))
+        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
 async def _left(receive: Receive) -> None:

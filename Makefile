@@ -34,7 +34,7 @@ serve: $(SERVER_STAMP)  ## Install what the server needs, and serve the models u
 test: $(DEV_STAMP)  ## Install what the tests need, and run them.
 	$(BIN)/python -m pytest
 
-test-system: $(DEV_STAMP)  ## Check metrics, dashboard and alerts with a real Prometheus, which root installs by apt-get.
+test-system: $(DEV_STAMP)  ## Check the dashboard with a real Prometheus and the playground in Chromium; root installs them.
 	$(BIN)/python -m pytest tests/system
 
 fuzz: $(DEV_STAMP)  ## Send 200,000 messages that nobody means, and HTTP/2 that is none: ten minutes; writes docs/benchmarks/fuzzing.md.

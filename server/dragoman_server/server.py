@@ -199,6 +199,7 @@ class DragomanServer:
         from dragoman_server.web.api import api_routes  # noqa: PLC0415  (off by default: not loaded then)
         from dragoman_server.web.app import application  # noqa: PLC0415
         from dragoman_server.web.http_server import HttpServer  # noqa: PLC0415
+        from dragoman_server.web.playground_page import playground_routes  # noqa: PLC0415
 
         gate, settings, limits = self._gate, self._settings, self._http_limits
         collector = ServerCollector(self._calls, self._lag, lambda: gate.catalogue or (), ready=lambda: gate.is_open)
@@ -208,7 +209,7 @@ class DragomanServer:
             ready=lambda: gate.is_open,
             local=is_loopback(settings.host),
             head_bytes=limits.head_bytes,
-            routes=api_routes(self._record, self._callers, inference, models, limits),
+            routes=[*api_routes(self._record, self._callers, inference, models, limits), *playground_routes()],
         )
         http = HttpServer(app, settings.host, port, certificate_files(settings), limits)
         await http.start()

@@ -14,6 +14,7 @@ from dragoman import Client
 from tests.integration.server_process import SECONDS, ServerProcess
 
 ROOT = Path(__file__).parents[2]
+PLAYGROUND = ROOT / "server" / "dragoman_server" / "web" / "playground"
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,7 @@ def test_what_is_in_it(unpacked: Path) -> None:
         "dragoman/py.typed",
         "dragoman_server/models/deu-eng/1/bundle.json",
         "dragoman_protos/v1/inference_pb2.py",
+        *(f"dragoman_server/web/playground/{path.name}" for path in PLAYGROUND.iterdir()),
     ):
         assert expected in names
     licences = {Path(name).name for name in names if ".dist-info/licenses/" in name}

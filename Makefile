@@ -19,7 +19,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 
 BENCHMARKS := offline latency saturation grpc_efficiency profile hugging_face roofline report
 
-.PHONY: help serve audit lock test test-system check proto bench clean
+.PHONY: help serve audit lock test test-system check proto bench soak clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -62,6 +62,9 @@ proto: $(DEV_STAMP)  ## Generate the stubs anew.
 
 bench: $(BENCH_STAMP)  ## Measure speed against CTranslate2 and Hugging Face: up to an hour, on a quiet machine.
 	@for name in $(BENCHMARKS); do $(BIN)/python -m tests.bench.$$name || exit 1; done
+
+soak: $(DEV_STAMP)  ## 50,000 mixed requests to a server, which must hold no more at the end: a quarter of an hour.
+	$(BIN)/python -m tests.soak.run
 
 clean:  ## Remove what was installed, built and cached; runs/ stays.
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

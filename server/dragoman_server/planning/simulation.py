@@ -108,7 +108,7 @@ class Simulation:
         self._next = 0
         self._present = 0
         count = len(lengths)
-        self.trace = Trace(*(np.full(count, np.nan) for _ in range(3)))
+        self.trace = Trace(np.full(count, np.nan), np.full(count, np.nan), np.full(count, np.nan))
 
     def run(self) -> Trace:
         """To the last answer."""

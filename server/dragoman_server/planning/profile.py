@@ -114,6 +114,25 @@ class Profile(BaseModel):
         bucket = buckets[bisect_left(buckets, rows)]
         return _between(self.steps, bucket)
 
+    def with_shape(self, lanes: int, max_rows: int) -> Profile:
+        """The same machine with no more lanes than were measured, of so many rows: fewer lanes crowd one another less.
+
+        Raises InvalidArgument.
+        """
+        if not (1 <= lanes <= self.lanes and max_rows >= 1):
+            raise InvalidArgument([Violation("lanes", f"{lanes} of {max_rows} rows", f"1 to {self.lanes} lanes")])
+        crowding = 1 + (self.crowding - 1) * (lanes - 1) / max(1, self.lanes - 1)
+        faster = crowding / self.crowding
+        return self.model_copy(
+            update={
+                "lanes": lanes,
+                "max_rows": max_rows,
+                "steps": tuple(StepPoint(point.rows, point.seconds * faster) for point in self.steps),
+                "encoding": Linear(self.encoding.fixed * faster, self.encoding.each * faster),
+                "crowding": crowding,
+            }
+        )
+
     @classmethod
     def read(cls, path: Path) -> Profile:
         """Raises InvalidArgument with every fault of the file."""

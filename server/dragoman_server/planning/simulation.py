@@ -65,7 +65,9 @@ class _Thread:
             self._cores.begin(self._alone, self._done)
 
     def _done(self) -> None:
-        self._jobs.popleft()()
+        # Taken off afterwards: what the job itself adds finds the thread at work.
+        self._jobs[0]()
+        self._jobs.popleft()
         if self._jobs:
             self._cores.begin(self._busy, self._done)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dragoman_server.errors import InvalidArgument, Violation
-from dragoman_server.planning.profile import Length, Profile
+from dragoman_server.planning.profile import Family, Length, Profile
 
 MOST_TOKENS = 1_000_000
 
@@ -41,8 +41,20 @@ class Workload:
         """Decoding steps."""
         return sum(length.steps for length in self.lengths) / len(self.lengths)
 
-    def scaled(self, mean_source: float) -> Workload:
-        """The same spread of lengths with another mean; steps grow with the tokens."""
+    def scaled(self, mean_source: float, family: Family) -> Workload:
+        """The same spread of source lengths with another mean; the steps of a translation grow with them."""
         share = mean_source / self.mean_source
-        lengths = [Length(*(max(1, round(tokens * share)) for tokens in length)) for length in self.lengths]
+        grown = share if family == "translation" else 1.0
+        lengths = [
+            Length(max(1, round(length.source * share)), max(1, round(length.steps * grown))) for length in self.lengths
+        ]
         return Workload(lengths, self.caller)
+
+    @classmethod
+    def of_sources(cls, profile: Profile, sources: Sequence[int]) -> Workload:
+        """Of texts with so many tokens each; steps as the measured ones had."""
+        known = cls.measured(profile)
+        each = known.mean_steps / known.mean_source
+        if profile.family == "translation":
+            return cls([Length(source, max(1, round(source * each))) for source in sources])
+        return cls([Length(source, max(1, round(known.mean_steps))) for source in sources])

@@ -8,7 +8,7 @@ from functools import partial
 from math import ceil
 
 from dragoman_server.errors import InvalidArgument, Violation
-from dragoman_server.planning.model import Prediction, predict
+from dragoman_server.planning.model import Prediction, capacity, predict
 from dragoman_server.planning.profile import Profile
 from dragoman_server.planning.workload import Workload
 from dragoman_server.rows import row_buckets
@@ -16,7 +16,9 @@ from dragoman_server.rows import row_buckets
 MOST_REPLICAS = 100_000
 _SELDOM = 1e-3
 """Requests in a second that hardly ever meet."""
-_TOLERANCE = 0.01
+_TOLERANCE = 0.02
+_MOST_LOAD = 0.95
+"""Of the capacity: closer to it the queue grows for longer than is simulated."""
 REQUESTS = 6000
 """Simulated for each of the configurations that are tried."""
 _MIB = 1 << 20
@@ -114,6 +116,7 @@ class _Search:
     ) -> None:
         self._profile, self._workload, self._target = profile, workload, target
         self._of = predict
+        self._most = _MOST_LOAD * capacity(profile, workload)
         self.floor_ms = self._at(_SELDOM).p99_ms
 
     def plan(self) -> Plan:
@@ -140,9 +143,9 @@ class _Search:
 
     def _most_rate(self) -> float:
         """Of one replica that meets the target."""
-        low, high = _SELDOM, 1.0
-        while self._holds(self._at(high)):
-            low, high = high, high * 2
+        low, high = _SELDOM, self._most
+        if self._holds(self._at(high)):
+            return high
         while high > low * (1 + _TOLERANCE):
             middle = (low * high) ** 0.5
             if self._holds(self._at(middle)):
@@ -164,7 +167,8 @@ class _Search:
         return self._profile, whole
 
     def _meets(self, replicas: int) -> bool:
-        return self._holds(self._at(self._target.rate / replicas))
+        rate = self._target.rate / replicas
+        return rate <= self._most and self._holds(self._at(rate))
 
     def _holds(self, prediction: Prediction) -> bool:
         return prediction.p99_ms <= self._target.p99_ms and not prediction.refused

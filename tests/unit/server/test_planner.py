@@ -9,13 +9,13 @@ import pytest
 
 from dragoman_server.errors import InvalidArgument
 from dragoman_server.planning import report
-from dragoman_server.planning.model import predict
+from dragoman_server.planning.model import capacity, predict
 from dragoman_server.planning.planner import Plan, Target, Unmeetable, plan
 from dragoman_server.planning.profile import Length, Memory, Profile
 from dragoman_server.planning.workload import Workload
 from tests.unit.server.profiles import MIB, reading, translating
 
-REQUESTS = 300
+REQUESTS = 150
 """Simulated at a time: enough to plan by, where it is the same ones each time."""
 
 
@@ -34,7 +34,8 @@ def test_the_plan_meets_the_target_and_one_replica_less_does_not(rate: float, p9
     assert again == found.prediction
     if found.replicas > 1:
         fewer = predict(profile, workload, rate, replicas=found.replicas - 1, requests=REQUESTS)
-        assert fewer.p99_ms > p99 or fewer.refused
+        beyond = rate / (found.replicas - 1) > 0.95 * capacity(profile, workload)
+        assert beyond or fewer.p99_ms > p99
     assert found.headroom >= 0
     assert found.memory == profile.memory.total(found.lanes, found.max_rows)
 

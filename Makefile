@@ -20,9 +20,9 @@ SERVER_STAMP := $(VENV)/.installed-server
 DEV_STAMP := $(VENV)/.installed-dev
 BENCH_STAMP := $(VENV)/.installed-bench
 
-BENCHMARKS := offline latency saturation grpc_efficiency profile hugging_face roofline report
+BENCHMARKS := offline latency saturation grpc_efficiency profile hugging_face roofline planning report
 
-.PHONY: help serve audit lock test test-system fuzz check proto bench clean
+.PHONY: help serve audit lock test test-system fuzz check proto bench soak clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -69,6 +69,9 @@ proto: $(DEV_STAMP)  ## Generate the stubs anew, and the API reference.
 
 bench: $(BENCH_STAMP)  ## Measure speed against CTranslate2 and Hugging Face: up to an hour, on a quiet machine.
 	@for name in $(BENCHMARKS); do $(BIN)/python -m tests.bench.$$name || exit 1; done
+
+soak: $(DEV_STAMP)  ## 50,000 mixed requests to a server, which must hold no more at the end: a quarter of an hour.
+	$(BIN)/python -m tests.soak.run
 
 clean:  ## Remove what was installed, built and cached; runs/ stays.
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

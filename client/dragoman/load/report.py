@@ -25,7 +25,7 @@ def streams(result: LoadResult) -> Rows:
     points = [point for point in result.points if point.first_token is not None]
     if not points:
         return []
-    head = ["load", *(f"{name} {share}" for name in ("TTFT", "TPOT", "ITL") for share in ("p50", "p95", "p99"))]
+    head = ["load", *(f"{name} {share}, ms" for name in ("TTFT", "TPOT", "ITL") for share in ("p50", "p95", "p99"))]
     return [
         head,
         *([_load(p), *_three(p.first_token), *_three(p.token_time), *_three(p.gap)] for p in points),

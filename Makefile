@@ -19,7 +19,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 
 BENCHMARKS := offline latency saturation grpc_efficiency profile hugging_face roofline report
 
-.PHONY: help serve audit lock test test-system check proto bench clean
+.PHONY: help serve audit lock test test-system check proto bench load clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -62,6 +62,10 @@ proto: $(DEV_STAMP)  ## Generate the stubs anew.
 
 bench: $(BENCH_STAMP)  ## Measure speed against CTranslate2 and Hugging Face: up to an hour, on a quiet machine.
 	@for name in $(BENCHMARKS); do $(BIN)/python -m tests.bench.$$name || exit 1; done
+
+# QUICK=1: three workloads for a few seconds each.
+load: $(DEV_STAMP)  ## Measure a server under rising load, with every answer checked: ten minutes, or two with QUICK=1.
+	$(BIN)/python -m tests.load.sweep $(if $(QUICK),--quick)
 
 clean:  ## Remove what was installed, built and cached; runs/ stays.
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -8,7 +8,7 @@ Without a name all kinds come in equal numbers. docs/load-testing.md says what t
 from __future__ import annotations
 
 # First of all: locust makes sockets and threads cooperative, and gRPC's core has to be told so before its
-# first call (typeshed does not know the module).
+# first call (the stubs of grpc do not know the module).
 import locust  # noqa: F401
 from grpc.experimental import gevent as grpc_gevent  # type: ignore[attr-defined]
 

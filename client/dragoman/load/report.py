@@ -58,7 +58,7 @@ def findings(result: LoadResult) -> list[str]:
     cost = None if paying is None else result.cost(paying)
     if cost is not None:
         found.append(
-            f"A million tokens cost {cost:.3f} at the largest throughput, on a machine of {result.price_per_hour:g} "
+            f"A million tokens cost {cost:.3g} at the largest throughput, on a machine of {result.price_per_hour:g} "
             "an hour."
         )
     wrong = sum(point.faults.get("wrong-answer", 0) for point in result.points)
@@ -117,7 +117,7 @@ def _row(result: LoadResult, point: Measurement) -> dict[str, str]:
         "foretold p50, ms": foretold[1],
         "foretold p99, ms": foretold[2],
         "foretold use": foretold[3],
-        "cost of 1M tokens": "" if cost is None else f"{cost:.3f}",
+        "cost of 1M tokens": "" if cost is None else f"{cost:.3g}",
         "server's cores": _cores(point, "server"),
         "generator's cores": _cores(point, "generator"),
     }

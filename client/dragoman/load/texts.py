@@ -26,11 +26,11 @@ _TAILS = ("", "please", "tomorrow", "in the city", "for my sister", "today", "as
 
 
 def sentence(random: Random, words: int) -> str:
-    """A sentence of about ``words`` words: at least as many, but for one that is shorter than any clause."""
+    """A sentence of about ``words`` words: three fewer to fourteen more."""
     if words <= 3:
         return _finished(random.choice(_EXCLAMATIONS))
     written = _clause(random, long=words > 7)
-    while len(written) < words:
+    while words - len(written) > 3:
         written += [random.choice(_JOINS), *_clause(random, long=words - len(written) > 7)]
     return _finished(" ".join(written))
 

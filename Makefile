@@ -19,7 +19,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 
 BENCHMARKS := offline latency saturation grpc_efficiency profile hugging_face roofline report
 
-.PHONY: help serve audit lock test test-system check proto bench load clean
+.PHONY: help serve audit lock test test-system check proto bench load soak clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -66,6 +66,9 @@ bench: $(BENCH_STAMP)  ## Measure speed against CTranslate2 and Hugging Face: up
 # QUICK=1: three workloads for a few seconds each.
 load: $(DEV_STAMP)  ## Measure a server under rising load, with every answer checked: ten minutes, or two with QUICK=1.
 	$(BIN)/python -m tests.load.sweep $(if $(QUICK),--quick)
+
+soak: $(DEV_STAMP)  ## 50,000 mixed requests to a server, which must hold no more at the end: a quarter of an hour.
+	$(BIN)/python -m tests.soak.run
 
 clean:  ## Remove what was installed, built and cached; runs/ stays.
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

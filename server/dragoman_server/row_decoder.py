@@ -13,7 +13,7 @@ import onnxruntime as ort
 from dragoman_protos.v1.bundle_pb2 import Dimensions
 from dragoman_server.graphs import CACHE_TYPES
 from dragoman_server.huge_pages import zeros
-from dragoman_server.rows import Move
+from dragoman_server.rows import Move, row_buckets
 from dragoman_server.sessions import lane_session
 
 _NOTHING = -1
@@ -40,12 +40,6 @@ class BoundCache(NamedTuple):
     past: str
     present: str
     array: Array
-
-
-def row_buckets(max_rows: int) -> list[int]:
-    """Row counts that a step is bound for: 1, 2, 3, 4, 6, 8, 12, 16, ... and ``max_rows``."""
-    sizes = {1, max_rows} | {size << shift for size in (2, 3) for shift in range(max_rows.bit_length())}
-    return sorted(size for size in sizes if size <= max_rows)
 
 
 class RowDecoder:

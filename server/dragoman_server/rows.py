@@ -15,6 +15,12 @@ class Move(NamedTuple):
     """Leading positions that the target has already, since both come from one hypothesis."""
 
 
+def row_buckets(max_rows: int) -> list[int]:
+    """Row counts that a step is bound for: 1, 2, 3, 4, 6, 8, 12, 16, ... and ``max_rows``."""
+    sizes = {1, max_rows} | {size << shift for size in (2, 3) for shift in range(max_rows.bit_length())}
+    return sorted(size for size in sizes if size <= max_rows)
+
+
 class RowTable:
     """Rows ``0 .. used - 1`` are live, the rest are free: a step takes a prefix of the buffers, without a copy."""
 

@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
 from dragoman_server.packing import pack
-from dragoman_server.row_decoder import BoundCache, RowDecoder, StepOutput, row_buckets
+from dragoman_server.row_decoder import BoundCache, RowDecoder, StepOutput
 from dragoman_server.rows import Move
 from dragoman_server.sessions import lane_session
 
-__all__ = ["OnnxRuntime", "PromptRuntime", "Runtime", "StepOutput", "StepRuntime", "row_buckets"]
+__all__ = ["OnnxRuntime", "PromptRuntime", "Runtime", "StepOutput", "StepRuntime"]
 
 
 class StepRuntime(Protocol):

@@ -12,8 +12,8 @@ import pytest
 
 from dragoman_server.bundle import LoadedBundle, load_bundle
 from dragoman_server.packing import pack
-from dragoman_server.rows import Move
-from dragoman_server.runtime import OnnxRuntime, row_buckets
+from dragoman_server.rows import Move, row_buckets
+from dragoman_server.runtime import OnnxRuntime
 from tests.unit.server import tiny
 
 Floats = npt.NDArray[np.float32]

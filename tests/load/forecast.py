@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import median
 
 from dragoman.load.measurement import Forecast, Measurement
 from dragoman.load.queries import CLASSIFY, Query
@@ -22,6 +23,10 @@ from tests.bench.results import ROOT
 
 FORETOLD = {"mixed": "deu-eng", "classify": "intents"}
 """Workloads of which each request is one text for one model, and that model."""
+_SEEDS = range(1, 6)
+"""Of the simulated runs whose median is the forecast."""
+_LEAST = 200
+"""Requests of a simulated run."""
 
 
 def profiles(names: Sequence[str], settings: OurSettings, seed: int, size: int) -> dict[str, Profile]:
@@ -38,22 +43,23 @@ def profiles(names: Sequence[str], settings: OurSettings, seed: int, size: int) 
 def foretold(result: LoadResult, profile: Profile) -> LoadResult:
     """The result with a forecast of each open loop; the callers share the server's machine."""
     asked = Workload.measured(profile, local=True)
-    return replace(result, points=[_with_forecast(point, profile, asked) for point in result.points])
+    points = [
+        replace(point, forecast=_forecast(profile, asked, point, result.warm_up)) if point.mode == "open" else point
+        for point in result.points
+    ]
+    return replace(result, points=points)
 
 
-def _with_forecast(point: Measurement, profile: Profile, asked: Workload) -> Measurement:
-    if point.mode != "open":
-        return point
-    found = predict(profile, asked, point.offered)
-    return replace(
-        point,
-        forecast=Forecast(
-            throughput=found.throughput,
-            utilisation=found.utilisation,
-            p50_ms=found.p50_ms,
-            p95_ms=found.p95_ms,
-            p99_ms=found.p99_ms,
-        ),
+def _forecast(profile: Profile, asked: Workload, point: Measurement, warm_up: float) -> Forecast:
+    """Of runs as long as the measured one: beyond the capacity the queue grows for as long as requests come."""
+    requests = max(_LEAST, round(point.offered * (warm_up + point.seconds)))
+    runs = [predict(profile, asked, point.offered, requests=requests, seed=seed) for seed in _SEEDS]
+    return Forecast(
+        throughput=median(run.throughput for run in runs),
+        utilisation=median(run.utilisation for run in runs),
+        p50_ms=median(run.p50_ms for run in runs),
+        p95_ms=median(run.p95_ms for run in runs),
+        p99_ms=median(run.p99_ms for run in runs),
     )
 
 

@@ -17,7 +17,7 @@ from dragoman_server.logs import configure
 from dragoman_server.planning.calling import Called, Floats, open_loop
 from dragoman_server.planning.closed_form import estimate
 from dragoman_server.planning.measuring import measure, own_texts
-from dragoman_server.planning.model import Prediction, predict
+from dragoman_server.planning.model import REQUESTS, Prediction, capacity, predict
 from dragoman_server.planning.profile import Profile
 from dragoman_server.planning.server_process import serving
 from dragoman_server.planning.subject import Subject, subject_of
@@ -29,8 +29,6 @@ WITHIN = 0.2
 SHARES = (0.2, 0.4, 0.6, 0.75, 0.9, 1.3)
 """Of the rate that the model takes for the most."""
 _WARM_UP_SECONDS = 2.0
-_FLOODED = 1e5
-"""Requests in a second that are more than any model answers."""
 
 
 def main(
@@ -46,9 +44,11 @@ def main(
     profile = measure(bundle, settings)
     workload = Workload.measured(profile, local=True)
     subject = _subject(bundle, settings)
-    most = predict(profile, workload, _FLOODED).throughput
+    most = capacity(profile, workload)
     rates = [share * most for share in SHARES]
-    predictions = [predict(profile, workload, rate) for rate in rates]
+    # A queue that only grows is as long as the run: there the model gets as many requests as the server.
+    counts = [_count(rate, seconds) if rate > most else REQUESTS for rate in rates]
+    predictions = [predict(profile, workload, rate, requests=n) for rate, n in zip(rates, counts, strict=True)]
     measured: list[list[dict[str, float]]] = []
     with serving(bundle.path, model, settings) as address:
         for number, rate in enumerate(rates):
@@ -65,10 +65,14 @@ def _subject(bundle: LoadedBundle, settings: Settings) -> Subject:
     return subject_of(host, own_texts())
 
 
+def _count(rate: float, seconds: float) -> int:
+    return max(100, int(rate * (_WARM_UP_SECONDS + seconds)))
+
+
 async def _load(address: str, subject: Subject, rate: float, seconds: float, seed: int) -> Called:
     """A Poisson process of texts that are drawn at random, by a caller on the same machine."""
     chance = np.random.default_rng(seed)
-    count = max(10, int(rate * (_WARM_UP_SECONDS + seconds)))
+    count = _count(rate, seconds)
     due: Floats = np.cumsum(chance.exponential(1 / rate, count))
     calls = [subject.calls[place] for place in chance.integers(0, len(subject.calls), count)]
     return await open_loop(address, calls, due)
@@ -93,7 +97,7 @@ def _figures(called: Called, cores: int) -> dict[str, float]:
     }
 
 
-def _publish(
+def _publish(  # noqa: PLR0917  (as its one caller has them)
     profile: Profile,
     workload: Workload,
     predictions: Sequence[Prediction],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +14,14 @@ from typing import Self
 
 SERVE = [sys.executable, "-c", "from dragoman.cli.main import main; main()", "serve"]
 SECONDS = 60.0
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 class ServerProcess:

@@ -11,6 +11,8 @@ _ROWS = {
     "proportional, MiB": "pss",
     "private and written, MiB": "private_dirty",
     "anonymous, MiB": "anonymous",
+    "allocated by malloc, MiB": "heap_used",
+    "free in its heap, MiB": "heap_free",
     "threads": "threads",
     "file descriptors": "files",
     "rows free": "rows_free",

@@ -17,6 +17,7 @@ _MEMORY: dict[str, Callable[[Sample], float]] = {
     "resident": lambda one: one.rss,
     "private and written": lambda one: one.private_dirty,
     "anonymous": lambda one: one.anonymous,
+    "allocated": lambda one: one.heap_used,
 }
 _COUNTS: dict[str, Callable[[Sample], float]] = {
     "rows used": lambda one: one.rows_used,

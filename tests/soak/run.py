@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +17,7 @@ import typer
 from dragoman import AsyncClient
 from dragoman_server.machine import usable_cores
 from tests.bench.results import FOLDER, ROOT, machine_facts, versions
-from tests.integration.server_process import ServerProcess
+from tests.integration.server_process import ServerProcess, free_port
 from tests.soak import picture
 from tests.soak.mixture import SHARES, Asker, ask, short_texts
 from tests.soak.page import page
@@ -68,7 +67,7 @@ def main(
 ) -> None:
     """The exit status is 1 where a request failed, something is still held, or memory grew."""
     settings = Settings(requests, callers, seed)
-    http = f"127.0.0.1:{_free_port()}"
+    http = f"127.0.0.1:{free_port()}"
     with ServerProcess(ROOT / "models", "--http-port", http.rpartition(":")[2], "--log-level", "error") as server:
         address = server.wait_ready()
         watcher = Watcher(server.process.pid, http)
@@ -168,13 +167,6 @@ def _publish(soak: Soak, settings: Settings, found: list[str], output: Path) -> 
     (output / "soak.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     picture.draw(output / "soak.png", soak.samples)
     (output / "soak.md").write_text(page(content), encoding="utf-8")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 if __name__ == "__main__":

@@ -26,6 +26,9 @@ class Sample:
     pss: float
     private_dirty: float
     anonymous: float
+    heap_used: float
+    """Allocated by malloc; resident memory holds the holes between, too, which come and go."""
+    heap_free: float
     threads: int
     files: int
     """Open file descriptors, connections among them."""
@@ -64,6 +67,8 @@ class Watcher:
             pss=memory["Pss"],
             private_dirty=memory["Private_Dirty"],
             anonymous=memory["Anonymous"],
+            heap_used=round(sums["dragoman_heap_bytes:used"] / MIB, 2),
+            heap_free=round(sums["dragoman_heap_bytes:free"] / MIB, 2),
             threads=len(list((self._process / "task").iterdir())),
             files=files,
             rows_used=int(sums["dragoman_rows:used"]),

@@ -11,7 +11,6 @@ import numpy as np
 
 from dragoman_server.planning.calling import Called, closed_loop
 from dragoman_server.planning.profile import Profile
-from dragoman_server.planning.simulation import Trace
 from dragoman_server.planning.simulation import closed_loop as simulate
 from dragoman_server.planning.subject import Subject
 from dragoman_server.planning.workload import Workload
@@ -19,8 +18,8 @@ from dragoman_server.planning.workload import Workload
 CALLERS = 32
 """That keep the server busy."""
 _WARM_UP = 20
-_SIMULATED = 1500
-_ROUNDS = 12
+_SIMULATED = 1000
+_ROUNDS = 9
 _MOST_SECONDS = 1.0
 """Of a call beside the lanes."""
 
@@ -45,30 +44,20 @@ def measure_calls(address: str, subject: Subject, profile: Profile, *, seconds: 
     caller = many.cpu_seconds / len(many.latencies)
     lengths = Workload(profile.lengths, caller)
 
-    def one_waits(alone: float) -> float:
-        trace = simulate(profile.model_copy(update={"call_alone": alone}), lengths, 1, _SIMULATED, 1)
-        return float((trace.answered - trace.arrived).mean())
-
-    alone = _solve(one_waits, float(one.latencies.mean()))
+    # One caller's call meets nobody: what it costs is what is left.
+    without = simulate(profile, lengths, 1, _SIMULATED, 1)
+    alone = max(0.0, float(np.median(one.latencies)) - float(np.median(without.answered - without.arrived)))
 
     def many_take(busy: float) -> float:
-        costs = {"call_alone": max(alone, busy), "call_busy": busy}
-        return 1 / _throughput(simulate(profile.model_copy(update=costs), lengths, CALLERS, _SIMULATED, 1))
+        costs = {"call_alone": alone, "call_busy": busy}
+        return 1 / simulate(profile.model_copy(update=costs), lengths, CALLERS, _SIMULATED, 1).sustained
 
-    busy = min(alone, _solve(many_take, 1 / many.throughput))
-    return CallSeconds(alone, busy, caller)
+    return CallSeconds(alone, _solve(many_take, 1 / many.throughput), caller)
 
 
 async def _called(address: str, subject: Subject, callers: int, seconds: float) -> Called:
     warm_up = _WARM_UP * ceil(callers / 4)
     return await closed_loop(address, subject.calls, callers=callers, seconds=seconds, warm_up=warm_up)
-
-
-def _throughput(trace: Trace) -> float:
-    """Of the middle of the run: the last callers have nobody beside them."""
-    answered = np.sort(trace.answered)
-    first, last = len(answered) // 5, len(answered) * 4 // 5
-    return float((last - first) / (answered[last] - answered[first]))
 
 
 def _solve(seconds_at: Callable[[float], float], wanted: float) -> float:

@@ -1,8 +1,8 @@
 """The same prediction by a formula: one shared server whose speed grows with the requests that are in it.
 
 Continuous batching serves all requests at one time, each the more slowly the more there are. That is generalised
-processor sharing: with n requests in the system, all of them together are served at the rate mu(n). With Poisson arrivals
-the number of requests then has the distribution
+processor sharing: with n requests in the system, all of them together are served at the rate mu(n). With Poisson
+arrivals the number of requests then has the distribution
 
     p(n) = p(0) * product over k = 1 .. n of rate / mu(k)
 

@@ -9,13 +9,15 @@ import numpy as np
 
 from dragoman_server.errors import InvalidArgument, Violation
 from dragoman_server.planning.profile import Profile
-from dragoman_server.planning.simulation import Trace, open_loop
+from dragoman_server.planning.simulation import Trace, closed_loop, open_loop
 from dragoman_server.planning.workload import Workload
 
 REQUESTS = 10_000
 """Simulated for a prediction: a hundred of them lie beyond the 99th percentile."""
 _WARM_UP = 0.1
 """Share of the requests that come before those that count."""
+_TURNS = 12
+"""Of each caller, to find the capacity."""
 _BUSIEST = 99.9
 """Percentile of a lane's rows that is given as their peak."""
 
@@ -67,6 +69,12 @@ def predict(
         raise InvalidArgument(faults)
     trace = open_loop(profile, workload, rate / replicas, requests, seed)
     return _summary(trace, profile, rate, replicas)
+
+
+def capacity(profile: Profile, workload: Workload, *, seed: int = 1) -> float:
+    """The most requests that one replica answers in a second, while there is somebody for every row."""
+    callers = profile.lanes * profile.max_rows
+    return closed_loop(profile, workload, callers, _TURNS * callers, seed).sustained
 
 
 def _summary(trace: Trace, profile: Profile, rate: float, replicas: int) -> Prediction:

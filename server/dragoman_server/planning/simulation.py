@@ -22,9 +22,6 @@ from dragoman_server.scheduler import Scheduler
 
 Floats = npt.NDArray[np.float64]
 
-AT_ONCE = 0.0
-"""A rate of arrivals that stands for closed-loop callers."""
-
 
 @dataclass
 class Trace:
@@ -46,6 +43,13 @@ class Trace:
     """That lanes were at work, waiting for a core included."""
     lane_rows: list[int] = field(default_factory=list)
     """Rows in use of a lane, at each of its steps."""
+
+    @property
+    def sustained(self) -> float:
+        """Answers in a second in the middle of the run: before, callers are yet to come; at its end, they have gone."""
+        answered = np.sort(self.answered[np.isfinite(self.answered)])
+        first, last = len(answered) // 5, len(answered) * 4 // 5
+        return float((last - first) / (answered[last] - answered[first]))
 
 
 class _Thread:

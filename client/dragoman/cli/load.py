@@ -93,6 +93,8 @@ def load(
     users, rates = _loads(concurrency, rate)
     objectives = Objectives(p99, ttft, tpot)
     lines = [] if texts is None else _lines(texts)
+    if output is not None:
+        _make(output)  # before anything is measured
     reach = connect.reach()
     with connect() as client:
         models = [model for model in client.models() if model.state == "ready"]
@@ -109,32 +111,34 @@ def load(
     )
     with watching() as watcher:
         found = asyncio.run(run(connection(reach.addresses, reach.token, reach.tls), asked, models, sweep, watcher))
-    if output is not None:
-        write(found, output)
     if as_json:
         typer.echo(json.dumps(found.as_json()))
     else:
         _print(found)
+    if output is not None:
+        write(found, output)
     if any(WRONG in point.faults for point in found.points):
         raise typer.Exit(1)
 
 
 def write(found: LoadResult, folder: Path) -> None:
-    """JSON, Markdown and picture, named after the workload; raises InvalidArgument for a folder that is none."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{found.workload}.json"
-        path.write_text(json.dumps(found.as_json(), indent=1) + "\n", encoding="utf-8")
-        path.with_suffix(".md").write_text(markdown(found), encoding="utf-8")
-    except OSError as error:
-        raise InvalidArgument(
-            [Violation("--output", repr(str(folder)), f"a folder to write to ({error.strerror})")]
-        ) from None
+    """JSON, Markdown and, with matplotlib, a picture, named after the workload, into a folder that is there."""
+    path = folder / f"{found.workload}.json"
+    path.write_text(json.dumps(found.as_json(), indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(markdown(found), encoding="utf-8")
     try:
         write_picture(found, path.with_suffix(".png"))
-    except ModuleNotFoundError as error:
-        brings = "pip install 'dragoman[plot]'"
-        typer.echo(f"dragoman bench load: no picture: {error.name} is not installed; {brings} brings it", err=True)
+    except ModuleNotFoundError:
+        missing = "matplotlib is not installed; this brings it: pip install 'dragoman[plot]'"
+        typer.echo(f"dragoman bench load: no picture: {missing}", err=True)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        limit = f"a folder to write to ({error.strerror})"
+        raise InvalidArgument([Violation("--output", repr(str(folder)), limit)]) from None
 
 
 def _loads(concurrency: str | None, rate: str | None) -> tuple[list[int], list[Rate]]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 import typer
 from rich.console import Console
 from rich.progress import Progress
@@ -26,23 +29,25 @@ from tests.unit.client.load.points import point
 if TYPE_CHECKING:
     from tests.unit.client.conftest import FakeServer
 
+ROOT = Path(__file__).parents[4]
 SHORT = ("--duration", "0.2", "--warm-up", "0", "--requests", "5")
 
 command = typer.Typer()
 command.command()(guarded(EntryPoint("bench load", "dragoman.cli.load:load", GROUP), load))
 
 
+def served() -> models_pb2.ListModelsResponse:
+    """One model that translates."""
+    tasks = [bundle_pb2.Bundle.TASK_TRANSLATE]
+    model = models_pb2.Model(
+        name="deu-eng", version="1", tasks=tasks, languages=["de", "en"], precision="int8", default=True
+    )
+    return models_pb2.ListModelsResponse(models=[model])
+
+
 @pytest.fixture(autouse=True)
 def models(fake: FakeServer) -> None:
-    served = models_pb2.Model(
-        name="deu-eng",
-        version="1",
-        tasks=[bundle_pb2.Bundle.TASK_TRANSLATE],
-        languages=["de", "en"],
-        precision="int8",
-        default=True,
-    )
-    fake.served = models_pb2.ListModelsResponse(models=[served])
+    fake.served = served()
 
 
 def run(fake: FakeServer, *args: str) -> Any:
@@ -119,11 +124,42 @@ def test_what_cannot_be_measured(fake: FakeServer, args: tuple[str, ...], told: 
         assert text in line
 
 
-def test_a_folder_that_is_none(fake: FakeServer, tmp_path: Path) -> None:
+def test_a_folder_that_is_none_is_told_before_anything_is_asked(fake: FakeServer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     found = run(fake, *SHORT, "--rate", "20", "--output", str(tmp_path / "file"))
     assert found.exit_code == 1
-    assert "--output = " in found.stderr.splitlines()[-1]
+    assert found.stderr.startswith("dragoman bench load: --output = ")
+    assert not fake.requests
+
+
+def test_without_matplotlib_there_is_all_but_the_picture(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+sys.modules["matplotlib"] = None
+from dragoman.cli.load import write
+from tests.unit.client.load.points import point, result
+write(result(point(1, 1.0)), Path(sys.argv[1]))
+"""
+    shown = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mixed.json", "mixed.md"]
+    assert shown.stderr == (
+        "dragoman bench load: no picture: matplotlib is not installed; this brings it: pip install 'dragoman[plot]'\n"
+    )
+
+
+def test_a_token_and_tls_go_with_every_call(secure: FakeServer, authority: trustme.CA, tmp_path: Path) -> None:
+    secure.served = served()
+    ca, token = tmp_path / "ca.pem", tmp_path / "token"
+    authority.cert_pem.write_to_path(str(ca))
+    token.write_text("secret\n")
+    where = ("--server", f"localhost:{secure.port}", "--tls-ca", str(ca), "--token-file", str(token))
+    found = CliRunner().invoke(command, [*where, *SHORT, "--concurrency", "2"])
+    assert found.exit_code == 0, found.stderr
+    assert len(secure.requests) > 5
+    assert {metadata.get("authorization") for metadata in secure.metadata} == {"Bearer secret"}
 
 
 def test_texts_without_text(fake: FakeServer, tmp_path: Path) -> None:

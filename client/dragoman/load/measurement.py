@@ -93,6 +93,11 @@ class Measurement:
     forecast: Forecast | None = None
 
     @property
+    def load(self) -> str:
+        """What was offered, for people."""
+        return shown_load(self.mode, self.offered)
+
+    @property
     def failed(self) -> int:
         """Requests without a right answer."""
         return sum(self.faults.values())
@@ -101,6 +106,11 @@ class Measurement:
     def holds(self) -> bool:
         """Whether ``SHARE`` of the requests kept the objectives."""
         return self.kept >= SHARE
+
+
+def shown_load(mode: Mode, offered: float) -> str:
+    """A load for people: "4 users" or "12.5/s"."""
+    return f"{offered:.1f}/s" if mode == "open" else f"{offered:g} user{'' if offered == 1 else 's'}"
 
 
 def measure(

@@ -28,7 +28,7 @@ def streams(result: LoadResult) -> Rows:
     head = ["load", *(f"{name} {share}, ms" for name in ("TTFT", "TPOT", "ITL") for share in ("p50", "p95", "p99"))]
     return [
         head,
-        *([_load(p), *_three(p.first_token), *_three(p.token_time), *_three(p.gap)] for p in points),
+        *([p.load, *_three(p.first_token), *_three(p.token_time), *_three(p.gap)] for p in points),
     ]
 
 
@@ -37,7 +37,7 @@ def kinds(result: LoadResult) -> Rows:
     names = sorted({kind for point in result.points for kind in point.kinds})
     if len(names) < 2:
         return []
-    return [["load", *names], *([_load(p), *(_both(p.kinds.get(name)) for name in names)] for p in result.points)]
+    return [["load", *names], *([p.load, *(_both(p.kinds.get(name)) for name in names)] for p in result.points)]
 
 
 def findings(result: LoadResult) -> list[str]:
@@ -48,7 +48,7 @@ def findings(result: LoadResult) -> list[str]:
         found.append(f"Capacity, the largest throughput of the closed loops: {most:.1f} requests/s.")
     if best is not None and best.latency is not None:
         found.append(
-            f"Knee, where throughput divided by mean latency is largest: {best.offered:g} users, "
+            f"Knee, where throughput divided by mean latency is largest: {best.load}, "
             f"{best.throughput:.1f} requests/s at a p99 of {best.latency.p99:.1f} ms."
         )
     if any(point.mode == "open" for point in result.points):
@@ -61,6 +61,11 @@ def findings(result: LoadResult) -> list[str]:
             f"A million tokens cost {cost:.3g} at the largest throughput, on a machine of {result.price_per_hour:g} "
             "an hour."
         )
+    busy = {
+        name: max((p.processors.get(name, 0.0) for p in result.points), default=0.0) for name in ("generator", "server")
+    }
+    told = [f"the {name} at most {cores:.2f}" for name, cores in busy.items() if cores]
+    found += [f"Cores kept busy: {', '.join(told)}."] if told else []
     wrong = sum(point.faults.get("wrong-answer", 0) for point in result.points)
     asked = sum(point.requests for point in result.points)
     found.append(f"Answers that differ from the request's own alone: {wrong} of {asked} requests.")
@@ -103,7 +108,7 @@ def _row(result: LoadResult, point: Measurement) -> dict[str, str]:
         times = (forecast.p50_ms, forecast.p99_ms)
         foretold = [f"{forecast.throughput:.1f}", *(f"{time:.1f}" for time in times), f"{forecast.utilisation:.0%}"]
     return {
-        "load": _load(point),
+        "load": point.load,
         "requests/s": f"{point.throughput:.1f}",
         "tokens/s": f"{point.tokens:,.0f}",
         "goodput/s": f"{point.goodput:.1f}",
@@ -121,10 +126,6 @@ def _row(result: LoadResult, point: Measurement) -> dict[str, str]:
         "server's cores": _cores(point, "server"),
         "generator's cores": _cores(point, "generator"),
     }
-
-
-def _load(point: Measurement) -> str:
-    return f"{point.offered:g} users" if point.mode == "closed" else f"{point.offered:.1f}/s"
 
 
 def _cores(point: Measurement, name: str) -> str:

@@ -18,7 +18,7 @@ from dragoman.load.arrivals import poisson
 from dragoman.load.calling import Calls
 from dragoman.load.driving import Driver
 from dragoman.load.knee import capacity
-from dragoman.load.measurement import Measurement, Mode, Objectives, measure
+from dragoman.load.measurement import Measurement, Mode, Objectives, measure, shown_load
 from dragoman.load.percentiles import Summary
 from dragoman.load.result import LoadResult, Served
 from dragoman.load.samples import Tally, Window
@@ -139,8 +139,7 @@ class _Running:
         """So many users, or arrivals a second."""
         window = self.sweep.window
         driver = Driver(self.calls, self.workload, self.expected, window, self.sweep.seed)
-        shown = f"{offered:g} users" if mode == "closed" else f"{offered:.1f} a second"
-        self.watcher.begin(f"{self.workload.name}: {shown}", window.end)
+        self.watcher.begin(f"{self.workload.name}: {shown_load(mode, offered)}", window.end)
         driver.start()
         meters = {"generator": time.process_time, **self.sweep.meters}
         metered = asyncio.create_task(_processors(driver, window, meters))

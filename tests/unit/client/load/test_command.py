@@ -57,11 +57,11 @@ def run(fake: FakeServer, *args: str) -> Any:
 def test_a_table_and_what_it_says(fake: FakeServer) -> None:
     found = run(fake, *SHORT, "--workload", "short", "--concurrency", "1,2", "--rate", "50%,30")
     assert found.exit_code == 0, found.stderr
-    for text in ("1 users", "2 users", "30.0/s", "Capacity", "Knee", "Workload short", "deu-eng 1 (int8"):
+    for text in ("1 user ", "2 users", "30.0/s", "Capacity", "Knee", "Workload short", "deu-eng 1 (int8"):
         assert text in found.stdout
     lines = found.stderr.splitlines()
     assert lines[0].endswith("answers alone")
-    assert lines[1].startswith("short: 1 users: ")
+    assert lines[1].startswith("short: 1 user: ")
     assert len(lines) == 5
 
 

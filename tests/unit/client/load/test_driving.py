@@ -233,7 +233,7 @@ async def test_a_sweep_from_end_to_end(fake: FakeServer) -> None:
         assert point.processors["generator"] > 0
         assert point.processors["server"] > 0
     assert watcher.points == [None, *found.points]
-    assert watcher.titles[:2] == ["mixed: 2 answers alone", "mixed: 1 users"]
+    assert watcher.titles[:2] == ["mixed: 2 answers alone", "mixed: 1 user"]
     assert len(turns) == 2 * len(found.points)
 
 

@@ -48,7 +48,7 @@ def test_columns_without_content_are_left_out() -> None:
     assert "foretold p99, ms" not in head
     assert "server's cores" not in head
     assert "late p99, ms" not in head
-    assert [row[0] for row in rows] == ["1 users", "4 users"]
+    assert [row[0] for row in rows] == ["1 user", "4 users"]
     head, *rows = table(result(*CLOSED, STREAMED))
     shown = dict(zip(head, rows[2], strict=True))
     assert shown["load"] == "150.0/s"
@@ -67,7 +67,7 @@ def test_streams_and_kinds_have_tables_of_their_own() -> None:
 def test_findings_say_what_was_found_and_what_not() -> None:
     found = "\n".join(findings(result(*CLOSED, STREAMED)))
     assert "200.0 requests/s" in found
-    assert "1 users" in found
+    assert "1 user" in found
     assert "99% are right, answer within 50 ms: 150.0 arrivals/s" in found
     assert "2 of 300 requests" in found
     late = result(point(5.0, 5.0, mode="open", kept=0.1), objectives=Objectives(token_ms=3))

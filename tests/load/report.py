@@ -9,7 +9,6 @@ from typing import Any
 
 import typer
 
-from dragoman.load.answers import WRONG
 from dragoman.load.knee import capacity, knee, sustained
 from dragoman.load.report import Rows, markdown, markdown_table
 from dragoman.load.result import LoadResult, from_json
@@ -79,7 +78,7 @@ def overview(results: list[LoadResult]) -> Rows:
                 "none of these" if held is None else f"{held.offered:.1f}",
                 f"{result.alone.p50:.1f}",
                 "" if cost is None else f"{cost:.3g}",
-                str(sum(point.faults.get(WRONG, 0) for point in points)),
+                str(sum(point.wrong for point in points)),
             ]
         )
     return rows

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -16,14 +18,13 @@ from dragoman.cli.connecting import Connect, connecting
 from dragoman.cli.load_progress import watching
 from dragoman.connection import connection
 from dragoman.errors import InvalidArgument, Violation
-from dragoman.load.answers import WRONG
 from dragoman.load.measurement import Objectives
 from dragoman.load.pictures import write_picture
 from dragoman.load.report import Rows, findings, kinds, markdown, settings, streams, table
 from dragoman.load.result import LoadResult
 from dragoman.load.running import Rate, Sweep, run
 from dragoman.load.samples import Window
-from dragoman.load.workload import WORKLOADS, workload
+from dragoman.load.workload import WORKLOADS, check_name, workload
 
 _USERS = "1,2,4,8,16,32,64"
 _MOST_USERS = 10_000
@@ -37,7 +38,9 @@ def load(
     name: Annotated[str, typer.Option("--workload", metavar="NAME", help=", ".join(WORKLOADS))] = "mixed",
     concurrency: Annotated[
         str | None,
-        typer.Option(metavar="N,...", help=f"Users of the closed loops. Default: {_USERS}, unless --rate has numbers."),
+        typer.Option(
+            metavar="N,...", help=f"Users of the closed loops. Default: {_USERS}, unless all rates are numbers."
+        ),
     ] = None,
     rate: Annotated[
         str | None,
@@ -90,9 +93,20 @@ def load(
     differs from the request's own alone is a failure, and makes the exit status 1; of an int8 model it must be the same
     to the bit. docs/load-testing.md says how every figure is defined.
     """
-    users, rates = _loads(concurrency, rate)
-    objectives = Objectives(p99, ttft, tpot)
-    lines = [] if texts is None else _lines(texts)
+    faults: list[Violation] = []
+    users: list[int] = []
+    rates: list[Rate] = []
+    objectives, lines = Objectives(), list[str]()
+    with _noted(faults):
+        users, rates = _loads(concurrency, rate)
+    with _noted(faults):
+        objectives = Objectives(p99, ttft, tpot)
+    with _noted(faults):
+        lines = [] if texts is None else _lines(texts)
+    with _noted(faults):
+        check_name(name)
+    if faults:
+        raise InvalidArgument(faults)
     if output is not None:
         _make(output)  # before anything is measured
     reach = connect.reach()
@@ -117,7 +131,7 @@ def load(
         _print(found)
     if output is not None:
         write(found, output)
-    if any(WRONG in point.faults for point in found.points):
+    if any(point.wrong for point in found.points):
         raise typer.Exit(1)
 
 
@@ -131,6 +145,15 @@ def write(found: LoadResult, folder: Path) -> None:
     except ModuleNotFoundError:
         missing = "matplotlib is not installed; this brings it: pip install 'dragoman[plot]'"
         typer.echo(f"dragoman bench load: no picture: {missing}", err=True)
+
+
+@contextlib.contextmanager
+def _noted(faults: list[Violation]) -> Iterator[None]:
+    """Keep what is at fault, so that all of it can be told at once."""
+    try:
+        yield
+    except InvalidArgument as error:
+        faults += error.violations
 
 
 def _make(folder: Path) -> None:

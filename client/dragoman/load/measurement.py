@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dragoman.errors import InvalidArgument, Violation
+from dragoman.load.answers import WRONG
 from dragoman.load.percentiles import Summary
 from dragoman.load.samples import Sample, Window
 
@@ -78,6 +79,10 @@ class Measurement:
     """The same as a share of the requests: 0 to 1; 1 where there were none."""
     faults: Mapping[str, int]
     """By kind: how many of the requests have failed."""
+    compared: int
+    """Answers in the whole run, its warm-up too."""
+    wrong: int
+    """Of these, not the ones that their requests have alone."""
     latency: Summary | None
     """Of the right answers, as all that follow; None where there were none."""
     first_token: Summary | None
@@ -138,6 +143,8 @@ def measure(
         goodput=good / window.duration,
         kept=good / len(counted) if counted else 1.0,
         faults=dict(sorted(Counter(sample.fault for sample in counted if sample.fault is not None).items())),
+        compared=sum(sample.fault in {None, WRONG} for sample in taken),
+        wrong=sum(sample.fault == WRONG for sample in taken),
         latency=Summary.of(sample.latency for sample in right),
         first_token=Summary.of(_known(sample.first_token for sample in right)),
         token_time=Summary.of(_known(sample.token_time for sample in right)),

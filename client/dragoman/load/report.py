@@ -66,9 +66,8 @@ def findings(result: LoadResult) -> list[str]:
     }
     told = [f"the {name} at most {cores:.2f}" for name, cores in busy.items() if cores]
     found += [f"Cores kept busy: {', '.join(told)}."] if told else []
-    wrong = sum(point.faults.get("wrong-answer", 0) for point in result.points)
-    asked = sum(point.requests for point in result.points)
-    found.append(f"Answers that differ from the request's own alone: {wrong} of {asked} requests.")
+    wrong, compared = (sum(getattr(point, name) for point in result.points) for name in ("wrong", "compared"))
+    found.append(f"Answers that differ from the request's own alone: {wrong} of {compared}.")
     return found
 
 

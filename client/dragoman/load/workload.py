@@ -88,6 +88,12 @@ class Workload:
         return before, after, ((phase - before.phase) % 1.0) / span
 
 
+def check_name(name: str) -> None:
+    """Raises InvalidArgument for a workload that there is not."""
+    if name not in WORKLOADS:
+        raise InvalidArgument([Violation("--workload", repr(name), ", ".join(WORKLOADS))])
+
+
 def workload(
     name: str, models: Sequence[Model], *, seed: int, size: int, target: str | None = None, lines: Sequence[str] = ()
 ) -> Workload:
@@ -97,8 +103,7 @@ def workload(
     ``target`` None: the first language of the default translator that is not English; ``lines``: texts in place of our
     own. Raises InvalidArgument for an unknown name, and for a kind that no model can answer.
     """
-    if name not in WORKLOADS:
-        raise InvalidArgument([Violation("--workload", repr(name), ", ".join(WORKLOADS))])
+    check_name(name)
     kinds = list(KINDS) if name == "day" else [name]
     found = target or _target(models)
     random = Random(seed)

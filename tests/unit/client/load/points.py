@@ -31,6 +31,8 @@ def point(  # noqa: PLR0917
         goodput=kept * throughput,
         kept=kept,
         faults={},
+        compared=100,
+        wrong=0,
         latency=None if ms is None else summary(ms),
         first_token=None,
         token_time=None,

@@ -104,6 +104,10 @@ def test_wrong_answers_make_the_exit_status(fake: FakeServer) -> None:
     ("args", "told"),
     [
         (("--concurrency", "0,x", "--rate", "-1,5"), ["--rate = '-1'", "--concurrency = '0'", "--concurrency = 'x'"]),
+        (
+            ("--workload", "night", "--rate", "x", "--objective-ttft-ms", "-1", "--texts", "/nowhere"),
+            ["--rate = 'x'", "--objective-ttft-ms = -1", "--texts = '/nowhere'", "--workload = 'night'"],
+        ),
         (("--concurrency", "", "--rate", "80%"), ["--rate = '80%': without --concurrency"]),
         (
             ("--objective-p99-ms", "0", "--objective-tpot-ms", "0"),

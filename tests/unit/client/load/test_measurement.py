@@ -44,6 +44,12 @@ def test_goodput_counts_what_is_right_and_in_time() -> None:
     assert found.throughput == pytest.approx(2 / 4)
 
 
+def test_a_wrong_answer_counts_whenever_it_came() -> None:
+    found = measured([sample(0.1, 0.1, "wrong-answer"), sample(2.0, 0.1), sample(2.0, 0.1, "unavailable")])
+    assert (found.wrong, found.compared) == (1, 2)
+    assert found.faults == {"unavailable": 1}
+
+
 def test_a_stream_has_its_own_times() -> None:
     stream = Sample("stream", due=2.0, sent=2.1, first=2.3, ended=2.9, gaps=(0.1, 0.2, 0.3), tokens=4)
     assert stream.latency == pytest.approx(0.9)

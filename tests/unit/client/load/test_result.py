@@ -22,6 +22,7 @@ STREAMED = replace(
     gap=summary(2.5),
     kinds={"short": summary(9.0), "stream": summary(11.0)},
     faults={"wrong-answer": 2},
+    wrong=2,
     processors={"server": 1.5, "generator": 0.25},
     forecast=Forecast(throughput=148.0, utilisation=0.8, p50_ms=28.0, p95_ms=40.0, p99_ms=44.0),
 )
@@ -69,7 +70,7 @@ def test_findings_say_what_was_found_and_what_not() -> None:
     assert "200.0 requests/s" in found
     assert "1 user" in found
     assert "99% are right, answer within 50 ms: 150.0 arrivals/s" in found
-    assert "2 of 300 requests" in found
+    assert "2 of 300." in found
     late = result(point(5.0, 5.0, mode="open", kept=0.1), objectives=Objectives(token_ms=3))
     assert "token within 3 ms: none of these" in "\n".join(findings(late))
 

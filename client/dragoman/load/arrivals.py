@@ -11,12 +11,12 @@ def poisson(
     rate: float,
     seconds: float,
     *,
-    intensity: Callable[[float], float] = lambda phase: 1.0,
+    intensity: Callable[[float], float] = lambda moment: 1.0,
     peak: float = 1.0,
 ) -> Iterator[float]:
     """Moments in [0, seconds), ascending: ``rate`` a second on average, independent of each other.
 
-    ``intensity`` says how many of the mean rate come at a phase of the run (0 up to 1), ``peak`` is its largest value:
+    ``intensity`` says how many of the mean rate come at a moment, ``peak`` is its largest value:
     arrivals at the peak's rate are drawn and thinned (Lewis and Shedler 1979, "Simulation of nonhomogeneous Poisson
     processes by thinning"). Raises ValueError for a rate or peak that is not above 0.
     """
@@ -24,6 +24,6 @@ def poisson(
         raise ValueError(f"rate = {rate}, peak = {peak}: above 0")
     now = random.expovariate(rate * peak)
     while now < seconds:
-        if random.random() * peak < intensity(now / seconds):
+        if random.random() * peak < intensity(now):
             yield now
         now += random.expovariate(rate * peak)

@@ -49,7 +49,7 @@ class Driver:
         tasks: list[asyncio.Task[Sample]] = []
         for due in arrivals:
             await asyncio.sleep(max(0.0, due - self.now()))
-            query = self._workload.draw(random, due / self._window.end)
+            query = self._workload.draw(random, self._window.phase(due))
             tasks.append(asyncio.create_task(self._ask(query, due)))
         return list(await asyncio.gather(*tasks))
 
@@ -57,7 +57,7 @@ class Driver:
         random = Random(f"{self._seed} user {number}")
         samples = []
         while (now := self.now()) < self._window.end:
-            samples.append(await self._ask(self._workload.draw(random, now / self._window.end), None))
+            samples.append(await self._ask(self._workload.draw(random, self._window.phase(now)), None))
         return samples
 
     async def _ask(self, query: Query, due: float | None) -> Sample:

@@ -157,8 +157,8 @@ class _Running:
 
     def _arrivals(self, rate: float) -> Iterator[float]:
         chance = Random(f"{self.sweep.seed} arrivals")
-        end = self.sweep.window.end
-        return poisson(chance, rate, end, intensity=self.workload.intensity, peak=self.workload.peak)
+        window, work = self.sweep.window, self.workload
+        return poisson(chance, rate, window.end, intensity=lambda t: work.intensity(window.phase(t)), peak=work.peak)
 
 
 async def _processors(driver: Driver, window: Window, meters: Mapping[str, Callable[[], float]]) -> dict[str, float]:

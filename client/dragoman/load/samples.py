@@ -54,6 +54,10 @@ class Window:
         """Seconds after the run's begin."""
         return self.warm_up + self.duration
 
+    def phase(self, moment: float) -> float:
+        """How much of the duration has passed: 0 in the warm-up, up to 1."""
+        return min(1.0, max(0.0, (moment - self.warm_up) / self.duration))
+
     def holds(self, moment: float) -> bool:
         """Whether the moment counts."""
         return self.warm_up <= moment < self.end

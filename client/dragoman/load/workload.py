@@ -17,7 +17,7 @@ class Hour:
     """What comes at one time of the day; between two hours everything changes evenly."""
 
     phase: float
-    """The time, as a share of the run: 0 up to 1."""
+    """The time, as a share of the day: 0 up to 1."""
     intensity: float
     """Arrivals, relative to their mean over the day."""
     shares: Mapping[str, float]
@@ -60,7 +60,7 @@ class Workload:
         return list(dict.fromkeys(query for pool in self.pools.values() for query in pool))
 
     def draw(self, random: Random, phase: float) -> Query:
-        """The next request at this time of the run, 0 up to 1."""
+        """The next request at this time of the day, 0 up to 1."""
         shares = self.shares(phase)
         (kind,) = random.choices(list(shares), list(shares.values()))
         return random.choice(self.pools[kind])
@@ -71,7 +71,7 @@ class Workload:
         return {kind: share + way * (after.shares[kind] - share) for kind, share in before.shares.items()}
 
     def intensity(self, phase: float) -> float:
-        """Arrivals at this time, relative to their mean over the run."""
+        """Arrivals at this time, relative to their mean over the day."""
         before, after, way = self._between(phase)
         return before.intensity + way * (after.intensity - before.intensity)
 

@@ -37,10 +37,10 @@ def test_the_gaps_are_exponential() -> None:
 
 
 def test_more_come_where_the_intensity_is_larger() -> None:
-    def twice_in_the_second_half(phase: float) -> float:
-        return 0.5 if phase < 0.5 else 1.5
+    def three_times_in_the_second_half(moment: float) -> float:
+        return 0.5 if moment < 50 else 1.5
 
-    found = list(poisson(Random(2), 100.0, 100.0, intensity=twice_in_the_second_half, peak=1.5))
+    found = list(poisson(Random(2), 100.0, 100.0, intensity=three_times_in_the_second_half, peak=1.5))
     late = sum(moment >= 50 for moment in found)
     assert len(found) == pytest.approx(10_000, rel=0.04)
     assert late / len(found) == pytest.approx(0.75, abs=0.02)

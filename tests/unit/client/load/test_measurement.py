@@ -33,6 +33,10 @@ def test_what_is_due_in_the_window_counts_and_what_ends_in_it_is_throughput() ->
     assert found.latency.largest == pytest.approx(400)
 
 
+def test_a_day_is_the_time_that_counts() -> None:
+    assert [WINDOW.phase(moment) for moment in (-1.0, 0.0, 1.0, 3.0, 5.0, 9.0)] == [0.0, 0.0, 0.0, 0.5, 1.0, 1.0]
+
+
 def test_goodput_counts_what_is_right_and_in_time() -> None:
     samples = [sample(1.5, 0.1), sample(2.0, 0.2), sample(2.5, 0.1, "wrong-answer"), sample(3.0, 0.05, "unavailable")]
     found = measured(samples, Objectives(latency_ms=150))

@@ -22,7 +22,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 
 BENCHMARKS := offline latency saturation grpc_efficiency profile hugging_face roofline planning report
 
-.PHONY: help serve audit lock test test-system fuzz check proto bench soak clean
+.PHONY: help serve audit lock test test-system fuzz check proto bench load soak clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -69,6 +69,10 @@ proto: $(DEV_STAMP)  ## Generate the stubs anew, and the API reference.
 
 bench: $(BENCH_STAMP)  ## Measure speed against CTranslate2 and Hugging Face: up to an hour, on a quiet machine.
 	@for name in $(BENCHMARKS); do $(BIN)/python -m tests.bench.$$name || exit 1; done
+
+# QUICK=1: three workloads for a few seconds each.
+load: $(DEV_STAMP)  ## Measure a server under rising load, with every answer checked: ten minutes, or two with QUICK=1.
+	$(BIN)/python -m tests.load.sweep $(if $(QUICK),--quick)
 
 soak: $(DEV_STAMP)  ## 50,000 mixed requests to a server, which must hold no more at the end: a quarter of an hour.
 	$(BIN)/python -m tests.soak.run

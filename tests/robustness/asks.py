@@ -158,9 +158,7 @@ def pool() -> dict[str, list[Ask]]:
     generations: Sequence[GenerationOptions] = ({}, {"temperature": 0.9, "top_p": 0.95, "seed": 3}, {"beam_size": 3})
     return {
         SHORT: [Translate(f"short-{n}", text, {}) for n, text in enumerate(short)],
-        WIDE: [
-            Translate(f"wide-{n}", text, _WIDE[n % len(_WIDE)], priority=n % 10) for n, text in enumerate(middle)
-        ],
+        WIDE: [Translate(f"wide-{n}", text, _WIDE[n % len(_WIDE)], priority=n % 10) for n, text in enumerate(middle)],
         LONG: [Translate(f"long-{n}", text, {}) for n, text in enumerate(long)],
         TEXTS: [Translate(f"text-{n}", " ".join(short[4 * n : 4 * n + 4]), {}) for n in range(6)],
         PROMPTS: [

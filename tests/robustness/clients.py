@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from dragoman import AsyncClient, DragomanError, Overloaded, errors
 from dragoman.generation import GeneratedChunk
@@ -43,20 +44,51 @@ class ClientDriver:
             async with asyncio.timeout(manner.timeout + HUNG_SECONDS):
                 value = await self._value(ask, way, request, manner)
         except DragomanError as error:
-            status = STATUSES.get(type(error), "UNTYPED")
-            after = error.retry_after if isinstance(error, Overloaded) else None
-            self._history.end(request, status, detail=str(error), retry_after=after)
-            return status
+            return self._failed(request, error)
         except TimeoutError:
             return "HUNG"  # it has no end, which is a violation
         except asyncio.CancelledError:
             self._history.end(request, "CANCELLED", detail="given up by the caller")
             raise
+        return self._answered(request, value)
+
+    async def send_many(self, asks: Sequence[Translate], manner: Manner = Manner()) -> list[str]:  # noqa: B008
+        """Send texts by one ``translate_many``; their statuses. They must be asked for in the same way."""
+        requests = [self._history.begin(ask.key, "bulk", self._server, manner.may) for ask in asks]
+        first, left = asks[0], iter(requests)
+        statuses = []
+        try:
+            async for answer in self._client.translate_many(
+                [ask.text for ask in asks],
+                return_errors=True,
+                target="de",
+                model=first.model,
+                priority=first.priority,
+                timeout=manner.timeout,
+                **first.decoding,
+            ):
+                request = next(left, "nobody's item")
+                statuses.append(
+                    self._failed(request, answer)
+                    if isinstance(answer, DragomanError)
+                    else self._answered(request, answer)
+                )
+        except DragomanError as error:
+            statuses += [self._failed(request, error) for request in left]
+        return statuses
+
+    def _answered(self, request: str, value: Value) -> str:
         answer = answer_of(value)
         self._history.end(request, "OK", fingerprint=answer.fingerprint, text=answer.text, version=value.model_version)
         return "OK"
 
-    async def _value(self, ask: Ask, way: Way, request: str, manner: Manner) -> Value:
+    def _failed(self, request: str, error: DragomanError) -> str:
+        status = STATUSES.get(type(error), "UNTYPED")
+        after = error.retry_after if isinstance(error, Overloaded) else None
+        self._history.end(request, status, detail=str(error), retry_after=after)
+        return status
+
+    async def _value(self, ask: Ask, way: Way, request: str, manner: Manner) -> Value:  # noqa: PLR0911  (one for each)
         client, timeout = self._client, manner.timeout
         match ask:
             case Translate() if way == "stream":

@@ -27,19 +27,27 @@ TIMEOUT = 60.0
 HUNG_SECONDS = 30.0
 """Beyond its deadline: who has not ended by then never will."""
 OK = frozenset({"OK"})
+_WRITE_MET_THE_END = "Internal error from Core"
+"""What gRPC's client for asyncio says, with INTERNAL, where a write of its own came just after the call's end."""
 
 
 @dataclass(frozen=True)
 class Manner:
     """How a request is sent: ``timeout`` is its deadline in seconds, ``may`` the statuses that it may end with.
 
-    ``on_piece`` is called at each chunk of a stream, after it was recorded.
+    ``on_piece`` is called at each chunk of a stream, after it was recorded; nothing is read before ``reads`` is set.
     """
 
     timeout: float = TIMEOUT
     may: frozenset[str] = OK
     on_piece: Callable[[], None] | None = None
     metadata: tuple[tuple[str, str], ...] = ()
+    reads: asyncio.Event | None = None
+
+    async def ready_to_read(self) -> None:
+        """Wait for whoever reads to begin."""
+        if self.reads is not None:
+            await self.reads.wait()
 
 
 class Driver:
@@ -51,7 +59,7 @@ class Driver:
         self._server = server
         self._stub: InferenceServiceAsyncStub = InferenceServiceStub(channel)
 
-    async def send(self, ask: Ask, way: Way, manner: Manner = Manner()) -> str:  # noqa: B008  (frozen)
+    async def send(self, ask: Ask, way: Way, manner: Manner = Manner()) -> str:
         """Send one request and record its end; the status. Cancelling the caller cancels the call."""
         if way == "bulk":
             assert isinstance(ask, Translate)
@@ -62,7 +70,7 @@ class Driver:
         attempt = self._stream(ask, request, manner) if streams else self._call(ask, request, manner)
         return await self._guarded(attempt, [request], manner)
 
-    async def send_many(self, asks: Sequence[Translate], manner: Manner = Manner()) -> list[str]:  # noqa: B008
+    async def send_many(self, asks: Sequence[Translate], manner: Manner = Manner()) -> list[str]:
         """Send texts as the items of one bulk call; their statuses."""
         requests = [self._history.begin(ask.key, "bulk", self._server, manner.may) for ask in asks]
         statuses = dict.fromkeys(requests, "")
@@ -76,11 +84,15 @@ class Driver:
         """Every way for a call to end is an end of all its requests that have none yet."""
         done = statuses if statuses is not None else {}
         detail, retry_after = "", None
+        end = asyncio.get_running_loop().time() + manner.timeout
         try:
             async with asyncio.timeout(manner.timeout + HUNG_SECONDS):
                 await attempt
         except grpc.aio.AioRpcError as error:
             status, detail = error.code().name, error.details() or ""
+            if detail == _WRITE_MET_THE_END:
+                passed = asyncio.get_running_loop().time() >= end
+                status = "DEADLINE_EXCEEDED" if passed else "UNAVAILABLE"
             pushback = Failure(error.code(), "", entries(error.trailing_metadata())).pushback_ms()
             retry_after = None if pushback is None else pushback / 1e3
         except TimeoutError:
@@ -105,9 +117,7 @@ class Driver:
 
     def _answered(self, request: str, value: Value) -> None:
         answer = answer_of(value)
-        self._history.end(
-            request, "OK", fingerprint=answer.fingerprint, text=answer.text, version=value.model_version
-        )
+        self._history.end(request, "OK", fingerprint=answer.fingerprint, text=answer.text, version=value.model_version)
 
     async def _call(self, ask: Ask, request: str, manner: Manner) -> None:
         value: Value
@@ -129,10 +139,14 @@ class Driver:
 
     async def _stream(self, ask: Ask, request: str, manner: Manner) -> None:
         how: dict[str, Any] = {"timeout": manner.timeout, "metadata": manner.metadata}
-        assert isinstance(ask, Translate | Generate)
-        calls = self._stub.StreamTranslate if isinstance(ask, Translate) else self._stub.Generate
-        call: Any = calls(ask.message(), **how)
+        call: Any
+        if isinstance(ask, Generate):
+            call = self._stub.Generate(ask.message(), **how)
+        else:
+            assert isinstance(ask, Translate), "nothing else is streamed"
+            call = self._stub.StreamTranslate(ask.message(), **how)
         answer: Any = None
+        await manner.ready_to_read()
         async for chunk in call:
             last = chunk.HasField("response")
             self._history.piece(request, chunk.final_text_delta, chunk.provisional_text, last=last)
@@ -147,7 +161,7 @@ class Driver:
     async def _bulk(
         self, asks: Sequence[Translate], requests: Sequence[str], statuses: dict[str, str], manner: Manner
     ) -> None:
-        ids = dict(zip(itertools.count(1), requests))  # noqa: B905  (the count has no end)
+        ids = dict(zip(itertools.count(1), requests))
 
         async def items() -> AsyncIterator[inference_pb2.TranslateManyRequest]:
             for number, ask in enumerate(asks, 1):
@@ -155,13 +169,16 @@ class Driver:
                 yield inference_pb2.TranslateManyRequest(items=[item])
 
         call: Any = self._stub.TranslateMany(items(), timeout=manner.timeout, metadata=manner.metadata)
+        await manner.ready_to_read()
         async for message in call:
             for outcome in message.outcomes:
                 request = ids.get(outcome.id, f"nobody's item {outcome.id}")
                 if outcome.HasField("error"):
                     code = {code.value[0]: code.name for code in grpc.StatusCode}.get(outcome.error.code, "UNKNOWN")
                     statuses[request] = code
-                    self._history.end(request, code, detail=outcome.error.message)
+                    error = outcome.error
+                    after = error.retry_after_ms / 1e3 if error.HasField("retry_after_ms") else None
+                    self._history.end(request, code, detail=error.message, retry_after=after)
                 else:
                     statuses[request] = "OK"
                     self._answered(request, wire.translation(outcome.response, ()))

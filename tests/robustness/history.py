@@ -132,9 +132,7 @@ class History:
         detail: str = "",
         retry_after: float | None = None,
     ) -> None:
-        self.events.append(
-            Ended(self._clock(), request, status, fingerprint, text, version, detail, retry_after)
-        )
+        self.events.append(Ended(self._clock(), request, status, fingerprint, text, version, detail, retry_after))
 
     def observe(
         self,
@@ -154,6 +152,10 @@ class History:
         """Something that only this fault looks at: where it does not hold, it is a violation."""
         if not holds:
             self.events.append(Unexpected(self._clock(), what))
+
+    def ends(self) -> list[Ended]:
+        """The ends so far."""
+        return [event for event in self.events if isinstance(event, Ended)]
 
     def write(self, path: Path) -> None:
         """One event a line; the time in seconds since the first."""

@@ -18,7 +18,7 @@ from tests.robustness.history import Begun, Ended, Event, Observed, Piece, Readi
 DESCRIPTORS = 8
 """gRPC keeps a few for its pollers, which it makes as it needs them; a connection that leaks is one for each."""
 THREADS = 12
-"""The pool of asyncio (cores + 4) and those of gRPC come as they are needed and stay; one for each request would not."""
+"""The pool of asyncio (cores + 4) and those of gRPC come as they are needed, and stay."""
 
 
 @dataclass(frozen=True)

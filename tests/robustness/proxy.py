@@ -18,9 +18,7 @@ class Proxy:
     ``delay`` seconds are waited before each piece is passed on, and pieces have at most ``piece`` bytes.
     """
 
-    def __init__(
-        self, target: str, rng: random.Random, *, delay: float = 0.0, piece: int = _CHUNK
-    ) -> None:
+    def __init__(self, target: str, rng: random.Random, *, delay: float = 0.0, piece: int = _CHUNK) -> None:
         host, _, port = target.rpartition(":")
         self._target = host, int(port)
         self._rng = rng

@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import grpc
 
+from dragoman import AsyncClient
 from tests.robustness.asks import Answer, Ask
+from tests.robustness.clients import ClientDriver
 from tests.robustness.driving import Driver, Manner
 from tests.robustness.history import History, Observed, Reading
 from tests.robustness.invariants import grown, idle_is_free
@@ -69,20 +71,32 @@ class Scene:
 
     @contextlib.asynccontextmanager
     async def channels(
-        self, server: Observable, count: int = 1, *, address: str | None = None
+        self,
+        server: Observable,
+        count: int = 1,
+        *,
+        address: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
     ) -> AsyncIterator[list[Driver]]:
-        """So many connections of their own to the server, or by way of ``address``."""
+        """So many connections of their own to the server, or by way of ``address``; in the clear by default."""
+        target = address or server.address
         async with contextlib.AsyncExitStack() as stack:
-            yield [
-                Driver(
-                    await stack.enter_async_context(
-                        grpc.aio.insecure_channel(address or server.address, CHANNEL_OPTIONS)
-                    ),
-                    self.history,
-                    server.name,
+            drivers = []
+            for _ in range(count):
+                channel = (
+                    grpc.aio.insecure_channel(target, CHANNEL_OPTIONS)
+                    if credentials is None
+                    else grpc.aio.secure_channel(target, credentials, CHANNEL_OPTIONS)
                 )
-                for _ in range(count)
-            ]
+                drivers.append(Driver(await stack.enter_async_context(channel), self.history, server.name))
+            yield drivers
+
+    @contextlib.asynccontextmanager
+    async def clients(self, name: str, *addresses: str, count: int = 1) -> AsyncIterator[list[ClientDriver]]:
+        """So many of Dragoman's own clients, balancing over these addresses."""
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(AsyncClient(addresses)) for _ in range(count)]
+            yield [ClientDriver(client, self.history, name) for client in clients]
 
     def traffic(
         self,
@@ -91,7 +105,7 @@ class Scene:
         *,
         share: float = 1.0,
         at_once: int = 24,
-        manner: Callable[[Way], Manner] = lambda way: Manner(),
+        manner: Callable[[Ask, Way], Manner] = lambda ask, way: Manner(),
     ) -> Traffic:
         """This share of the scene's requests."""
         count = max(1, round(share * self.requests))

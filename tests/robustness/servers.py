@@ -144,5 +144,5 @@ def _sums(text: str) -> dict[str, int]:
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             key = " ".join(filter(None, (sample.name, sample.labels.get("state", ""))))
-            sums[key] = sums.get(key, 0) + (int(sample.value) if sample.value == sample.value else 0)  # noqa: PLR0124
+            sums[key] = sums.get(key, 0) + (int(sample.value) if sample.value == sample.value else 0)
     return sums

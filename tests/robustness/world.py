@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tests.robustness.asks import Answer, Ask, Generate, Translate
 from tests.robustness.driving import Driver, Manner
-from tests.robustness.history import Ended, History
+from tests.robustness.history import Begun, Ended, History
 from tests.robustness.profiles import Profile, Way
-from tests.robustness.scene import Scene
+from tests.robustness.scene import RESIDENT, Scene
 from tests.robustness.servers import Server
 from tests.robustness.traffic import Traffic
 
@@ -73,9 +73,9 @@ class World(Scene):
         finally:
             own.kill()
 
-    async def warm_up(self, driver: Driver) -> None:
+    async def warm_up(self, *drivers: Driver) -> None:
         """Ask once for everything, so that what comes with first use is there before anybody measures."""
-        await ask_each(driver, [ask for kind in self.pool.values() for ask in kind], _WARM_AT_ONCE)
+        await ask_each(drivers, [ask for kind in self.pool.values() for ask in kind], _WARM_AT_ONCE)
 
     async def under_load(
         self,
@@ -83,12 +83,13 @@ class World(Scene):
         done: Callable[[Traffic], Awaitable[None]],
         *,
         share: float = 1.0,
-        manner: Callable[[Way], Manner] = lambda way: Manner(),
+        manner: Callable[[Ask, Way], Manner] = lambda ask, way: Manner(),
         errors_allowed: bool = False,
+        resident: float = RESIDENT,
     ) -> Traffic:
         """Traffic that is nobody's fault, at the standing server, while ``done`` is done to it."""
         async with (
-            self.watched(self.standing, errors_allowed=errors_allowed),
+            self.watched(self.standing, errors_allowed=errors_allowed, resident=resident),
             self.channels(self.standing, 2) as drivers,
         ):
             traffic = self.traffic(drivers, profile, share=share, manner=manner)
@@ -98,17 +99,17 @@ class World(Scene):
         return traffic
 
 
-async def ask_each(driver: Driver, asks: Sequence[Ask], at_once: int) -> None:
+async def ask_each(drivers: Sequence[Driver], asks: Sequence[Ask], at_once: int) -> None:
     """Ask for each of these once, as a call if there is one."""
     queue = iter(asks)
 
-    async def user() -> None:
+    async def user(driver: Driver) -> None:
         for ask in queue:
             await driver.send(ask, way_of(ask))
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(at_once):
-            group.create_task(user())
+        for number in range(at_once):
+            group.create_task(user(drivers[number % len(drivers)]))
 
 
 def way_of(ask: Ask) -> Way:
@@ -119,9 +120,9 @@ def way_of(ask: Ask) -> Way:
 async def alone(server: Server, pool: Mapping[str, Sequence[Ask]], history: History) -> dict[str, Answer]:
     """The answer to each ask of the pool when the server does nothing else. Raises where one has none."""
     scene = Scene(history, pool, {}, random.Random(0), requests=0)
-    async with scene.channels(server) as (driver,):
-        await ask_each(driver, [ask for kind in pool.values() for ask in kind], 1)
-    keys = {begun.request: begun.ask for begun in history.events if hasattr(begun, "ask")}
+    async with scene.channels(server) as drivers:
+        await ask_each(drivers, [ask for kind in pool.values() for ask in kind], 1)
+    keys = {event.request: event.ask for event in history.events if isinstance(event, Begun)}
     answers = {}
     for event in history.events:
         if isinstance(event, Ended):

@@ -116,8 +116,9 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
 
     Each option may also be given as an environment variable, such as DRAGOMAN_PORT or DRAGOMAN_MAX_ROWS, or in the
     configuration file. An option outranks the variable, the variable the file, the file the default. What has no
-    option (default_model, max_waiting, max_waiting_tokens, max_message_bytes, max_connections,
-    max_streams) is set in the other two.
+    option (default_model, max_waiting, max_waiting_tokens, max_message_bytes, max_connections, max_streams,
+    slow_reader_seconds, keepalive_seconds, keepalive_timeout_seconds, handshake_timeout_seconds) is set in the other
+    two.
 
     When requests are answered, the address, the models and a first translation are printed to stdout.
     """

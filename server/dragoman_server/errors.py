@@ -79,7 +79,7 @@ class DeadlineExceeded(ServerError):
 
 
 class Cancelled(ServerError):
-    """The caller cancelled, or its connection closed."""
+    """The caller cancelled, its connection closed, or it read nothing of a stream for too long."""
 
 
 class Unavailable(ServerError):

@@ -76,7 +76,7 @@ class DragomanServer:
             interceptors=[
                 Telemetry(self._calls, tracing=self._tracing),
                 Authentication(tokens, methods(settings), stranger(settings)),
-                Boundary(),
+                Boundary(slow_reader_seconds=settings.slow_reader_seconds),
             ],
             options=_options(settings),
             # Only a backstop against floods: the engine's queue refuses earlier, and says when to come back.
@@ -201,17 +201,21 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         # Both limits alike: between the soft and the absolute one gRPC refuses at random.
         ("grpc.max_metadata_size", _METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", _METADATA_BYTES),
-        # A peer that vanished is noticed within 40 seconds; without the ping timeout it takes over a minute.
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.http2.ping_timeout_ms", 10_000),
+        # A peer that vanished is noticed within both together; without the ping timeout it takes over a minute.
+        ("grpc.keepalive_time_ms", _milliseconds(settings.keepalive_seconds)),
+        ("grpc.keepalive_timeout_ms", _milliseconds(settings.keepalive_timeout_seconds)),
+        ("grpc.http2.ping_timeout_ms", _milliseconds(settings.keepalive_timeout_seconds)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.http2.max_ping_strikes", 2),
-        ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.server_handshake_timeout_ms", _milliseconds(settings.handshake_timeout_seconds)),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.max_concurrent_streams", settings.max_streams),
     ]
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1e3)
 
 
 def _bracketed(host: str) -> str:

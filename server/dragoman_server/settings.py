@@ -87,6 +87,18 @@ class Settings(BaseSettings):
     stream_window: int = Field(
         default=512, ge=1, le=100_000, description="Segments of one TranslateMany call that are under way at once"
     )
+    slow_reader_seconds: float = Field(
+        default=60.0, ge=0.05, le=3600, description="A stream of which nothing is read for so long is given up"
+    )
+    keepalive_seconds: float = Field(
+        default=30.0, ge=0.1, le=3600, description="Between two pings to a peer; one that answers none is gone"
+    )
+    keepalive_timeout_seconds: float = Field(
+        default=10.0, ge=0.1, le=600, description="For the answer to a ping, until the connection is closed"
+    )
+    handshake_timeout_seconds: float = Field(
+        default=10.0, ge=0.1, le=600, description="For a new connection to say what it is"
+    )
     grace: float = Field(default=30.0, ge=0, le=3600, description="Seconds for work in flight when the server stops")
     max_message_bytes: int = Field(default=4 << 20, ge=1024, le=64 << 20, description="Largest message, decompressed")
     max_connections: int = Field(default=4096, ge=1, le=100_000, description="Connections at one time")

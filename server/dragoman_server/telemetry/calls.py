@@ -34,6 +34,8 @@ class Call:
     target_tokens: int = 0
     refused: str = ""
     """Why the call was refused, in a word; empty: it was not."""
+    given_up: bool = False
+    """Whether its reader took nothing for too long."""
     items: dict[str, int] = field(default_factory=dict)
     """Answered items of a bulk call, by status."""
     metadata: dict[str, str] = field(default_factory=dict)

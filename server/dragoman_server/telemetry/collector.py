@@ -33,6 +33,7 @@ _LANE_HISTOGRAMS: Sequence[tuple[str, str, Callable[[LaneMeter], Histogram]]] = 
 _LANE_COUNTERS: Sequence[tuple[str, str, Callable[[LaneMeter], int]]] = (
     ("source_tokens", "Tokens that the models read, of answered requests", lambda m: m.source_tokens),
     ("target_tokens", "Tokens of all answers", lambda m: m.target_tokens),
+    ("nonfinite_rows", "Rows, or texts of a pass, for which a model gave NaN or infinity", lambda m: m.nonfinite_rows),
 )
 _OUTCOMES: Sequence[tuple[str, Callable[[LaneMeter], int]]] = (
     ("completed", lambda m: m.completed),
@@ -86,10 +87,11 @@ class ServerCollector(Collector):
         refused = CounterMetricFamily("dragoman_rpcs_refused", "Calls that could not be taken", labels=("reason",))
         for reason, count in list(calls.refused.items()):
             refused.add_metric([reason], count)
+        slow = CounterMetricFamily("dragoman_slow_readers", "Streams that nobody read", value=calls.slow_readers)
         items = CounterMetricFamily("dragoman_bulk_items", "Answered items of TranslateMany", labels=("code",))
         for code, count in list(calls.items.items()):
             items.add_metric([code], count)
-        yield from (ended, running, seconds, refused, items)
+        yield from (ended, running, seconds, refused, slow, items)
 
     def _of_models(self, readings: Sequence[_Reading]) -> Iterator[Metric]:
         info = GaugeMetricFamily(

@@ -63,6 +63,7 @@ def test_a_scripted_run_is_counted_exactly(start: Start) -> None:
     for outcome, count in {"completed": 2, "failed": 1, "cancelled": 0, "expired": 0}.items():
         assert value(found, "dragoman_requests_total", **LANE, outcome=outcome) == count
     assert value(found, "dragoman_source_tokens_total", **LANE) == 6
+    assert value(found, "dragoman_nonfinite_rows_total", **LANE) == 0
     assert value(found, "dragoman_target_tokens_total", **LANE) == sum(
         len(answer.token_ids) for caller in callers for answer in caller.completion().answers
     )
@@ -101,7 +102,7 @@ def test_what_waits_runs_and_is_cancelled_is_seen(start: Start) -> None:
 def test_calls_by_method_and_status() -> None:
     meter = RpcMeter()
     for code, refused in (("OK", ""), ("OK", ""), ("RESOURCE_EXHAUSTED", "queue_full")):
-        call = Call("Translate", refused=refused, items={"OK": 2})
+        call = Call("Translate", refused=refused, items={"OK": 2}, given_up=bool(refused))
         meter.begins(call)
         meter.ends(call, code, 0.25)
     meter.begins(Call("Translate"))
@@ -113,6 +114,7 @@ def test_calls_by_method_and_status() -> None:
     assert value(found, "dragoman_rpc_seconds_bucket", rpc="Translate", le="0.25") == 3
     assert value(found, "dragoman_rpcs_refused_total", reason="queue_full") == 1
     assert value(found, "dragoman_bulk_items_total", code="OK") == 6
+    assert value(found, "dragoman_slow_readers_total") == 1
 
 
 def test_a_gpu_that_is_not_used_is_told(start: Start) -> None:

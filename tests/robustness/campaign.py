@@ -16,7 +16,7 @@ from tests.robustness.faults.none import NoFault
 from tests.robustness.history import Begun, Ended, History, Injected
 from tests.robustness.invariants import Violation, violations
 from tests.robustness.servers import Server
-from tests.robustness.world import STANDING, World, alone, copy_of_models
+from tests.robustness.world import STANDING, World, answers_alone, copy_of_models
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Campaign:
             standing = Server("standing", repository, *STANDING)
             try:
                 await standing.start()
-                answers = await alone(standing, asks, History("alone"))
+                answers = await answers_alone(standing, asks, History("alone"))
                 for fault in self.faults:
                     if not standing.running:  # the fault before has killed it, and has been told so
                         standing.kill()

@@ -39,12 +39,14 @@ class Scene:
         rng: random.Random,
         *,
         requests: int,
+        settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
         self.history = history
         self.pool = pool
         self.alone = alone
         self.requests = requests
         self.rng = rng
+        self._settle_seconds = settle_seconds
 
     @contextlib.asynccontextmanager
     async def watched(
@@ -64,7 +66,7 @@ class Scene:
         self.history.observe(server.name, "after", after, resident_bound=resident, errors_allowed=errors_allowed)
 
     async def _rested(self, server: Observable, rested: Callable[[Reading], bool]) -> Reading:
-        end = asyncio.get_running_loop().time() + SETTLE_SECONDS
+        end = asyncio.get_running_loop().time() + self._settle_seconds
         while not rested(reading := await server.reading()) and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(_LOOK_SECONDS)
         return reading

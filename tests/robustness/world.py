@@ -16,7 +16,7 @@ from tests.robustness.driving import Driver, Manner
 from tests.robustness.history import Begun, Ended, History
 from tests.robustness.profiles import Profile, Way
 from tests.robustness.scene import RESIDENT, Scene
-from tests.robustness.servers import Server
+from tests.robustness.servers import Observable, Server
 from tests.robustness.traffic import Traffic
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -117,7 +117,7 @@ def way_of(ask: Ask) -> Way:
     return "stream" if isinstance(ask, Generate) else "call"
 
 
-async def alone(server: Server, pool: Mapping[str, Sequence[Ask]], history: History) -> dict[str, Answer]:
+async def answers_alone(server: Observable, pool: Mapping[str, Sequence[Ask]], history: History) -> dict[str, Answer]:
     """The answer to each ask of the pool when the server does nothing else. Raises where one has none."""
     scene = Scene(history, pool, {}, random.Random(0), requests=0)
     async with scene.channels(server) as drivers:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from dragoman_protos.v1 import inference_pb2
 from dragoman_protos.v1.inference_pb2_grpc import InferenceServiceStub
 from tests.robustness import asks, profiles
-from tests.robustness.driving import Manner
+from tests.robustness.driving import Driver, Manner
 from tests.robustness.faults.fault import Fault
 from tests.robustness.history import Begun, Ended
 from tests.robustness.proxy import Proxy
+from tests.robustness.servers import Server
 from tests.robustness.traffic import Traffic
 from tests.robustness.world import World, translations
 
@@ -24,8 +25,10 @@ CANCELLED = frozenset({"OK", "CANCELLED"})
 HURRIED = frozenset({"OK", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"})
 REFUSED = frozenset({"OK", "RESOURCE_EXHAUSTED"})
 SLOW = frozenset({"OK", "RESOURCE_EXHAUSTED", "ABORTED", "CANCELLED", "DEADLINE_EXCEEDED"})
-VANISHED_SECONDS = 50.0
-"""Keepalive asks after 30 seconds and waits 10 (docs/security.md, "Limits"); the rest is for a busy machine."""
+_PATIENCE_SECONDS = 3.0
+"""For the server to give up those that do not read."""
+VANISHED_SECONDS = 30.0
+"""Keepalive asks after 2 seconds here and waits 2 for the answer; the rest is for a busy machine."""
 
 
 class ClientKilled(Fault):
@@ -56,28 +59,34 @@ class ClientSilent(Fault):
     """No FIN, no RST: only keepalive can tell that nobody is there."""
 
     name: ClassVar = "client-silent"
-    injects: ClassVar = "a client's network goes silent with a bulk call open"
+    injects: ClassVar = "the networks of 4 clients go silent with bulk calls open (keepalive of 2 + 2 s)"
 
     async def inject(self, world: World, rng: random.Random) -> None:
-        async def silence(traffic: Traffic) -> None:
-            async with (
-                Proxy(world.standing.address, rng) as proxy,
-                world.channels(world.standing, address=proxy.address) as (driver,),
-            ):
-                call = InferenceServiceStub(driver.channel).TranslateMany(_first_item_alone())
-                await call.read()
-                proxy.silence()
-                world.history.injected("a client with an open bulk call went silent")
-                await traffic.reached(1.0)
-                began = asyncio.get_running_loop().time()
-                while (await world.standing.reading()).in_flight:
-                    await asyncio.sleep(0.5)
-                    if asyncio.get_running_loop().time() - began > VANISHED_SECONDS:
-                        world.history.expect(False, f"a silent client was not noticed in {VANISHED_SECONDS:.0f} s")
-                        break
-                call.cancel()
+        config = world.folder / "keepalive.toml"
+        config.write_text("keepalive_seconds = 2.0\nkeepalive_timeout_seconds = 2.0\n")
+        async with world.server("watchful", "--config", str(config)) as server, world.channels(server, 2) as drivers:
+            await world.warm_up(*drivers)
+            async with world.watched(server), Proxy(server.address, rng) as proxy, asyncio.TaskGroup() as group:
+                traffic = world.traffic(drivers, profiles.DAY)
+                group.create_task(traffic.run())
+                async with world.channels(server, 4, address=proxy.address) as silent:
+                    calls = [InferenceServiceStub(one.channel).TranslateMany(_first_item_alone()) for one in silent]
+                    await asyncio.gather(*(call.read() for call in calls))
+                    await traffic.reached(0.3)
+                    proxy.silence()
+                    world.history.injected("4 clients with open bulk calls went silent")
+                    await traffic.reached(1.0)
+                    await self._noticed(world, server)
+                    for call in calls:
+                        call.cancel()
 
-        await world.under_load(profiles.DAY, silence)
+    async def _noticed(self, world: World, server: Server) -> None:
+        end = asyncio.get_running_loop().time() + VANISHED_SECONDS
+        while left := (await server.reading()).in_flight:
+            if asyncio.get_running_loop().time() > end:
+                world.history.expect(False, f"{left} silent clients were not noticed in {VANISHED_SECONDS:.0f} s")
+                return
+            await asyncio.sleep(0.2)
 
 
 class CancelStorm(Fault):
@@ -133,27 +142,34 @@ class DeadlineStorm(Fault):
 
 
 class SlowReader(Fault):
-    """Answers pile up for who does not read them; the others must not notice, and what piles up is bounded."""
+    """Answers pile up for who does not read them; what piles up is bounded, and after a while they are given up."""
 
     name: ClassVar = "slow-reader"
-    injects: ClassVar = "bulk calls and streams whose answers are not read until the rest is over"
+    injects: ClassVar = "bulk calls and streams whose answers are not read (given up after 1 s)"
 
     async def inject(self, world: World, rng: random.Random) -> None:
+        config = world.folder / "impatient.toml"
+        config.write_text("slow_reader_seconds = 1.0\n")
+        async with world.server("impatient", "--config", str(config)) as server, world.channels(server, 2) as drivers:
+            await world.warm_up(*drivers)
+            async with world.watched(server), world.channels(server) as (late,):
+                await self._play(world, rng, drivers, late)
+
+    async def _play(self, world: World, rng: random.Random, drivers: Sequence[Driver], late: Driver) -> None:
         reads = asyncio.Event()
         slow = Manner(may=SLOW, reads=reads)
-        texts = rng.choices(translations(world.pool, asks.SHORT), k=max(20, world.requests // 4))
-        streams = [*world.pool[asks.LONG_PROMPTS], *world.pool[asks.LONG_PROMPTS]]
-
-        async def read_late(traffic: Traffic) -> None:
-            async with world.channels(world.standing) as (driver,):
-                late = [asyncio.create_task(driver.send_many(texts, slow)) for _ in range(2)]
-                late += [asyncio.create_task(_listed(driver.send(ask, "stream", slow))) for ask in streams]
-                world.history.injected(f"{len(late)} calls whose answers nobody reads")
-                await traffic.reached(1.0)
-                reads.set()
-                await asyncio.gather(*late)
-
-        await world.under_load(profiles.DAY, read_late, share=0.4)
+        # More than the window of a connection holds: the server cannot write all of it.
+        texts = rng.choices(translations(world.pool, asks.LONG), k=400)
+        traffic = world.traffic(drivers, profiles.DAY, share=0.5)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(traffic.run())
+            group.create_task(late.send_many(texts, slow))
+            for ask in world.pool[asks.LONG_PROMPTS]:
+                group.create_task(late.send(ask, "stream", slow))
+            world.history.injected("a bulk call and streams whose answers nobody reads")
+            await traffic.reached(1.0)
+            await asyncio.sleep(_PATIENCE_SECONDS)
+            reads.set()
 
 
 class QueueOverflow(Fault):
@@ -198,7 +214,3 @@ async def _first_item_alone() -> AsyncIterator[inference_pb2.TranslateManyReques
     request = inference_pb2.TranslateRequest(text="The station is old.", target_language="de", model="deu-eng")
     yield inference_pb2.TranslateManyRequest(items=[inference_pb2.TranslateItem(id=1, request=request)])
     await asyncio.Event().wait()  # and never another
-
-
-async def _listed(status: asyncio.Future[str] | object) -> list[str]:
-    return [await status]  # type: ignore[misc]

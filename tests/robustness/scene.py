@@ -79,16 +79,17 @@ class Scene:
         *,
         address: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
+        options: Sequence[tuple[str, int]] = (),
     ) -> AsyncIterator[list[Driver]]:
         """So many connections of their own to the server, or by way of ``address``; in the clear by default."""
-        target = address or server.address
+        target, how = address or server.address, (*CHANNEL_OPTIONS, *options)
         async with contextlib.AsyncExitStack() as stack:
             drivers = []
             for _ in range(count):
                 channel = (
-                    grpc.aio.insecure_channel(target, CHANNEL_OPTIONS)
+                    grpc.aio.insecure_channel(target, how)
                     if credentials is None
-                    else grpc.aio.secure_channel(target, credentials, CHANNEL_OPTIONS)
+                    else grpc.aio.secure_channel(target, credentials, how)
                 )
                 drivers.append(Driver(await stack.enter_async_context(channel), self.history, server.name))
             yield drivers

@@ -25,6 +25,8 @@ CANCELLED = frozenset({"OK", "CANCELLED"})
 HURRIED = frozenset({"OK", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"})
 REFUSED = frozenset({"OK", "RESOURCE_EXHAUSTED"})
 SLOW = frozenset({"OK", "RESOURCE_EXHAUSTED", "ABORTED", "CANCELLED", "DEADLINE_EXCEEDED"})
+_NARROW = (("grpc.http2.lookahead_bytes", 64 << 10), ("grpc.http2.bdp_probe", 0))
+"""What a connection takes that nobody reads from: gRPC would else let it grow."""
 _PATIENCE_SECONDS = 3.0
 """For the server to give up those that do not read."""
 VANISHED_SECONDS = 30.0
@@ -152,7 +154,7 @@ class SlowReader(Fault):
         config.write_text("slow_reader_seconds = 1.0\n")
         async with world.server("impatient", "--config", str(config)) as server, world.channels(server, 2) as drivers:
             await world.warm_up(*drivers)
-            async with world.watched(server), world.channels(server) as (late,):
+            async with world.watched(server), world.channels(server, options=_NARROW) as (late,):
                 await self._play(world, rng, drivers, late)
 
     async def _play(self, world: World, rng: random.Random, drivers: Sequence[Driver], late: Driver) -> None:

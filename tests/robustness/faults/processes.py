@@ -19,6 +19,8 @@ from tests.robustness.world import World, translations
 
 AWAY = frozenset({"OK", "UNAVAILABLE"})
 """What may become of a request while its server goes away."""
+NEWCOMER = frozenset({"OK", "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"})
+"""What may become of a call that waits for its connection for most of its time."""
 _BACK_SECONDS = 20.0
 _PAUSE_SECONDS = 2.0
 _SPARE = 3
@@ -161,9 +163,8 @@ class DescriptorsExhausted(Fault):
     async def _starve(self, world: World, server: Server) -> None:
         server.limit_descriptors((await server.reading()).descriptors + _SPARE)
         async with world.channels(server, 24) as newcomers:
-            may = frozenset({"OK", "UNAVAILABLE", "DEADLINE_EXCEEDED"})
             ask = translations(world.pool, "short")[0]
-            manner = Manner(timeout=3.0, may=may)
+            manner = Manner(timeout=3.0, may=NEWCOMER)
             world.history.injected("24 connections that there are no descriptors for")
             await asyncio.gather(*(driver.send(ask, "call", manner) for driver in newcomers))
 
@@ -171,8 +172,7 @@ class DescriptorsExhausted(Fault):
         """gRPC tries again to accept after a second or so."""
         end = asyncio.get_running_loop().time() + _BACK_SECONDS
         ask = translations(world.pool, "short")[0]
-        may = frozenset({"OK", "UNAVAILABLE", "DEADLINE_EXCEEDED"})
-        while await driver.send(ask, "call", Manner(timeout=5.0, may=may)) != "OK":
+        while await driver.send(ask, "call", Manner(timeout=5.0, may=NEWCOMER)) != "OK":
             if asyncio.get_running_loop().time() > end:
                 world.history.expect(False, f"no new connection {_BACK_SECONDS:.0f} s after the limit was lifted")
                 return

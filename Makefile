@@ -19,7 +19,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 
 BENCHMARKS := offline latency saturation grpc_efficiency profile hugging_face roofline report
 
-.PHONY: help serve audit lock test test-system check proto bench clean
+.PHONY: help serve audit lock test test-system robustness check proto bench clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -33,6 +33,9 @@ test: $(DEV_STAMP)  ## Install what the tests need, and run them.
 
 test-system: $(DEV_STAMP)  ## Check metrics, dashboard and alerts with a real Prometheus, which root installs by apt-get.
 	$(BIN)/python -m pytest tests/system
+
+robustness: $(DEV_STAMP)  ## Inject faults under load for some minutes, and check every history (OPTIONS="--seed 7 --requests 2000").
+	$(BIN)/python -m tests.robustness $(OPTIONS)
 
 check: $(DEV_STAMP) audit  ## Style, formatting, strict types, known weaknesses, and whether the stubs are those of the protos.
 	$(BIN)/ruff check

@@ -155,6 +155,7 @@ def pool() -> dict[str, list[Ask]]:
     sentences = [sentence.text for sentence in own_sentences(96, seed=5, languages=["en"])]
     by_length = sorted(sentences, key=len)
     short, middle, long = by_length[:40], by_length[40:64], by_length[-8:]
+    reading = " ".join(short[:12])  # about 200 tokens, which are prefilled in several chunks
     generations: Sequence[GenerationOptions] = ({}, {"temperature": 0.9, "top_p": 0.95, "seed": 3}, {"beam_size": 3})
     return {
         SHORT: [Translate(f"short-{n}", text, {}) for n, text in enumerate(short)],
@@ -162,9 +163,12 @@ def pool() -> dict[str, list[Ask]]:
         LONG: [Translate(f"long-{n}", text, {}) for n, text in enumerate(long)],
         TEXTS: [Translate(f"text-{n}", " ".join(short[4 * n : 4 * n + 4]), {}) for n in range(6)],
         PROMPTS: [
-            Generate(f"prompt-{n}-{m}", prompt, 24, options)
-            for n, prompt in enumerate(_PROMPTS)
-            for m, options in enumerate(generations)
+            *(
+                Generate(f"prompt-{n}-{m}", prompt, 24, options)
+                for n, prompt in enumerate(_PROMPTS)
+                for m, options in enumerate(generations)
+            ),
+            *(Generate(f"read-{n}", reading[20 * n :], 16, options) for n, options in enumerate(generations)),
         ],
         LONG_PROMPTS: [
             Generate(f"long-prompt-{n}", prompt, 160, {"temperature": 0.9, "seed": n, "min_length": 150})

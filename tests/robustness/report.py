@@ -50,7 +50,7 @@ def write(results: Sequence[Result], seed: int, page: Path) -> None:
         f"""# Robustness: the last campaign
 
 {summary(results)}; seed {seed}, {seconds / 60:.0f} minutes on {usable_cores()} cores ({platform.machine()}).
-What is injected and what is checked: [robustness](../robustness.md). Written by `make robustness REPORT=1`.
+What is injected and what is checked: [robustness](../robustness.md). Written by `make robustness OPTIONS=--report`.
 
 | fault | what is done | injections | requests | ended as | violations |
 |---|---|---|---|---|---|

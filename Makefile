@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 PACKAGES := client server model export
-PROTOS := $(wildcard protos/dragoman_protos/v1/*.proto)
+PROTOS := $(wildcard protos/dragoman_protos/*/*.proto)
 # protoc finds its mypy plugins on the path.
 PROTOC := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -44,8 +44,8 @@ check: $(DEV_STAMP) audit  ## Style, formatting, strict types, known weaknesses,
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	$(PROTOC) --python_out="$$folder" --grpc_python_out="$$folder" --mypy_out="$$folder" --mypy_grpc_out="$$folder" \
 	    $(PROTOS) && \
-	for stub in "$$folder"/dragoman_protos/v1/*; do \
-	    diff -u "protos/dragoman_protos/v1/$$(basename "$$stub")" "$$stub" \
+	for stub in "$$folder"/dragoman_protos/*/*; do \
+	    diff -u "protos/$${stub#"$$folder/"}" "$$stub" \
 	        || { echo "the stubs are not those of the protos: run make proto" >&2; exit 1; }; \
 	done && echo "the stubs are those of the protos"
 

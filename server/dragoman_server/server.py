@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import grpc
 import structlog
 
+from dragoman_protos.open_inference import open_inference_pb2, open_inference_pb2_grpc
 from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc, models_pb2, models_pb2_grpc
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.errors import Violation
 from dragoman_server.gate import Gate
 from dragoman_server.loading import ModelLoader
 from dragoman_server.model_manager import Loader, ModelManager
+from dragoman_server.open_inference.service import OpenInferenceService
 from dragoman_server.polling import Polling
 from dragoman_server.repository import Repository, default_root
 from dragoman_server.security.authentication import Authentication
@@ -25,7 +27,9 @@ from dragoman_server.security.tokens import TokenFile
 from dragoman_server.service import health
 from dragoman_server.service.boundary import Boundary
 from dragoman_server.service.inference import InferenceService
+from dragoman_server.service.mailbox import Mailbox
 from dragoman_server.service.models import ModelService
+from dragoman_server.service.recipes import Recipes
 from dragoman_server.settings import Settings, SettingsError
 from dragoman_server.telemetry.interceptor import Telemetry
 from dragoman_server.telemetry.loop_lag import LoopLag
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
 SERVICES = (
     inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name,
     models_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
 )
 _METADATA_BYTES = 16 << 10
 _QUIET_SECONDS = 0.1
@@ -86,19 +91,24 @@ class DragomanServer:
     async def start(self) -> str:
         """Listen, not yet serving; returns HOST:PORT with the port that was bound. Raises SettingsError."""
         await self._health.attach(self._server)
+        recipes, mailbox = Recipes(), Mailbox(asyncio.get_running_loop())
         inference = InferenceService(
             self._gate,
+            recipes,
+            mailbox,
             stream_window=self._settings.stream_window,
             max_message_bytes=self._settings.max_message_bytes,
         )
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, self._server)
+        open_inference = OpenInferenceService(self._gate, recipes, mailbox)
+        open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(open_inference, self._server)
         follows = self._settings.repository_mode == "poll"
         self._manager = ModelManager(
             self._gate,
             Repository(self._settings.models or default_root()),
             parse_policies(self._settings.version_policy),
             grace=self._settings.grace,
-            forget=inference.forget,
+            forget=recipes.forget,
         )
         if follows:
             self._polling = Polling(self._manager, self._settings.poll_seconds)

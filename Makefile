@@ -19,7 +19,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 
 BENCHMARKS := offline latency saturation grpc_efficiency profile hugging_face roofline report
 
-.PHONY: help serve audit lock test test-system robustness check proto bench clean
+.PHONY: help serve audit lock test test-system fuzz robustness check proto bench clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -33,6 +33,9 @@ test: $(DEV_STAMP)  ## Install what the tests need, and run them.
 
 test-system: $(DEV_STAMP)  ## Check metrics, dashboard and alerts with a real Prometheus, which root installs by apt-get.
 	$(BIN)/python -m pytest tests/system
+
+fuzz: $(DEV_STAMP)  ## Send 200,000 messages that nobody means, and HTTP/2 that is none: ten minutes; writes docs/benchmarks/fuzzing.md.
+	$(BIN)/python -m tests.fuzz --messages 200000 --output docs/benchmarks
 
 robustness: $(DEV_STAMP)  ## Inject faults under load for some minutes, and check every history (OPTIONS="--seed 7 --requests 2000").
 	$(BIN)/python -m tests.robustness $(OPTIONS)

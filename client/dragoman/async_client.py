@@ -148,7 +148,7 @@ class AsyncClient(AsyncGeneration, AsyncUnderstanding, AsyncExplaining, AsyncAdm
             priority=priority,
         )
         seconds = wire.timeout_seconds(timeout, self._timeout)
-        bulk = BulkTasks(self._open_many, texts, template, size=size, timeout=seconds, retry=self._retry)
+        bulk = BulkTasks(self._open_many, texts, template, size=size, timeout=seconds, retrying=self._retrying)
         return checked(bulk.answers(), return_errors)
 
     async def score(

@@ -23,9 +23,9 @@ from dragoman_protos.v1 import inference_pb2, models_pb2
 class Client(Generation, Understanding, Explaining, Administration):
     """Talks to one Dragoman server, or to several in turn. Safe to share between threads.
 
-    ``address`` is HOST:PORT or several of them (balanced round robin); ``token`` travels as a bearer token, never in
-    the clear except to this machine; ``tls`` is True for the usual authorities, or a ``TLS``; ``timeout`` is for each
-    call, in seconds, attempts and pauses included.
+    ``address`` is HOST:PORT or several of them (round robin over those that say that they serve); ``token`` travels as
+    a bearer token, never in the clear except to this machine; ``tls`` is True for the usual authorities, or a ``TLS``;
+    ``timeout`` is for each call, in seconds, attempts and pauses included.
 
     Raises InvalidArgument for arguments that cannot work. All methods raise ``DragomanError``s, and RuntimeError
     after ``close``.
@@ -154,7 +154,7 @@ class Client(Generation, Understanding, Explaining, Administration):
             priority=priority,
         )
         seconds = wire.timeout_seconds(timeout, self._timeout)
-        bulk = BulkThreads(self._open_many, texts, template, size=size, timeout=seconds, retry=self._retry)
+        bulk = BulkThreads(self._open_many, texts, template, size=size, timeout=seconds, retrying=self._retrying)
         return checked(bulk.answers(), return_errors)
 
     def score(

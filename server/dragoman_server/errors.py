@@ -5,6 +5,7 @@ ServerError
 ├── NotFound            no such model
 ├── FailedPrecondition  what is served cannot be changed so
 ├── Overloaded          the queue is full, or the deadline cannot be met: try again later
+├── TooLarge            the call is larger than the server ever takes
 ├── Unauthenticated     nobody knows who is calling
 ├── PermissionDenied    the caller may not do this
 ├── DeadlineExceeded    the caller's deadline passed
@@ -64,6 +65,10 @@ class Overloaded(ServerError):
         self.retry_after = retry_after
         self.reason = reason
         super().__init__(message)
+
+
+class TooLarge(ServerError):
+    """The call is larger than the server ever takes: no later time is better."""
 
 
 class Unauthenticated(ServerError):

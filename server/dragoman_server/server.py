@@ -22,6 +22,7 @@ from dragoman_server.polling import Polling
 from dragoman_server.repository import Repository, default_root
 from dragoman_server.security.authentication import Authentication
 from dragoman_server.security.certificates import Certificates, certificate_files
+from dragoman_server.security.metadata_limit import MetadataLimit
 from dragoman_server.security.policy import is_loopback, methods, policy_violations, stranger
 from dragoman_server.security.tokens import TokenFile
 from dragoman_server.service import health
@@ -80,6 +81,7 @@ class DragomanServer:
         self._server = grpc.aio.server(
             interceptors=[
                 Telemetry(self._calls, tracing=self._tracing),
+                MetadataLimit(_METADATA_BYTES),
                 Authentication(tokens, methods(settings), stranger(settings)),
                 Boundary(slow_reader_seconds=settings.slow_reader_seconds),
             ],
@@ -218,6 +220,8 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.http2.max_ping_strikes", 2),
+        # Limits hold once the peer has acknowledged them: one that does not is no peer.
+        ("grpc.http2.settings_timeout", _milliseconds(settings.handshake_timeout_seconds)),
         ("grpc.server_handshake_timeout_ms", _milliseconds(settings.handshake_timeout_seconds)),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.max_concurrent_streams", settings.max_streams),

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import grpc
 
-from dragoman import AsyncClient
+from dragoman import AsyncClient, Retry
 from tests.robustness.asks import Answer, Ask
 from tests.robustness.clients import ClientDriver
 from tests.robustness.driving import Driver, Manner
@@ -25,6 +25,8 @@ _LOOK_SECONDS = 0.05
 RESIDENT = 64.0
 """MiB that a server may have more after a fault than after the warm-up before it. What is loaded on first use and holes
 in the heap take up to 40 (docs/operating.md, "Memory"); a kept row or stream would take more with every request."""
+_RETRY = Retry(budget=1000)
+"""Faults break many calls of few clients, and what is looked at is whether each of them is tried again."""
 CHANNEL_OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0), ("grpc.enable_http_proxy", 0))
 
 
@@ -98,7 +100,7 @@ class Scene:
     async def clients(self, name: str, *addresses: str, count: int = 1) -> AsyncIterator[list[ClientDriver]]:
         """So many of Dragoman's own clients, balancing over these addresses."""
         async with contextlib.AsyncExitStack() as stack:
-            clients = [await stack.enter_async_context(AsyncClient(addresses)) for _ in range(count)]
+            clients = [await stack.enter_async_context(AsyncClient(addresses, retry=_RETRY)) for _ in range(count)]
             yield [ClientDriver(client, self.history, name) for client in clients]
 
     def traffic(

@@ -49,7 +49,7 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             if not handler.request_streaming:  # a stream's requests are charged one by one
                 caller.quota.charge()
         except ServerError as error:
-            return _refusal(error)
+            return refusal(error)
         CALLER.set(caller)  # of this call's task alone
         return handler
 
@@ -70,7 +70,7 @@ def bearer(authorizations: Sequence[str], tokens: TokenFile) -> Principal:
     return tokens.principal(token)
 
 
-def _refusal(error: ServerError) -> _Handler:
+def refusal(error: ServerError) -> _Handler:
     """Ends the call at once; as a stream, since a single request would be waited for."""
     status = status_of(error)
 

@@ -5,6 +5,7 @@ gRPC by itself would send an exception's text to the caller, and a deserialiser'
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Any, Final, cast
 
@@ -74,6 +75,9 @@ def _guard(handler: _Handler, slow_reader_seconds: float) -> _Handler:
                 await answers
         except grpc.aio.AbortError:
             raise
+        except grpc.aio.InternalError as error:
+            # gRPC's own, of an answer that could not be sent: the caller has left, and this is how it is known first.
+            raise asyncio.CancelledError from error
         except Exception as error:
             await _abort(context, error)
 

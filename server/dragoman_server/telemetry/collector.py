@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from dragoman_server.lanes import EngineState
 from dragoman_server.machine import has_nvidia_gpu
 from dragoman_server.model_host import ModelHost
+from dragoman_server.telemetry.explain_meter import ExplainState
 from dragoman_server.telemetry.histogram import Histogram
 from dragoman_server.telemetry.lane_meter import LaneMeter
 from dragoman_server.telemetry.loop_lag import LoopLag
@@ -72,6 +73,9 @@ class ServerCollector(Collector):
         yield from self._of_models(readings)
         yield from _of_engines(readings)
         yield from _of_lanes(readings)
+        yield from _of_explainers(
+            [(host, host.explainer.state()) for host, _ in readings if host.explainer is not None]
+        )
 
     def _of_calls(self) -> Iterator[Metric]:
         calls = self._calls
@@ -151,6 +155,28 @@ def _of_lanes(readings: Sequence[_Reading]) -> Iterator[Metric]:
             histogram = histogram_of(lane.meter)
             family.add_metric(labels, histogram.buckets(), histogram.sum)
         yield family
+
+
+def _of_explainers(readings: Sequence[tuple[ModelHost, ExplainState]]) -> Iterator[Metric]:
+    """Explain's own queue: one thread for each model, apart from the lanes."""
+    waiting = GaugeMetricFamily("dragoman_explain_waiting", "Requests to explain in the queue", labels=_MODEL)
+    most = GaugeMetricFamily("dragoman_explain_max_waiting", "Requests that it has room for", labels=_MODEL)
+    running = GaugeMetricFamily("dragoman_explain_running", "Requests that are being explained", labels=_MODEL)
+    refused = CounterMetricFamily("dragoman_explain_refusals", "Requests that found it full", labels=_MODEL)
+    ended = CounterMetricFamily("dragoman_explanations", "Requests that left it", labels=(*_MODEL, "outcome"))
+    queued = HistogramMetricFamily("dragoman_explain_queue_seconds", "What they had waited", labels=_MODEL)
+    seconds = HistogramMetricFamily("dragoman_explain_seconds", "What explaining took", labels=_MODEL)
+    for host, state in readings:
+        labels, meter = [host.name, host.version], state.meter
+        waiting.add_metric(labels, state.waiting)
+        most.add_metric(labels, state.max_waiting)
+        running.add_metric(labels, state.running)
+        refused.add_metric(labels, meter.refused)
+        for outcome in ("completed", "cancelled", "expired", "failed"):
+            ended.add_metric([*labels, outcome], getattr(meter, outcome))
+        queued.add_metric(labels, meter.queue_seconds.buckets(), meter.queue_seconds.sum)
+        seconds.add_metric(labels, meter.seconds.buckets(), meter.seconds.sum)
+    yield from (waiting, most, running, refused, ended, queued, seconds)
 
 
 def registry(collector: Collector) -> CollectorRegistry:

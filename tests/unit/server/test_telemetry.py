@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import threading
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -11,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dragoman_server.engine import Engine
 from dragoman_server.errors import Cancelled, Internal
+from dragoman_server.explaining.explainer import Explainer
 from dragoman_server.model_host import ModelHost, RunningEngine
 from dragoman_server.telemetry.calls import Call, request_id
 from dragoman_server.telemetry.collector import ServerCollector, registry
@@ -115,6 +117,18 @@ def test_calls_by_method_and_status() -> None:
     assert value(found, "dragoman_rpcs_refused_total", reason="queue_full") == 1
     assert value(found, "dragoman_bulk_items_total", code="OK") == 6
     assert value(found, "dragoman_slow_readers_total") == 1
+
+
+def test_the_queue_of_explain_is_its_own(start: Start) -> None:
+    explained = host(start(FakeRuntime(1)))
+    explainer = Explainer(lambda: pytest.fail("nobody asks"), max_waiting=7)
+    object.__setattr__(explained, "explainer", explainer)
+    found = registry(ServerCollector(RpcMeter(), LoopLag(), lambda: [explained], ready=lambda: True, gpu=False))
+    labels = {"model": "deu-eng", "version": "7"}
+    assert value(found, "dragoman_explain_waiting", **labels) == 0
+    assert value(found, "dragoman_explain_max_waiting", **labels) == 7
+    assert value(found, "dragoman_explanations_total", **labels, outcome="completed") == 0
+    assert value(found, "dragoman_explain_seconds_count", **labels) == 0
 
 
 def test_a_gpu_that_is_not_used_is_told(start: Start) -> None:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from dragoman import DragomanError, understanding_wire, wire
-from dragoman.bulk_tasks import entries
-from dragoman.errors import Failure
+from dragoman.bulk_tasks import failure_of
 from dragoman.generation import GeneratedText
 from dragoman_protos.v1 import inference_pb2
 from dragoman_protos.v1.inference_pb2_grpc import InferenceServiceStub
@@ -27,8 +26,6 @@ TIMEOUT = 60.0
 HUNG_SECONDS = 30.0
 """Beyond its deadline: who has not ended by then never will."""
 OK = frozenset({"OK"})
-_WRITE_MET_THE_END = "Internal error from Core"
-"""What gRPC's client for asyncio says, with INTERNAL, where a write of its own came just after the call's end."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +86,10 @@ class Driver:
             async with asyncio.timeout(manner.timeout + HUNG_SECONDS):
                 await attempt
         except grpc.aio.AioRpcError as error:
-            status, detail = error.code().name, error.details() or ""
-            if detail == _WRITE_MET_THE_END:
-                passed = asyncio.get_running_loop().time() >= end
-                status = "DEADLINE_EXCEEDED" if passed else "UNAVAILABLE"
-            pushback = Failure(error.code(), "", entries(error.trailing_metadata())).pushback_ms()
+            failure = failure_of(error)
+            status, detail, pushback = failure.code.name, failure.message, failure.pushback_ms()
+            if failure.code is not error.code() and asyncio.get_running_loop().time() >= end:
+                status = "DEADLINE_EXCEEDED"  # why it broke under a message being sent
             retry_after = None if pushback is None else pushback / 1e3
         except TimeoutError:
             return "HUNG"  # it has no end, which is a violation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
@@ -25,6 +26,8 @@ from dragoman_server.request import Request
 from dragoman_server.runtime import OnnxRuntime, Runtime
 from dragoman_server.service.boundary import Boundary
 from dragoman_server.service.inference import InferenceService
+from dragoman_server.service.mailbox import Mailbox
+from dragoman_server.service.recipes import Recipes
 from dragoman_server.settings import Settings
 from dragoman_server.translation_host import TranslationHost
 from tests.robustness.history import Reading
@@ -112,7 +115,13 @@ async def serving(parts: Parts) -> AsyncIterator[InProcess]:
     gate = Gate()
     gate.open(Catalogue([replace(host, engine=parts.around(engine))], host.name))
     server = grpc.aio.server(interceptors=[Boundary(slow_reader_seconds=settings.slow_reader_seconds)])
-    service = parts.service(gate, stream_window=64, max_message_bytes=settings.max_message_bytes)
+    service = parts.service(
+        gate,
+        Recipes(),
+        Mailbox(asyncio.get_running_loop()),
+        stream_window=64,
+        max_message_bytes=settings.max_message_bytes,
+    )
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
     engine.start()

@@ -95,6 +95,14 @@ def _bundle() -> LoadedBundle:
     return ModelLoader(_SETTINGS).validated(entry)
 
 
+@cache
+def _host() -> TranslationHost:
+    """All but the engine, which is replaced: the one that it comes with never runs."""
+    host = build_host(1, _bundle(), _SETTINGS)
+    assert isinstance(host, TranslationHost)
+    return host
+
+
 @contextlib.asynccontextmanager
 async def serving(parts: Parts) -> AsyncIterator[InProcess]:
     """Serve deu-eng with one lane of ``ROWS`` rows."""
@@ -110,8 +118,7 @@ async def serving(parts: Parts) -> AsyncIterator[InProcess]:
         ageing_seconds=settings.ageing,
         clock=time.monotonic,
     )
-    host = build_host(1, bundle, settings)
-    assert isinstance(host, TranslationHost)
+    host = _host()
     gate = Gate()
     gate.open(Catalogue([replace(host, engine=parts.around(engine))], host.name))
     server = grpc.aio.server(interceptors=[Boundary(slow_reader_seconds=settings.slow_reader_seconds)])

@@ -13,7 +13,7 @@ from tests.robustness import profiles
 from tests.robustness.faults.fault import Fault
 from tests.robustness.faults.models import LOAD_SECONDS, RELOADED, version
 from tests.robustness.traffic import Traffic
-from tests.robustness.world import World, copy_of_models
+from tests.robustness.world import MODELS, World, copy_of_models
 
 _APPEARS_SECONDS = 60.0
 
@@ -83,12 +83,11 @@ class PathLeavesBundle(BadVersion):
 
     def spoil(self, bundle: Path, rng: random.Random) -> str:
         inside = "int8/encoder.onnx"
-        outside = bundle.parent / "1" / inside
         if rng.random() < 1 / 3:
             (bundle / inside).unlink()
-            (bundle / inside).symlink_to(outside)
+            (bundle / inside).symlink_to(bundle.parent / "1" / inside)
             return "a link out of the bundle"
-        path = f"../1/{inside}" if rng.random() < 0.5 else str(outside)
+        path = f"../1/{inside}" if rng.random() < 0.5 else str(MODELS / "deu-eng" / "1" / inside)
         manifest: dict[str, Any] = json.loads((bundle / "bundle.json").read_text())
         manifest["precisions"]["int8"]["encoder"] = path
         for file in manifest["files"]:

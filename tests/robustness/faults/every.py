@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.robustness.faults import bundles, callers, clock, hostile, models, nan, network, none, processes, security
+from tests.robustness.faults import (
+    bundles,
+    callers,
+    clock,
+    hostile,
+    models,
+    nan,
+    network,
+    none,
+    processes,
+    security,
+    together,
+)
 from tests.robustness.faults.fault import Fault
 
 EVERY: Sequence[Fault] = (
@@ -38,5 +50,6 @@ EVERY: Sequence[Fault] = (
     processes.DescriptorsExhausted(),
     clock.ClockJumps(),
     callers.ClientSilent(),
+    together.ManyAtOnce(),
     none.NoFault(),
 )

@@ -9,9 +9,11 @@ import os
 import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from dragoman_protos.v1 import inference_pb2
 from dragoman_server.bundle import LoadedBundle
@@ -37,6 +39,8 @@ RESIDENT = 32.0
 """MiB that the plain server may take under this traffic."""
 PROFILE = Profile("planted", {asks.SHORT: 3, asks.WIDE: 1}, {"call": 2, "stream": 6, "bulk": 1})
 POOL: dict[str, list[Ask]] = {kind: asks.pool()[kind][:8] for kind in (asks.SHORT, asks.WIDE)}
+WARM_UP = sum(map(len, POOL.values()))
+"""Requests before anybody looks."""
 MAY_CANCEL = frozenset({"OK", "CANCELLED"})
 
 _MIB = b"\x01" * (1 << 20)
@@ -57,20 +61,26 @@ async def played(parts: Parts, alone: dict[str, Answer], *, timeout: float = 30.
     history = History("planted")
     scene = Scene(history, POOL, alone, random.Random(4), requests=REQUESTS, settle_seconds=1.0)
     plain = Manner(timeout=timeout)
+    # What bugs make a server log is nobody's business, and pretty tracebacks take longer than all the rest.
+    with capture_logs():
+        await _play(scene, parts, plain)
+    return violations(history.events, alone)
+
+
+async def _play(scene: Scene, parts: Parts, plain: Manner) -> None:
     async with serving(parts) as server, scene.channels(server, 2) as drivers:
         await asyncio.gather(*(drivers[0].send(ask, "call", plain) for kind in POOL.values() for ask in kind))
         async with scene.watched(server, resident=RESIDENT), asyncio.TaskGroup() as group:
             group.create_task(scene.traffic(drivers, PROFILE, at_once=12, manner=lambda ask, way: plain).run())
             for ask in POOL[asks.WIDE]:
                 begun = asyncio.Event()
-                manner = Manner(may=MAY_CANCEL, timeout=timeout, on_piece=begun.set)
+                manner = replace(plain, may=MAY_CANCEL, on_piece=begun.set)
                 task = asyncio.create_task(drivers[1].send(ask, "stream", manner))
                 first = asyncio.create_task(begun.wait())
                 await asyncio.wait([task, first], return_when=asyncio.FIRST_COMPLETED)
                 task.cancel()
                 first.cancel()
                 await asyncio.wait([task, first])
-    return violations(history.events, alone)
 
 
 async def test_a_server_without_bugs_breaks_nothing(alone: dict[str, Answer]) -> None:
@@ -78,16 +88,14 @@ async def test_a_server_without_bugs_breaks_nothing(alone: dict[str, Answer]) ->
 
 
 class LosesRows(EncoderJoining):
-    """Bug: of all requests beyond the thirtieth, one row is never given back."""
+    """Bug: after some requests there is a row less, which the scheduler does not know."""
 
     _joined = 0
-    _lost = False
 
     def turn(self, joiners: Sequence[Request], batch: Batch, pace: Pace) -> Turn:
         self._joined += len(joiners)
-        if self._joined > 30 and not self._lost and batch.rows.free_rows > sum(request.width for request in joiners):
-            batch.rows.capacity -= 1
-            self._lost = True
+        if self._joined > WARM_UP:
+            batch.rows.capacity = ROWS - 1
         return super().turn(joiners, batch, pace)
 
 

@@ -14,7 +14,7 @@ from tests.robustness.faults.fault import Fault
 from tests.robustness.history import Begun, Ended, Piece
 from tests.robustness.profiles import Way
 from tests.robustness.servers import Server, free_port
-from tests.robustness.traffic import Traffic
+from tests.robustness.traffic import Sender, Traffic
 from tests.robustness.world import World, translations
 
 AWAY = frozenset({"OK", "UNAVAILABLE"})
@@ -109,11 +109,10 @@ class ServerKilledAndStarted(Fault):
             async with world.watched(server):
                 await world.traffic(clients, profiles.DAY, share=0.6).run()
 
-    async def _back(self, world: World, client: object) -> None:
+    async def _back(self, world: World, client: Sender) -> None:
         """A client that was refused waits for up to two seconds before it connects again."""
         ask = translations(world.pool, "short")[0]
         end = asyncio.get_running_loop().time() + _BACK_SECONDS
-        assert hasattr(client, "send")
         while await client.send(ask, "call", Manner(may=AWAY)) != "OK":
             if asyncio.get_running_loop().time() > end:
                 world.history.expect(False, f"the client had not come back after {_BACK_SECONDS:.0f} s")

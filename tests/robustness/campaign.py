@@ -59,10 +59,12 @@ class Campaign:
             try:
                 await standing.start()
                 answers = await answers_alone(standing, asks, History("alone"))
+                first = await standing.reading()
                 for fault in self.faults:
                     if not standing.running:  # the fault before has killed it, and has been told so
                         standing.kill()
                         await standing.start()
+                        first = await standing.reading()
                     own = folder / fault.name
                     own.mkdir()
                     # By the fault's name: it draws the same when it is injected alone.
@@ -76,6 +78,7 @@ class Campaign:
                         standing=standing,
                         repository=repository,
                         folder=own,
+                        first=first,
                     )
                     await self._inject(fault, world)
             finally:

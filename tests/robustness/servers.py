@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import resource
 import signal
+import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -36,7 +38,7 @@ class Observable(Protocol):
 class Server:
     """One process of ``dragoman serve`` over ``repository``, from ``start`` to ``stop``.
 
-    ``tls`` is what its HTTP port is asked with, ``scraper`` the token for it; ``observed`` False: nobody looks inside.
+    ``tls`` is what its HTTP port is asked with, ``scraper`` the token for it.
     """
 
     def __init__(
@@ -127,15 +129,10 @@ class Server:
         )
 
 
-def free_port(ports: Sequence[int] = ()) -> int:
-    """A port that nobody has; not one of ``ports``."""
-    import socket  # noqa: PLC0415  (here alone)
-
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = int(listener.getsockname()[1])
-        if port not in ports:
-            return port
+def free_port() -> int:
+    """A port that nobody has just now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def _sums(text: str) -> dict[str, int]:
@@ -144,5 +141,6 @@ def _sums(text: str) -> dict[str, int]:
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             key = " ".join(filter(None, (sample.name, sample.labels.get("state", ""))))
-            sums[key] = sums.get(key, 0) + (int(sample.value) if sample.value == sample.value else 0)
+            if math.isfinite(sample.value):
+                sums[key] = sums.get(key, 0) + int(sample.value)
     return sums

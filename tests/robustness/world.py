@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.robustness.asks import Answer, Ask, Generate, Translate
 from tests.robustness.driving import Driver, Manner
-from tests.robustness.history import Begun, Ended, History
+from tests.robustness.history import Begun, Ended, History, Reading
 from tests.robustness.profiles import Profile, Way
 from tests.robustness.scene import RESIDENT, Scene
 from tests.robustness.servers import Observable, Server
@@ -41,11 +41,14 @@ class World(Scene):
         standing: Server,
         repository: Path,
         folder: Path,
+        first: Reading | None = None,
     ) -> None:
         super().__init__(history, pool, alone, rng, requests=requests)
         self.standing = standing
         self.repository = repository
         self.folder = folder
+        self.first = first
+        """What the standing server held before any fault."""
 
     @contextlib.asynccontextmanager
     async def server(

@@ -22,7 +22,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 
 BENCHMARKS := offline latency saturation grpc_efficiency profile hugging_face roofline planning report
 
-.PHONY: help serve audit lock test test-system fuzz check proto bench load soak clean
+.PHONY: help serve audit lock test test-system fuzz robustness check proto bench load soak clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -39,6 +39,9 @@ test-system: $(DEV_STAMP)  ## Check the dashboard with a real Prometheus and the
 
 fuzz: $(DEV_STAMP)  ## Send 200,000 messages that nobody means, and HTTP/2 that is none: ten minutes; writes docs/benchmarks/fuzzing.md.
 	$(BIN)/python -m tests.fuzz --messages 200000 --output docs/benchmarks
+
+robustness: $(DEV_STAMP)  ## Inject faults under load for some minutes, and check every history (OPTIONS="--seed 7 --requests 2000").
+	$(BIN)/python -m tests.robustness $(OPTIONS)
 
 check: $(DEV_STAMP) audit  ## Style, formatting, strict types, known weaknesses, and whether the stubs are those of the protos.
 	$(BIN)/ruff check

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dragoman import Client
+from dragoman_server.kernels.build import compiler
 from tests.integration.server_process import SECONDS, ServerProcess
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +36,8 @@ def test_what_is_in_it(unpacked: Path) -> None:
         "dragoman_protos/v1/inference_pb2.py",
     ):
         assert expected in names
+    library = "dragoman_server/kernels/compiled/libdragoman_kernels.so"
+    assert (library in names) == (compiler() is not None)
     licences = {Path(name).name for name in names if ".dist-info/licenses/" in name}
     assert licences == {"LICENSE", "NOTICE"}
     assert not any(name.startswith("tests/") for name in names)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dragoman import Client
+from dragoman_server.kernels.build import compiler
 from tests.integration.server_process import SECONDS, ServerProcess
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,8 @@ def test_what_is_in_it(unpacked: Path) -> None:
         *(f"dragoman_server/web/playground/{path.name}" for path in PLAYGROUND.iterdir()),
     ):
         assert expected in names
+    library = "dragoman_server/kernels/compiled/libdragoman_kernels.so"
+    assert (library in names) == (compiler() is not None)
     licences = {Path(name).name for name in names if ".dist-info/licenses/" in name}
     assert licences == {"LICENSE", "NOTICE"}
     assert not any(name.startswith("tests/") for name in names)

@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 SOURCES = Path(__file__).parent
-LIBRARY = SOURCES / "libdragoman_kernels.so"
+# In a folder that is no package: what looks for modules takes every .so of a package for one.
+LIBRARY = SOURCES / "compiled" / "libdragoman_kernels.so"
 _COMPILERS = ("c++", "g++", "clang++")
 _OPTIONS = (
     "-std=c++17",
@@ -59,6 +60,7 @@ def build(library: Path = LIBRARY) -> Path:
     unfinished = library.with_name(f".{library.name}.{os.getpid()}")
     sources = sorted(str(path) for path in SOURCES.glob("*.cc"))
     try:
+        library.parent.mkdir(exist_ok=True)
         subprocess.run(
             [*command, *_OPTIONS, *sources, "-o", str(unfinished)],
             check=True,

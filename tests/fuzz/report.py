@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tests.fuzz.attacking import Attack
 from tests.fuzz.campaign import Findings
-from tests.fuzz.http2_attacks import Attack
 
 _PACKAGES = ("grpcio", "protobuf", "onnxruntime")
 _HOW = ("bytes", "values", "types")

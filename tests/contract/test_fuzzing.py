@@ -9,9 +9,10 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.attacking import attack_all
 from tests.fuzz.calling import call_handler
 from tests.fuzz.campaign import campaign
-from tests.fuzz.http2_attacks import ATTACKS, attack_all
+from tests.fuzz.http2_attacks import ATTACKS
 from tests.fuzz.judging import fault
 from tests.fuzz.messages import built, disturbed
 from tests.fuzz.requests import METHODS, Attempt, Method

@@ -100,10 +100,22 @@ def put(chance: random.Random, message: Message, field: FieldDescriptor, depth: 
             setattr(message, field.name, value(chance, field, depth))
         return
     items = getattr(message, field.name)
+    if _is_map(field):
+        assert field.message_type is not None
+        entry = field.message_type.fields_by_name["value"]
+        for _ in range(chance.choice([1, 2, 17])):
+            name = chance.choice([*items, text(chance)]) if len(items) else text(chance)
+            items[name].CopyFrom(built(chance, entry.message_type, depth + 1))
+        return
     del items[:]
     count = chance.choice([0, 1, 2, 3, 17, 65, 257 if depth == 0 else 3])
     one = value(chance, field, depth)
     items.extend([one if chance.random() < 0.5 else value(chance, field, depth) for _ in range(min(count, 300))])
+
+
+def _is_map(field: Any) -> bool:
+    """Whether it is a map, from strings to messages as all of ours are."""
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
 
 
 def disturbed(chance: random.Random, sound: Message) -> Message:
@@ -121,7 +133,9 @@ def disturbed(chance: random.Random, sound: Message) -> Message:
                 put(chance, inner, field, 1)
                 break
             child = getattr(inner, field.name)
-            if field.is_repeated:
+            if _is_map(field):
+                inner = child[chance.choice([*child, text(chance)])]
+            elif field.is_repeated:
                 inner = chance.choice(child) if len(child) else child.add()
             else:
                 child.SetInParent()

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from dragoman_protos.open_inference import open_inference_pb2
 from dragoman_protos.v1 import inference_pb2, models_pb2
 from tests.fuzz.messages import built, disturbed
 from tests.fuzz.wire_mutations import mutated
@@ -51,6 +52,33 @@ _TRANSLATIONS = [
     inference_pb2.TranslateRequest(text=_TEXT, target_language="de", source_language="en", options=given, priority=1)
     for given in _DECODINGS
 ]
+
+
+def _tensors(*texts: str, model: str, raw: bool = False, output: str = "") -> open_inference_pb2.ModelInferRequest:
+    request = open_inference_pb2.ModelInferRequest(model_name=model, id="7")
+    tensor = request.inputs.add(name="text", datatype="BYTES", shape=[len(texts)])
+    encoded = [text.encode() for text in texts]
+    if raw:
+        request.raw_input_contents.append(b"".join(len(one).to_bytes(4, "little") + one for one in encoded))
+    else:
+        tensor.contents.bytes_contents.extend(encoded)
+    if output:
+        request.outputs.add(name=output)
+    if model == TRANSLATOR:
+        request.parameters["target_language"].string_param = "de"
+        request.parameters["beam_size"].int64_param = 2
+        request.parameters["max_length"].int64_param = 8
+    return request
+
+
+_TENSORS = [
+    _tensors(_TEXT, model=TRANSLATOR),
+    _tensors(_TEXT, "Ships.", model=TRANSLATOR, raw=True, output="score"),
+    _tensors("The heron", model=READER, output="embedding"),
+    _tensors("The [MASK] heron", model=READER, raw=True, output="masks"),
+    _tensors("The ferry", model=GENERATOR, raw=True),
+]
+_OPEN = "/inference.GRPCInferenceService/"
 _INFERENCE = "/dragoman.v1.InferenceService/"
 _MODELS = "/dragoman.v1.ModelService/"
 METHODS: Sequence[Method] = (
@@ -110,6 +138,13 @@ METHODS: Sequence[Method] = (
     # What the others need is never unloaded: mutations of this name are no other model's.
     Method(f"{_MODELS}LoadModel", [models_pb2.LoadModelRequest(name=SPARE, version="1")], 0.1),
     Method(f"{_MODELS}UnloadModel", [models_pb2.UnloadModelRequest(name=SPARE, version="1")], 0.1),
+    Method(f"{_OPEN}ModelInfer", _TENSORS, 2),
+    Method(f"{_OPEN}ModelStreamInfer", _TENSORS, streams=True),
+    Method(f"{_OPEN}ModelMetadata", [open_inference_pb2.ModelMetadataRequest(name=TRANSLATOR, version="1")], 0.3),
+    Method(f"{_OPEN}ModelReady", [open_inference_pb2.ModelReadyRequest(name=TRANSLATOR, version="1")], 0.3),
+    Method(f"{_OPEN}ServerMetadata", [open_inference_pb2.ServerMetadataRequest()], 0.1),
+    Method(f"{_OPEN}ServerLive", [open_inference_pb2.ServerLiveRequest()], 0.1),
+    Method(f"{_OPEN}ServerReady", [open_inference_pb2.ServerReadyRequest()], 0.1),
     Method(
         "/grpc.health.v1.Health/Check", [health_pb2.HealthCheckRequest(service="dragoman.v1.InferenceService")], 0.5
     ),

@@ -12,20 +12,25 @@ from typing import Any
 import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from dragoman_protos.open_inference import open_inference_pb2_grpc
 from dragoman_protos.v1 import inference_pb2_grpc, models_pb2_grpc
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.gate import Gate
 from dragoman_server.loading import load
 from dragoman_server.model_manager import ModelManager
+from dragoman_server.open_inference.service import OpenInferenceService
 from dragoman_server.repository import Repository
-from dragoman_server.security.authentication import Authentication
+from dragoman_server.security.authentication import Authentication, Callers
 from dragoman_server.security.policy import methods, stranger
 from dragoman_server.server import SERVICES, DragomanServer
 from dragoman_server.service.boundary import Boundary
 from dragoman_server.service.health import Health
 from dragoman_server.service.inference import InferenceService
+from dragoman_server.service.mailbox import Mailbox
 from dragoman_server.service.models import ModelService
+from dragoman_server.service.recipes import Recipes
 from dragoman_server.settings import Settings
+from dragoman_server.telemetry.call_record import CallRecord
 from dragoman_server.telemetry.interceptor import Telemetry
 from dragoman_server.telemetry.rpc_meter import RpcMeter
 from dragoman_server.version_policy import parse_policies
@@ -93,8 +98,8 @@ class Handlers(Served):
         self._gate = gate
         self._methods = registry.methods
         self._interceptors = (
-            Telemetry(RpcMeter()),
-            Authentication(None, methods(settings), stranger(settings)),
+            Telemetry(CallRecord(RpcMeter())),
+            Authentication(Callers(None, methods(settings), stranger(settings))),
             Boundary(slow_reader_seconds=settings.slow_reader_seconds),
         )
 
@@ -152,12 +157,15 @@ async def handlers(root: Path) -> AsyncIterator[Handlers]:
     loaded = await asyncio.to_thread(load, settings)
     gate, registry = Gate(), _Registry()
     server: Any = registry
+    recipes, mailbox = Recipes(), Mailbox(asyncio.get_running_loop())
     inference = InferenceService(
-        gate, stream_window=settings.stream_window, max_message_bytes=settings.max_message_bytes
+        gate, recipes, mailbox, stream_window=settings.stream_window, max_message_bytes=settings.max_message_bytes
     )
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, server)
+    open_inference = OpenInferenceService(gate, recipes, mailbox)
+    open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(open_inference, server)
     policies = parse_policies(settings.version_policy)
-    manager = ModelManager(gate, Repository(root), policies, grace=settings.grace, forget=inference.forget)
+    manager = ModelManager(gate, Repository(root), policies, grace=settings.grace, forget=recipes.forget)
     models_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(gate, manager, follows=False), server)
     health = Health(SERVICES)
     await health.attach(server)

@@ -13,6 +13,7 @@ from dragoman.decoding import Decoding
 from dragoman.errors import DragomanError
 from dragoman.explaining import Explaining
 from dragoman.generation import Generation
+from dragoman.health import HealthChecks
 from dragoman.pending import CONCURRENCY
 from dragoman.understanding import Understanding
 from dragoman.values import Chunk, Model, ModelDetails, Score, Translation
@@ -20,7 +21,7 @@ from dragoman.wire import Segmentation
 from dragoman_protos.v1 import inference_pb2, models_pb2
 
 
-class Client(Generation, Understanding, Explaining, Administration):
+class Client(Generation, Understanding, Explaining, Administration, HealthChecks):
     """Talks to one Dragoman server, or to several in turn. Safe to share between threads.
 
     ``address`` is HOST:PORT or several of them (round robin over those that say that they serve); ``token`` travels as

@@ -21,6 +21,17 @@ class PackedSources(NamedTuple):
     """(batch,)."""
 
 
+_LEAST_GROUP = 12
+"""Sources that are worth a run of their own: fewer cost more by the run than by padding."""
+
+
+def similar_lengths(sources: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The sources' indices in groups of similar length, shortest first: within a group, little is padded."""
+    order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
+    groups = max(1, len(order) // _LEAST_GROUP)
+    return [part.tolist() for part in np.array_split(np.array(order), groups)]
+
+
 def pack(sources: Sequence[Sequence[int]]) -> PackedSources:
     """Lay the ids of all sources side by side; none is empty.
 

@@ -8,8 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.fuzz.attacking import attack_all
 from tests.fuzz.campaign import campaign
-from tests.fuzz.http2_attacks import attack_all
 from tests.fuzz.report import publish, show
 
 

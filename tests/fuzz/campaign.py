@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
+import psutil
 import structlog
 
 from tests.fuzz.calling import Ending, call_handler, call_port
@@ -38,6 +39,8 @@ class Findings:
     """Errors in the server's log."""
     seconds: float = 0.0
     idle_checks: int = 0
+    memory: list[float] = field(default_factory=list)
+    """MiB that the process held at each of these looks."""
 
     @property
     def messages(self) -> int:
@@ -94,6 +97,7 @@ async def _run(
         for held in await target.idle_faults():
             found.add(f"idle: {held}")
         found.idle_checks += 1
+        found.memory.append(round(psutil.Process().memory_info().rss / (1 << 20), 1))
         progress(found.messages)
 
 

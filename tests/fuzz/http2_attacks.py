@@ -1,18 +1,12 @@
-"""What HTTP/2 lets a peer do to a server: frames that are none, floods, bombs; and whether it answers others after."""
+"""What HTTP/2 lets a peer do to a server: frames that are none, floods, and bombs."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
-import logging
 import random
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 
-import psutil
-import structlog
 from hyperframe.frame import (
     ContinuationFrame,
     DataFrame,
@@ -23,29 +17,12 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc
-from tests.fuzz.http2_wire import PREFACE, Wire, body, wire
-from tests.fuzz.judging import INSIDE
-from tests.fuzz.served import OnPort, on_port, write_models
+from dragoman_protos.v1 import inference_pb2
+from tests.fuzz.http2_wire import PREFACE, Wire, body
 
-_MOST_GROWTH_MIB = 256
-"""Of memory by one attack: the server's and the attacker's own, who share a process."""
-_SOUND = inference_pb2.TranslateRequest(text="The old town", target_language="de")
+SOUND = inference_pb2.TranslateRequest(text="The old town", target_language="de")
 
 Send = Callable[[Wire], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class Attack:
-    """How one attack went."""
-
-    name: str
-    frames: int
-    reaction: str
-    answered_ms: float
-    """What a sound call took right after it."""
-    growth_mib: float
-    faults: list[str] = field(default_factory=list)
 
 
 async def no_http2(to: Wire) -> None:
@@ -106,7 +83,7 @@ async def rapid_reset(to: Wire) -> None:
     await to.begin()
     for number in range(2000):
         stream = 2 * number + 1
-        await to.send(to.headers(stream), body(_SOUND.SerializeToString(), stream=stream), RstStreamFrame(stream, 8))
+        await to.send(to.headers(stream), body(SOUND.SerializeToString(), stream=stream), RstStreamFrame(stream, 8))
 
 
 async def continuation_flood(to: Wire) -> None:
@@ -125,18 +102,18 @@ async def headers_over_the_limit(to: Wire) -> None:
     for at in range(0, len(block), 16_000):
         flags = ["END_HEADERS"] if at + 16_000 >= len(block) else []
         await to.send(ContinuationFrame(1, block[at : at + 16_000], flags=flags))
-    await to.send(body(_SOUND.SerializeToString()))
+    await to.send(body(SOUND.SerializeToString()))
 
 
 async def hpack_bomb(to: Wire) -> None:
     """One entry of 3 KiB in the table, named 4,000 times by a byte each: 12 MiB of headers in 8 KiB."""
     await to.begin()
-    await to.send(to.headers(1, [("x-bomb", "y" * 3000)]), body(_SOUND.SerializeToString()))
+    await to.send(to.headers(1, [("x-bomb", "y" * 3000)]), body(SOUND.SerializeToString()))
     index = b"\xbe"  # the newest entry of the dynamic table
     for stream in (3, 5, 7):
         frame = to.headers(stream)
         frame.data += index * 4000
-        await to.send(frame, body(_SOUND.SerializeToString(), stream=stream))
+        await to.send(frame, body(SOUND.SerializeToString(), stream=stream))
 
 
 async def hpack_noise(to: Wire) -> None:
@@ -215,7 +192,7 @@ async def metadata_that_is_none(to: Wire) -> None:
     ]
     for number, entry in enumerate(entries):
         stream = 2 * number + 1
-        await to.send(to.headers(stream, [entry]), body(_SOUND.SerializeToString(), stream=stream))
+        await to.send(to.headers(stream, [entry]), body(SOUND.SerializeToString(), stream=stream))
 
 
 async def windows_over_the_limit(to: Wire) -> None:
@@ -236,7 +213,7 @@ async def more_than_the_window(to: Wire) -> None:
 async def writes_after_the_end(to: Wire) -> None:
     """Data and headers on streams that are closed, never were, or are the server's."""
     await to.begin()
-    await to.send(to.headers(1), body(_SOUND.SerializeToString()), DataFrame(1, b"more"), to.headers(1))
+    await to.send(to.headers(1), body(SOUND.SerializeToString()), DataFrame(1, b"more"), to.headers(1))
     await to.send(DataFrame(99, b"x"), to.headers(2), RstStreamFrame(1001, 0))
     await to.send(b"\x00\x00\x01\x00\x00\x00\x00\x00\x00x")  # data of no stream
 
@@ -291,36 +268,3 @@ ATTACKS: tuple[Send, ...] = (
     priority_flood,
     calls_without_an_end,
 )
-
-
-async def attack(server: OnPort, send: Send) -> Attack:
-    """One attack on a connection of its own, and a sound call on another after it."""
-    memory = psutil.Process()
-    before = memory.memory_info().rss
-    faults = []
-    async with wire(server.address) as to:
-        await send(to)
-        reaction = await to.listen()
-    for _, text in reaction.statuses:
-        if shown := INSIDE.search(text):
-            faults.append(f"a status shows {shown.group()!r}: {text[:200]}")
-    began = time.monotonic()
-    stub = inference_pb2_grpc.InferenceServiceStub(server.channel)
-    try:
-        await stub.Translate(_SOUND, timeout=30)
-    except Exception as error:
-        faults.append(f"a sound call fails after it: {error!r}")
-    answered = (time.monotonic() - began) * 1e3
-    faults += await server.idle_faults()
-    growth = (memory.memory_info().rss - before) / (1 << 20)
-    if growth > _MOST_GROWTH_MIB:
-        faults.append(f"memory has grown by {growth:.0f} MiB")
-    return Attack(send.__name__, to.sent, str(reaction), answered, growth, faults)
-
-
-async def attack_all(root: Path, sends: tuple[Send, ...] = ATTACKS) -> list[Attack]:
-    """Every attack, one after the other, on one server; ``root`` is an empty folder for its models."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    await asyncio.to_thread(write_models, root)
-    async with on_port(root) as server:
-        return [await attack(server, send) for send in sends]

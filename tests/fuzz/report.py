@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tests.fuzz.attacking import Attack
 from tests.fuzz.campaign import Findings
-from tests.fuzz.http2_attacks import Attack
 
 _PACKAGES = ("grpcio", "protobuf", "onnxruntime")
 _HOW = ("bytes", "values", "types")
@@ -57,9 +57,11 @@ def attack_rows(attacks: Iterable[Attack]) -> Rows:
 
 def summary(found: Findings) -> str:
     """One sentence."""
+    early, late = found.memory[len(found.memory) // 4], found.memory[-1]
     return (
         f"{found.messages:,} calls in {found.seconds:.0f} s, {found.socket_calls:,} of them over a socket; "
-        f"everything was idle at {found.idle_checks} of {found.idle_checks} looks; faults: {len(found.faults)}"
+        f"{found.idle_checks} looks at what is held; "
+        f"memory {early:.0f} MiB after a quarter and {late:.0f} MiB in the end; faults: {len(found.faults)}"
     )
 
 
@@ -95,6 +97,7 @@ def publish(folder: Path, found: Findings, attacks: Sequence[Attack], *, seed: i
         "socket_calls": found.socket_calls,
         "seconds": round(found.seconds, 1),
         "idle_checks": found.idle_checks,
+        "memory_mib": found.memory,
         "faults": found.faults,
         "attacks": [vars(attack) for attack in attacks],
     }

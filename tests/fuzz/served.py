@@ -175,10 +175,11 @@ async def handlers(root: Path) -> AsyncIterator[Handlers]:
 
 @dataclass
 class OnPort(Served):
-    """The whole server, and a client's channel to it."""
+    """The whole server, and channels to it."""
 
     address: str
     channel: grpc.aio.Channel
+    blocking: grpc.Channel
 
 
 @contextlib.asynccontextmanager
@@ -191,5 +192,6 @@ async def on_port(root: Path) -> AsyncIterator[OnPort]:
     await server.open(loaded.catalogue, loaded.loader)
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 64 << 20)]
     async with grpc.aio.insecure_channel(address, options=options) as channel:
-        yield OnPort(loaded.catalogue, address, channel)
+        with grpc.insecure_channel(address, options=options) as blocking:
+            yield OnPort(loaded.catalogue, address, channel, blocking)
         await server.drain(5)

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from dragoman_server.lanes import EngineState
-from dragoman_server.machine import has_nvidia_gpu
+from dragoman_server.machine import has_nvidia_gpu, heap
 from dragoman_server.model_host import ModelHost
 from dragoman_server.telemetry.explain_meter import ExplainState
 from dragoman_server.telemetry.histogram import Histogram
@@ -69,6 +69,7 @@ class ServerCollector(Collector):
         lag = HistogramMetricFamily("dragoman_event_loop_lag_seconds", "How late the event loop is")
         lag.add_metric([], self._lag.seconds.buckets(), self._lag.seconds.sum)
         yield lag
+        yield from _of_heap()
         readings = [(host, host.engine.state()) for host in self._hosts()]
         yield from self._of_models(readings)
         yield from _of_engines(readings)
@@ -107,6 +108,15 @@ class ServerCollector(Collector):
         away = self._gpu and any(host.provider != _CUDA for host, _ in readings)
         missing.add_metric([], float(away))
         yield from (info, missing)
+
+
+def _of_heap() -> Iterator[Metric]:
+    found = heap()
+    if found is not None:
+        gauge = GaugeMetricFamily("dragoman_heap_bytes", "Memory from malloc, used and free", labels=("state",))
+        gauge.add_metric(["used"], found.used)
+        gauge.add_metric(["free"], found.free)
+        yield gauge
 
 
 def _of_engines(readings: Sequence[_Reading]) -> Iterator[Metric]:

@@ -6,6 +6,7 @@ import json
 import threading
 from typing import Any
 
+import grpc
 import pytest
 
 import dragoman
@@ -72,6 +73,42 @@ def test_a_replica_that_dies_under_a_call_is_gone_round(fake: FakeServer, second
         fake.answer = die
         for _ in range(4):
             assert invoke([proxy.address, second.address], "translate", "ab", target="de").text == "ba"
+
+
+BUDGETED = dragoman.Retry(budget=6, initial_backoff=0.001, max_backoff=0.002)
+
+
+def down(request: Any, context: Any) -> Any:
+    context.abort(grpc.StatusCode.UNAVAILABLE, "down")
+
+
+def test_the_calls_of_a_client_share_its_budget(fake: FakeServer) -> None:
+    fake.answer = down
+    with dragoman.Client(fake.address, retry=BUDGETED) as client:
+        for requests in (3, 4, 5):  # after three failures half of it is left
+            with pytest.raises(dragoman.Unavailable):
+                client.translate("a", target="de")
+            assert len(fake.requests) == requests
+        with pytest.raises(dragoman.Unavailable):
+            list(client.stream_translate("a", target="de"))
+        assert len(fake.requests) == 6
+
+
+async def test_the_calls_of_a_client_share_its_budget_async(fake: FakeServer) -> None:
+    fake.answer = down
+    async with dragoman.AsyncClient(fake.address, retry=BUDGETED) as client:
+        for requests in (3, 4, 5):
+            with pytest.raises(dragoman.Unavailable):
+                await client.translate("a", target="de")
+            assert len(fake.requests) == requests
+        fake.answer = reverse
+        for _ in range(40):
+            await client.translate("a", target="de")
+        fake.answer = down
+        before = len(fake.requests)
+        with pytest.raises(dragoman.Unavailable):
+            await client.translate("a", target="de")
+        assert len(fake.requests) == before + 2
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ async def test_an_answer_to_nobody_is_no_fault_of_ours() -> None:
         yield b"answer"
 
     async def found(details: object) -> Any:
-        return grpc.unary_stream_rpc_method_handler(behave)  # type: ignore[arg-type]
+        return grpc.unary_stream_rpc_method_handler(behave)
 
     class Details:
         method = "/a/b"

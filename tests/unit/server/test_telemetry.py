@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import platform
 import re
 import threading
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from dragoman_server.engine import Engine
 from dragoman_server.errors import Cancelled, Internal
 from dragoman_server.explaining.explainer import Explainer
+from dragoman_server.machine import heap
 from dragoman_server.model_host import ModelHost, RunningEngine
 from dragoman_server.telemetry.calls import Call, request_id
 from dragoman_server.telemetry.collector import ServerCollector, registry
@@ -39,6 +42,25 @@ def shown(*engines: Engine, calls: RpcMeter | None = None, gpu: bool = False) ->
 
 def value(found: CollectorRegistry, name: str, **labels: str) -> float | None:
     return found.get_sample_value(name, labels)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc's malloc")
+def test_the_heap_is_what_was_allocated() -> None:
+    before = heap()
+    kept = np.ones(8 << 20, np.uint8)
+    held = heap()
+    del kept
+    after = heap()
+    assert before is not None
+    assert held is not None
+    assert after is not None
+    # Other threads of the tests may allocate a little meanwhile.
+    assert held.used - before.used == pytest.approx(8 << 20, rel=0.1)
+    assert after.used - before.used < 1 << 20
+    shown_used = value(shown(), "dragoman_heap_bytes", state="used")
+    assert shown_used is not None
+    assert shown_used > 1 << 20
+    assert value(shown(), "dragoman_heap_bytes", state="free") is not None
 
 
 @given(st.lists(st.floats(0, 100)), st.lists(st.floats(0, 100), min_size=1, unique=True).map(sorted))

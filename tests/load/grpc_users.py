@@ -7,10 +7,12 @@ reports three more rows besides its end-to-end time: TTFT (first chunk), TPOT (m
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
@@ -19,7 +21,7 @@ from locust import User, constant, events, task  # patches sockets and threads f
 from locust.env import Environment
 from locust.runners import MasterRunner
 
-from dragoman import Client, DragomanError
+from dragoman import TLS, Client, DragomanError
 from dragoman.connection import DEFAULT_ADDRESS, Connection, connection
 from dragoman.load.answers import Expected
 from dragoman.load.queries import Query
@@ -55,15 +57,21 @@ class Link:
     """One user's connection."""
 
     def __init__(self, how: Connection) -> None:
-        self._channel = grpc.insecure_channel(how.target, [*how.options, ("grpc.use_local_subchannel_pool", 1)])
+        options = [*how.options, ("grpc.use_local_subchannel_pool", 1)]
+        self._metadata = how.metadata
+        if how.credentials is None:
+            self._channel = grpc.insecure_channel(how.target, options)
+        else:
+            self._channel = grpc.secure_channel(how.target, how.credentials, options)
 
     def ask(self, query: Query) -> tuple[list[bytes], list[float]]:
         """The messages that the call was answered with, and when they came; raises grpc.RpcError."""
         if query.call.chunk is None:
             call = self._channel.unary_unary(query.call.path, bytes, bytes)
-            return [call(query.message, timeout=_TIMEOUT)], [time.perf_counter()]
+            return [call(query.message, timeout=_TIMEOUT, metadata=self._metadata)], [time.perf_counter()]
         messages, times = [], []
-        for message in self._channel.unary_stream(query.call.path, bytes, bytes)(query.message, timeout=_TIMEOUT):
+        stream = self._channel.unary_stream(query.call.path, bytes, bytes)
+        for message in stream(query.message, timeout=_TIMEOUT, metadata=self._metadata):
             messages.append(message)
             times.append(time.perf_counter())
         return messages, times
@@ -79,11 +87,11 @@ def ask_alone(environment: Environment, **_: Any) -> None:
         return  # has no users
     names = sorted({user.workload for user in environment.user_classes if issubclass(user, LoadUser)})
     try:
-        with Client(_address(environment)) as client:
+        with Client(_address(environment), token=_token(), tls=_tls()) as client:
             models = [model for model in client.models() if model.state == "ready"]
         workloads = {name: workload(name, models, seed=1, size=_DIFFERENT) for name in names}
         expected = Expected({model.name: model.precision for model in models})
-        link = Link(connection(_address(environment), None, tls=False))
+        link = Link(connection(_address(environment), _token(), _tls()))
         for query in dict.fromkeys(query for each in workloads.values() for query in each.queries()):
             expected.keep(query, link.ask(query)[0])
         link.close()
@@ -103,7 +111,18 @@ events.test_start.add_listener(begin_the_day)  # type: ignore[no-untyped-call]
 
 
 def _address(environment: Environment) -> str:
-    return environment.host or DEFAULT_ADDRESS
+    return environment.host or os.environ.get("DRAGOMAN_SERVER", DEFAULT_ADDRESS)
+
+
+def _token() -> str | None:
+    """As the command line finds it."""
+    path = os.environ.get("DRAGOMAN_TOKEN_FILE")
+    return Path(path).read_text(encoding="utf-8").strip() if path else os.environ.get("DRAGOMAN_TOKEN")
+
+
+def _tls() -> bool | TLS:
+    authorities = os.environ.get("DRAGOMAN_TLS_CA")
+    return TLS(ca=authorities) if authorities else False
 
 
 class LoadUser(User):
@@ -119,7 +138,7 @@ class LoadUser(User):
         """Connect."""
         LoadUser._users += 1
         self._random = Random(f"user {LoadUser._users}")
-        self._link = Link(connection(_address(self.environment), None, tls=False))
+        self._link = Link(connection(_address(self.environment), _token(), _tls()))
 
     def on_stop(self) -> None:
         """Disconnect."""

@@ -2,7 +2,8 @@
 
     locust -f tests/load/locustfile.py --host 127.0.0.1:50051 --headless --users 16 --spawn-rate 16 --run-time 60s Day
 
-Without a name all kinds come in equal numbers. docs/load-testing.md says what the rows mean.
+DRAGOMAN_SERVER names the server where --host does not; DRAGOMAN_TLS_CA and DRAGOMAN_TOKEN_FILE are those of the command
+line. Without a name all kinds come in equal numbers. docs/load-testing.md says what the rows mean.
 """
 
 from __future__ import annotations

@@ -5,8 +5,11 @@ What a container reaches by a service's name or under /run/secrets is put in its
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -94,6 +97,24 @@ class Composed:
         command = [program, f"--config.file={self.folder / 'prometheus.yml'}", storage]
         self._start("prometheus", [*command, f"--web.listen-address={address}"], {})
         return address
+
+    def run_load(self, seconds: int) -> subprocess.CompletedProcess[str]:
+        """The load's container without its page: a few users for a moment; exit status 0 if no answer was wrong."""
+        service = COMPOSED["services"]["load"]
+        entry = re.search(r"ENTRYPOINT (\[\"locust.*?\])", (ROOT / "deploy" / "Dockerfile").read_text())
+        assert entry is not None
+        _, *arguments = json.loads(entry[1])
+        environment = {**self._environment(service), "DRAGOMAN_SERVER": self.grpc}
+        flags = ["--headless", "--users", "4", "--spawn-rate", "4", "--run-time", f"{seconds}s"]
+        return subprocess.run(
+            [sys.executable, "-m", "locust", *arguments, *flags],
+            env={**os.environ, **environment},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
 
     def wait_ready(self, name: str) -> None:
         """Until the replica takes requests."""

@@ -137,6 +137,12 @@ def test_the_containers_health_check_is_a_command_that_works(composed: Composed)
     assert subprocess.run([*SERVE[:-1], *arguments], timeout=60, check=False, capture_output=True).returncode != 0
 
 
+def test_the_loads_users_get_through_the_balancer_and_find_every_answer_right(composed: Composed) -> None:
+    done = composed.run_load(3)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert re.search(r"Aggregated +\d\d+ +0\(0\.00%\)", done.stdout + done.stderr)
+
+
 @pytest.mark.parametrize("orderly", [False, True], ids=["killed", "told to end"])
 def test_a_replica_goes_under_load_and_no_call_fails(
     composed: Composed, expected: dict[str, str], orderly: bool

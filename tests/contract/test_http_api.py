@@ -7,11 +7,13 @@ import io
 import json
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
 import httpx
+import openai
 import pytest
 from google.protobuf import json_format
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -22,7 +24,7 @@ from dragoman_server.errors import Overloaded, Unavailable
 from dragoman_server.request import Progress, Request
 from dragoman_server.security.tokens import digest, new_token
 from dragoman_server.telemetry.tracing import Tracing
-from tests.contract.conftest import answer, echo
+from tests.contract.conftest import FakeEngine, answer, echo
 from tests.contract.web import SECONDS, events_of, until, web
 
 ASKED = {"text": "guten tag", "target_language": "en"}
@@ -146,8 +148,8 @@ async def test_a_deadline_reaches_the_engine() -> None:
         assert here.engine.submitted.get_nowait().deadline is None
 
 
-async def test_a_stream_that_fails_says_so_in_an_event() -> None:
-    read = threading.Event()
+def failing_once(read: threading.Event) -> Callable[[Request], None]:
+    """A behaviour: a first letter, and when that was read no more."""
 
     def behave(request: Request) -> None:
         def run() -> None:
@@ -158,8 +160,25 @@ async def test_a_stream_that_fails_says_so_in_an_event() -> None:
 
         threading.Thread(target=run).start()
 
+    return behave
+
+
+async def test_openai_is_told_of_a_stream_that_fails() -> None:
+    read, toy = threading.Event(), FakeEngine()
+    toy.behave = failing_once(read)
+    async with web(toy=toy) as here, openai.AsyncOpenAI(base_url=f"http://{here.http}/v1", api_key="x") as client:
+        stream = await client.completions.create(model="toy", prompt="a", stream=True, echo=True)
+        assert (await anext(stream)).choices[0].text == "ax"
+        read.set()
+        with pytest.raises(openai.APIError, match="the lane is gone") as failed:
+            await anext(stream)
+        assert (failed.value.code, failed.value.type) == ("unavailable", "server_error")
+
+
+async def test_a_stream_that_fails_says_so_in_an_event() -> None:
+    read = threading.Event()
     async with web() as here:
-        here.engine.behave = behave
+        here.engine.behave = failing_once(read)
         async with here.client.stream("POST", "/v1/translate/stream", json=ASKED) as response:
             pieces = response.aiter_text()
             text = await anext(pieces)

@@ -62,6 +62,15 @@ def events_of(text: str) -> list[dict[str, Any]]:
     return [json.loads(block.rpartition("data: ")[2]) for block in blocks]
 
 
+def error_of(response: httpx.Response) -> dict[str, Any]:
+    """What stands in a refusal, which holds nothing else."""
+    assert response.headers["content-type"] == "application/json"
+    (name, error), *others = response.json().items()
+    assert (name, others) == ("error", [])
+    found: dict[str, Any] = error
+    return found
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what no event tells of."""
     async with asyncio.timeout(SECONDS):

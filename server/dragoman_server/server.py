@@ -51,6 +51,8 @@ SERVICES = (
 )
 _METADATA_BYTES = 16 << 10
 _QUIET_SECONDS = 0.1
+_LONGEST_QUIET_SECONDS = 5.0
+"""On a machine that is too busy to tell; not to be waited for elsewhere."""
 _REPLY_SECONDS = 1.0
 """For the last answers to leave after the engines stopped."""
 
@@ -176,7 +178,7 @@ class DragomanServer:
             await self._manager.close(left)
         await self._gate.wait_idle(_REPLY_SECONDS)
         # Calls that have arrived and that no handler has seen yet would be ended as CANCELLED, which nobody retries.
-        await self._gate.wait_quiet(_QUIET_SECONDS, _REPLY_SECONDS)
+        await self._gate.wait_quiet(_QUIET_SECONDS, _LONGEST_QUIET_SECONDS)
         await self._server.stop(_REPLY_SECONDS)
         await self._lag.stop()
         if self._http is not None:

@@ -17,6 +17,10 @@ from tests.robustness.faults.every import EVERY
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks" / "robustness.md"
 
 
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
 def main(  # noqa: PLR0917  (options of a command)
     seed: Annotated[
         int | None, typer.Option(help="From which everything is drawn; by default another each time.")
@@ -56,4 +60,4 @@ def main(  # noqa: PLR0917  (options of a command)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

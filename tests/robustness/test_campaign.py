@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.robustness.__main__ import PAGE
+from typer.testing import CliRunner
+
+from tests.robustness.__main__ import PAGE, app
 from tests.robustness.campaign import Campaign
 from tests.robustness.faults.callers import CancelStorm
 from tests.robustness.faults.every import EVERY
@@ -45,13 +45,9 @@ def test_the_last_campaign_is_kept_and_found_nothing() -> None:
 
 
 def test_the_command_lists_the_faults_and_refuses_others() -> None:
-    def run(*options: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "tests.robustness", *options]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-    listed = run("--list")
-    assert listed.returncode == 0
+    listed = CliRunner().invoke(app, ["--list"])
+    assert listed.exit_code == 0
     assert all(fault.name in listed.stdout for fault in EVERY)
-    refused = run("--faults", "nobody")
-    assert refused.returncode == 2
+    refused = CliRunner().invoke(app, ["--faults", "nobody"])
+    assert refused.exit_code == 2
     assert "nobody" in refused.stderr

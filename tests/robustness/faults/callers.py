@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from dragoman.retry import MAX_ATTEMPTS
 from dragoman_protos.v1 import inference_pb2
 from dragoman_protos.v1.inference_pb2_grpc import InferenceServiceStub
 from tests.robustness import asks, profiles
@@ -25,6 +26,8 @@ CANCELLED = frozenset({"OK", "CANCELLED"})
 HURRIED = frozenset({"OK", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"})
 REFUSED = frozenset({"OK", "RESOURCE_EXHAUSTED"})
 SLOW = frozenset({"OK", "RESOURCE_EXHAUSTED", "ABORTED", "CANCELLED", "DEADLINE_EXCEEDED"})
+_SHORTEST_PUSHBACK = 0.02
+"""Seconds (docs/scheduling.md, "Deadlines")."""
 _NARROW = (("grpc.http2.lookahead_bytes", 64 << 10), ("grpc.http2.bdp_probe", 0))
 """What a connection takes that nobody reads from: gRPC would else let it grow."""
 _PATIENCE_SECONDS = 3.0
@@ -195,12 +198,24 @@ class QueueOverflow(Fault):
                 drivers, profiles.MIXED, share=0.6, at_once=96, manner=lambda ask, way: Manner(may=REFUSED)
             )
             await plain.run()
+            mark = len(world.history.events)
             patient = world.traffic(
                 clients, profiles.SHORT, share=0.4, at_once=32, manner=lambda ask, way: Manner(may=REFUSED)
             )
             await patient.run()
         world.history.expect(plain.ended["RESOURCE_EXHAUSTED"] > 0, "nobody was refused: the queue never overflowed")
+        _waited(world, mark)
         _with_pushback(world)
+
+
+def _waited(world: World, mark: int) -> None:
+    """Dragoman's clients, from ``mark`` on, gave up only after they had come back as often as they may."""
+    begun = {event.request: event.at for event in world.history.events[mark:] if isinstance(event, Begun)}
+    for event in world.history.ends():
+        if event.status == "RESOURCE_EXHAUSTED" and event.request in begun:
+            seconds = event.at - begun[event.request]
+            least = (MAX_ATTEMPTS - 1) * _SHORTEST_PUSHBACK
+            world.history.expect(seconds >= least, f"{event.request}: gave up after {seconds:.3f} s, told to come back")
 
 
 def _with_pushback(world: World) -> None:

@@ -37,10 +37,6 @@ async def test_http2_that_is_none_hurts_nobody(tmp_path: Path) -> None:
     attacks = await attack_all(tmp_path)
     assert [attack.name for attack in attacks] == [send.__name__ for send in ATTACKS]
     assert {attack.name: attack.faults for attack in attacks if attack.faults} == {}
-    reactions = {attack.name: attack.reaction for attack in attacks}
-    assert "closed" in reactions["ping_flood"]  # ENHANCE_YOUR_CALM
-    assert "gRPC 8" in reactions["gzip_bomb"]
-    assert "gRPC 8" in reactions["headers_over_the_limit"]
 
 
 @given(st.sampled_from(METHODS), st.randoms(use_true_random=False))

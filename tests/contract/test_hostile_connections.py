@@ -106,6 +106,6 @@ async def test_pings_in_a_flood_end_the_connection(serving: Harness) -> None:
     async with wire(serving.address) as to:
         await to.begin()
         await to.send(*[PingFrame(0, b"12345678")] * 20)
-        reaction = await to.listen(quiet=2.0)
+        reaction = await to.listen(PATIENCE, quiet=PATIENCE)  # until it is closed
     assert reaction.goaways == [ENHANCE_YOUR_CALM]
     assert (await serving.inference.Translate(REQUEST)).hypotheses[0].text == "HELLO"

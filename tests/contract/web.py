@@ -18,7 +18,7 @@ from dragoman_server.server import DragomanServer
 from dragoman_server.settings import Settings
 from dragoman_server.telemetry.tracing import Tracing
 from dragoman_server.web.limits import HttpLimits
-from tests.contract.conftest import FakeEngine, model
+from tests.contract.conftest import FakeEngine, LetterCodec, model
 from tests.contract.generating import WINDOW, LettersCodec, generator
 from tests.unit.server.prompt_reference import ToyPromptRuntime
 from tests.unit.server.reference import EOS
@@ -62,6 +62,15 @@ def events_of(text: str) -> list[dict[str, Any]]:
     return [json.loads(block.rpartition("data: ")[2]) for block in blocks]
 
 
+def error_of(response: httpx.Response) -> dict[str, Any]:
+    """What stands in a refusal, which holds nothing else."""
+    assert response.headers["content-type"] == "application/json"
+    (name, error), *others = response.json().items()
+    assert (name, others) == ("error", [])
+    found: dict[str, Any] = error
+    return found
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what no event tells of."""
     async with asyncio.timeout(SECONDS):
@@ -76,9 +85,10 @@ async def web(
     opened: bool = True,
     limits: HttpLimits | None = None,
     tracing: Tracing | None = None,
+    toy: FakeEngine | None = None,
     **settings: Any,
 ) -> AsyncIterator[Web]:
-    """``gate``: each step of the toy's needs a permit."""
+    """``gate``: each step of the toy's needs a permit. ``toy``: this one stands behind the toy instead."""
     runtime = ToyPromptRuntime(16, capacity=WINDOW, chunk=4, gate=gate)
     prompts, engine = PromptEngine([runtime], eos=EOS, max_waiting=1000, max_waiting_tokens=100_000), FakeEngine()
     prompts.start()
@@ -86,7 +96,8 @@ async def web(
     address = await server.start()
     try:
         if opened:
-            await server.open(Catalogue([model(engine), generator(prompts, LettersCodec())], "deu-eng"))
+            second = generator(prompts, LettersCodec()) if toy is None else generator(toy, LetterCodec())
+            await server.open(Catalogue([model(engine), second], "deu-eng"))
         assert server.http_address
         async with httpx.AsyncClient(base_url=f"http://{server.http_address}", timeout=SECONDS) as client:
             yield Web(server, address, server.http_address, engine, prompts, client)
@@ -94,5 +105,5 @@ async def web(
         if gate is not None:
             gate.release(10_000)
         await server.drain(5)
-        if not opened:
+        if not opened or toy is not None:
             prompts.stop(0)

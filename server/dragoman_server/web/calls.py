@@ -105,7 +105,7 @@ class Calls:
 
         try:
             async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()) as limit:
-                await unless_left(request.receive, work())
+                await unless_left(request.receive, work(), lambda: reply.complete)
         except TimeoutError:
             if limit.expired():
                 raise DeadlineExceeded from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
 from starlette.types import Receive
@@ -13,17 +13,20 @@ from dragoman_server.errors import Cancelled
 ResultT = TypeVar("ResultT")
 
 
-async def unless_left(receive: Receive, work: Coroutine[object, object, ResultT]) -> ResultT:
+async def unless_left(
+    receive: Receive, work: Coroutine[object, object, ResultT], answered: Callable[[], bool]
+) -> ResultT:
     """The result of ``work``; raises Cancelled, once the work has ended, where the caller leaves first.
 
-    The request's body has been read: all that ``receive`` still has to tell is that the caller left.
+    The request's body has been read: all that ``receive`` still has to tell is that the caller left. It says so too
+    when the answer is complete, which ``answered`` knows: the work then comes to its own end.
     """
     working, leaving = asyncio.create_task(work), asyncio.create_task(_left(receive))
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise Cancelled("the caller went away")
+        if not working.done() and not answered():
+            raise Cancelled("the caller went away")
+        return await working
     finally:
         leaving.cancel()
         working.cancel()

@@ -26,6 +26,8 @@ class Reply:
         self._began = False
         self._streams = False
         self._stuck = False
+        self.complete = False
+        """All has been sent."""
 
     async def json(self, value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
         """The whole answer."""
@@ -70,6 +72,7 @@ class Reply:
         await self._within({"type": "http.response.start", "status": status, "headers": pairs})
 
     async def _part(self, body: bytes, *, last: bool = False) -> None:
+        self.complete = last  # before it is: whoever sends it may be told at once that nothing follows
         await self._within({"type": "http.response.body", "body": body, "more_body": not last})
 
     async def _within(self, message: dict[str, object]) -> None:

@@ -139,6 +139,16 @@ def test_languages_are_swapped_and_the_text_with_them(visit: Visit) -> None:
     expect(page.locator("#translate-examples")).to_be_visible()
 
 
+def test_the_translation_is_copied(visit: Visit) -> None:
+    page = visit.page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    translate(visit, TWO)
+    page.click("#copy")
+    expect(page.locator("#copy")).to_have_text("Copied")
+    copied: str = page.evaluate("navigator.clipboard.readText()")
+    assert copied == page.locator("#translation").inner_text()
+
+
 # Generate
 
 
@@ -334,7 +344,7 @@ def test_a_server_that_is_down_is_said_to_be_and_tried_again(browser: Browser) -
 def test_a_token_is_asked_for_kept_for_the_tab_alone_and_its_quota_told(browser: Browser, tmp_path: Path) -> None:
     token = new_token()
     tokens = tmp_path / "tokens.toml"
-    tokens.write_text(f'[[tokens]]\nname = "web"\nsha256 = "{digest(token)}"\nrequests_per_minute = 8\n')
+    tokens.write_text(f'[[tokens]]\nname = "web"\nsha256 = "{digest(token)}"\nrequests_per_minute = 5\n')
     options = ("--http-port", "0", "--lanes", "1", "--tokens", str(tokens))
     with ServerProcess(None, *options, folder=ROOT) as server:
         server.wait_ready()

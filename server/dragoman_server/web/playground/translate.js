@@ -95,8 +95,12 @@ export class TranslatePanel {
   }
 
   async copy() {
-    await navigator.clipboard.writeText(joined(this.whole));
-    announce("Copied.");
+    const told = await navigator.clipboard.writeText(joined(this.whole)).then(
+      () => "Copied",
+      () => "Not allowed",
+    );
+    byId("copy").textContent = told;
+    announce(told);
   }
 
   /** What every request of this panel has in common. */
@@ -200,6 +204,8 @@ export class TranslatePanel {
   }
 
   done(there) {
-    for (const id of ["copy", "look-inside", "translation-help"]) byId(id).hidden = !there;
+    for (const id of ["look-inside", "translation-help"]) byId(id).hidden = !there;
+    byId("copy").hidden = !there || !navigator.clipboard; // browsers have it on trusted addresses alone
+    byId("copy").textContent = "Copy";
   }
 }

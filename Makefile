@@ -17,7 +17,7 @@ SERVER_STAMP := $(VENV)/.installed-server
 DEV_STAMP := $(VENV)/.installed-dev
 BENCH_STAMP := $(VENV)/.installed-bench
 
-BENCHMARKS := offline latency saturation grpc_efficiency profile hugging_face roofline report
+BENCHMARKS := offline latency saturation grpc_efficiency profile hugging_face roofline planning report
 
 .PHONY: help serve audit lock test test-system check proto bench load soak clean
 .DEFAULT_GOAL := help

@@ -1,4 +1,4 @@
-"""Writes the tables of the kept JSON files into docs/benchmarks/README.md, between its markers."""
+"""Writes the tables of the kept JSON files into docs/benchmarks/README.md and docs/planning.md, between the markers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ _MARKED = re.compile(r"(<!-- results: ([a-z_]+) -->\n).*?(<!-- end -->)", re.DOT
 
 def main(folder: Path = FOLDER) -> None:
     """Fill in what there is; a benchmark without a JSON file keeps what stands there."""
-    page = folder / "README.md"
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
     pictures = {path.stem for path in folder.glob("*.png")}
-    page.write_text(filled(page.read_text(encoding="utf-8"), found, pictures), encoding="utf-8")
-    print(f"{page}: {', '.join(found) or 'no results'}")
+    for page in (folder / "README.md", folder.parent / "planning.md"):
+        if page.is_file():
+            page.write_text(filled(page.read_text(encoding="utf-8"), found, pictures), encoding="utf-8")
+            print(f"{page}: {', '.join(found) or 'no results'}")
 
 
 def filled(page: str, results: dict[str, dict[str, Any]], pictures: Collection[str] = ()) -> str:

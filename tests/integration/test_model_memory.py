@@ -45,14 +45,12 @@ def test_memory_falls_back_when_a_model_is_unloaded() -> None:
                 assert [model.name for model in client.models()] == ["intents", "shakespeare"]
                 left.append(settled(watcher, used[-1].heap_used - 2 * LANE))
                 client.load_model("deu-eng")
-        for number, (before, after) in enumerate(zip(used, left, strict=True)):
-            print(f"{number}: {before} -> {after}")
         # What is allocated is exact: resident memory is that and the holes between, which come and go by 40 MiB.
         for before, after in zip(used, left, strict=True):
             assert before.heap_used - after.heap_used >= 2 * LANE
-        # A session, a cache or a tokenizer that stayed would be some MiB each time. The first load leaves what comes
-        # with the first use of a library.
-        assert left[-1].heap_used - left[0].heap_used <= 2
+        # 0.2 MiB in three times; a session or a cache that stayed would be 12 MiB at the least. The first load leaves
+        # what comes with the first use of a library.
+        assert left[-1].heap_used - left[0].heap_used <= 1
         # And the system has got it back, but for those holes: two lanes would be twice as much.
         assert used[-1].rss - left[-1].rss >= 40
         assert left[-1].rss - left[0].rss <= 60

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.soak.verdict import MOST_GROWTH
+from tests.soak.verdict import MOST_ALLOCATED, MOST_GROWTH
 
 _ROWS = {
     "resident, MiB": "rss",
@@ -27,6 +27,7 @@ def page(content: dict[str, Any]) -> str:
     asked: dict[str, int] = content["asked"]
     kinds = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in asked.items())
     growth = looks[2]["rss"] / looks[1]["rss"] - 1
+    allocated = looks[2]["heap_used"] / looks[1]["heap_used"] - 1
     machine, settings, faults = content["machine"], content["settings"], content["faults"]
     verdict = f"It does not hold: {'; '.join(faults)}." if faults else "All of it holds."
     paragraphs = [
@@ -38,9 +39,10 @@ def page(content: dict[str, Any]) -> str:
         f"{settings['lanes']} lanes each. It is looked at while nobody asks:\n"
         "before the first request, after half of them, and at the end.",
         "| idle server | before | halfway | end |\n|---|---|---|---|\n" + "\n".join(f"| {row} |" for row in rows),
-        f"Resident memory changed by {growth:+.1%} over the second half; at most {MOST_GROWTH:+.0%} is allowed. "
-        "Rows must all be free, no request may\n"
-        f"be waiting or running, files must be as many as halfway, and threads one more or less. {verdict}",
+        f"Over the second half resident memory changed by {growth:+.1%}, what malloc has given out by "
+        f"{allocated:+.1%}; at most {MOST_GROWTH:+.0%} and\n{MOST_ALLOCATED:+.0%} are allowed. Rows must all be free, no request may "
+        "be waiting or running, files must be as many as halfway, and\n"
+        f"threads one more or less. {verdict}",
         "![soak](soak.png)",
         f"{machine['processor']}, {machine['cores']} cores; {content['measured_at'][:10]}. "
         "All samples: [soak.json](soak.json).",

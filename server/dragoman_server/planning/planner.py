@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 
 from dragoman_server.errors import InvalidArgument, Violation
-from dragoman_server.planning.model import Prediction, predict
+from dragoman_server.planning.model import Prediction, capacity, predict
 from dragoman_server.planning.profile import Profile
 from dragoman_server.planning.workload import Workload
 from dragoman_server.rows import row_buckets
@@ -14,8 +16,10 @@ from dragoman_server.rows import row_buckets
 MOST_REPLICAS = 100_000
 _SELDOM = 1e-3
 """Requests in a second that hardly ever meet."""
-_TOLERANCE = 0.01
-_PLANNED_REQUESTS = 6000
+_TOLERANCE = 0.02
+_MOST_LOAD = 0.95
+"""Of the capacity: closer to it the queue grows for longer than is simulated."""
+REQUESTS = 6000
 """Simulated for each of the configurations that are tried."""
 _MIB = 1 << 20
 
@@ -66,7 +70,7 @@ class Plan:
         return self.capacity / self.prediction.rate - 1
 
 
-def plan(profile: Profile, workload: Workload, target: Target, *, seed: int = 1) -> Plan:
+def plan(profile: Profile, workload: Workload, target: Target, *, requests: int = REQUESTS, seed: int = 1) -> Plan:
     """The fewest replicas, then the fewest rows. Raises Unmeetable, and InvalidArgument.
 
     Where memory is limited, lanes and rows are fewer; then the shape is taken that needs the fewest replicas.
@@ -74,7 +78,7 @@ def plan(profile: Profile, workload: Workload, target: Target, *, seed: int = 1)
     plans = []
     floors = []
     for shape in _shapes(profile, target):
-        search = _Search(shape, workload, target, seed)
+        search = _Search(shape, workload, target, partial(predict, requests=requests, seed=seed))
         floors.append(search.floor_ms)
         if search.floor_ms <= target.p99_ms:
             plans.append(search.plan())
@@ -107,20 +111,24 @@ def _shapes(profile: Profile, target: Target) -> list[Profile]:
 class _Search:
     """For one shape of a replica."""
 
-    def __init__(self, profile: Profile, workload: Workload, target: Target, seed: int) -> None:
-        self._profile, self._workload, self._target, self._seed = profile, workload, target, seed
-        self.floor_ms = self._predict(profile, _SELDOM).p99_ms
+    def __init__(
+        self, profile: Profile, workload: Workload, target: Target, predict: Callable[..., Prediction]
+    ) -> None:
+        self._profile, self._workload, self._target = profile, workload, target
+        self._of = predict
+        self._most = _MOST_LOAD * capacity(profile, workload)
+        self.floor_ms = self._at(_SELDOM).p99_ms
 
     def plan(self) -> Plan:
         """The target is above the floor."""
         most = self._most_rate()
         replicas = max(1, ceil(self._target.rate / most))
         # The search ends a little early: one more or one fewer may be right.
-        while not self._meets(self._profile, replicas):
+        while not self._meets(replicas):
             replicas += 1
             if replicas > MOST_REPLICAS:
                 raise Unmeetable(f"rate = {self._target.rate:g}: more than {MOST_REPLICAS} replicas")
-        while replicas > 1 and self._meets(self._profile, replicas - 1):
+        while replicas > 1 and self._meets(replicas - 1):
             replicas -= 1
         shape, prediction = self._fewest_rows(replicas)
         return Plan(
@@ -135,12 +143,12 @@ class _Search:
 
     def _most_rate(self) -> float:
         """Of one replica that meets the target."""
-        low, high = _SELDOM, 1.0
-        while self._holds(self._predict(self._profile, high)):
-            low, high = high, high * 2
+        low, high = _SELDOM, self._most
+        if self._holds(self._at(high)):
+            return high
         while high > low * (1 + _TOLERANCE):
             middle = (low * high) ** 0.5
-            if self._holds(self._predict(self._profile, middle)):
+            if self._holds(self._at(middle)):
                 low = middle
             else:
                 high = middle
@@ -148,21 +156,23 @@ class _Search:
 
     def _fewest_rows(self, replicas: int) -> tuple[Profile, Prediction]:
         """Rows beyond what is used cost memory and nothing else."""
-        rate = self._target.rate / replicas
-        peak = self._predict(self._profile, rate).peak_rows
-        for rows in row_buckets(self._profile.max_rows):
-            shape = self._profile.with_shape(self._profile.lanes, rows)
-            if rows >= min(peak, self._profile.max_rows) and self._holds(self._predict(shape, rate)):
-                return shape, predict(shape, self._workload, self._target.rate, replicas=replicas, seed=self._seed)
-        return self._profile, predict(
-            self._profile, self._workload, self._target.rate, replicas=replicas, seed=self._seed
-        )
+        most = self._profile.max_rows
+        whole = self._of(self._profile, self._workload, self._target.rate, replicas=replicas)
+        for rows in row_buckets(most):
+            if whole.peak_rows <= rows < most:
+                shape = self._profile.with_shape(self._profile.lanes, rows)
+                found = self._of(shape, self._workload, self._target.rate, replicas=replicas)
+                if self._holds(found):
+                    return shape, found
+        return self._profile, whole
 
-    def _meets(self, profile: Profile, replicas: int) -> bool:
-        return self._holds(self._predict(profile, self._target.rate / replicas))
+    def _meets(self, replicas: int) -> bool:
+        rate = self._target.rate / replicas
+        return rate <= self._most and self._holds(self._at(rate))
 
     def _holds(self, prediction: Prediction) -> bool:
         return prediction.p99_ms <= self._target.p99_ms and not prediction.refused
 
-    def _predict(self, profile: Profile, rate: float) -> Prediction:
-        return predict(profile, self._workload, rate, requests=_PLANNED_REQUESTS, seed=self._seed)
+    def _at(self, rate: float) -> Prediction:
+        """Of one replica."""
+        return self._of(self._profile, self._workload, rate)

@@ -171,7 +171,8 @@ class Simulation:
             self._idle.append(number)
             return False
         trace = self.trace
-        trace.joined[[request.index for request in plan.joiners]] = self._cores.now
+        for request in plan.joiners:
+            trace.joined[request.index] = self._cores.now
         beside = len(self._lanes) - len(self._idle) - 1
         seconds = lane.begin(plan.joiners)
         trace.steps += 1

@@ -5,6 +5,7 @@
 #include "attention_operators.h"
 #include "choice_operators.h"
 #include "instruction_sets.h"
+#include "normalization_operator.h"
 #include "operator.h"
 #include "product_operator.h"
 #include "products.h"
@@ -25,12 +26,13 @@ void add_domains(const Api& api, OrtSessionOptions* options) {
   static const Registered<GroupQueryAttention> attention;
   static const Registered<MultiHeadAttention> text_attention;
   static const Registered<MatMulIntegerToFloat> product;
+  static const Registered<LayerNormalization> normalization;
   static const Registered<LogSoftmax> log_softmax;
   static const Registered<TopK> top_k;
   static OrtCustomOpDomain* const contributed =
       has_products() ? made_domain(api, "com.microsoft", {&attention, &text_attention, &product})
                      : made_domain(api, "com.microsoft", {&attention, &text_attention});
-  static OrtCustomOpDomain* const standard = made_domain(api, "", {&log_softmax, &top_k});
+  static OrtCustomOpDomain* const standard = made_domain(api, "", {&normalization, &log_softmax, &top_k});
   check(api.add_domain(options, contributed));
   check(api.add_domain(options, standard));
 }

@@ -24,8 +24,8 @@ def lane_session(path: Path, kernels: Path | None = None) -> Any:
     """A session of one thread on the CPU, with the operators of the library ``kernels``; None: onnxruntime's own."""
     if kernels is not None:
         options = _options()
-        options.register_custom_ops_library(str(kernels))
         try:
+            options.register_custom_ops_library(str(kernels))
             return _session(path, options)
         except Exception as error:  # onnxruntime raises many types that share no base of their own
             _log.warning("the compiled operators do not take a graph: onnxruntime's own run it", why=str(error))

@@ -32,6 +32,9 @@ struct Kernels {
   void (*attention_floats)(const Attention<float>&);
   // values (count) to 8 bits with a scale for each, ties to even, as QuantizeLinear does it.
   void (*quantize)(const float* values, const float* scales, int8_t* output, size_t count);
+  // values less their mean, divided by the root of their variance + epsilon, times scales, plus biases.
+  void (*normalize)(const float* values, const float* scales, const float* biases, float epsilon, float* output,
+                    size_t count);
   // values minus the logarithm of the sum of their exponentials.
   void (*log_softmax)(const float* values, float* output, size_t count);
   // The k greatest values and their indices, greatest first, equal ones by index. `maxima` holds count / 64 + 1 floats.

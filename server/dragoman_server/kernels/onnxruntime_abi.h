@@ -28,7 +28,7 @@ namespace dragoman {
 
 constexpr uint32_t kInterfaceVersion = 16;
 
-enum class ErrorCode : int { kInvalidArgument = 2, kNotImplemented = 9 };
+enum class ErrorCode : int { kFail = 1, kInvalidArgument = 2, kNotImplemented = 9 };
 enum class ElementType : int { kAny = 0, kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6, kInt64 = 7 };
 enum class Characteristic : int { kRequired = 0, kOptional = 1 };
 

@@ -6,7 +6,6 @@
 
 #include <array>
 #include <cstring>
-#include <new>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -19,6 +18,8 @@ struct Port {
   ElementType type;
   Characteristic characteristic = Characteristic::kRequired;
 };
+
+constexpr Port kOptionalAny = {ElementType::kAny, Characteristic::kOptional};
 
 struct Failure : std::runtime_error {
   explicit Failure(ErrorCode code, const std::string& message) : std::runtime_error(message), code(code) {}
@@ -167,8 +168,8 @@ struct Registered : OrtCustomOp {
       return passed.status;
     } catch (const Failure& failure) {
       return api.create_status(failure.code, (std::string(Operator::kName) + ": " + failure.what()).c_str());
-    } catch (const std::bad_alloc&) {
-      return api.create_status(ErrorCode::kInvalidArgument, "out of memory");
+    } catch (const std::exception& error) {  // no memory, for one
+      return api.create_status(ErrorCode::kFail, error.what());
     }
   }
 

@@ -182,6 +182,21 @@ def test_products_with_other_weights_in_other_sessions(compiled: Path) -> None:
             np.testing.assert_array_equal(running.run(None, {"left": left})[0], expected)
 
 
+@pytest.mark.parametrize("size", [1, 16, 40, 256])
+def test_normalization(library: Path, size: int) -> None:
+    ports = ["values", "scales", "biases"]
+    node = helper.make_node("LayerNormalization", ports, ["output"], epsilon=1e-5)
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ports]
+    graph = model([node], inputs, [helper.make_tensor_value_info("output", TensorProto.FLOAT, None)])
+    random = np.random.default_rng(size)
+    values = random.normal(loc=3, scale=4, size=(2, 5, size)).astype(np.float32)
+    scales, biases = random.normal(size=(2, size)).astype(np.float32)
+    (found,) = session(graph, library).run(None, {"values": values, "scales": scales, "biases": biases})
+    apart = values - values.mean(axis=2, keepdims=True, dtype=np.float64)
+    expected = apart / np.sqrt((apart**2).mean(axis=2, keepdims=True) + 1e-5) * scales + biases
+    np.testing.assert_allclose(found, expected, rtol=0, atol=4e-6)
+
+
 def choosing(k: int, library: Path | None) -> ort.InferenceSession:
     nodes = [
         helper.make_node("Constant", [], ["k"], value=helper.make_tensor("k", TensorProto.INT64, [1], [k])),

@@ -43,6 +43,7 @@ _SMALLER = {
 _SUITS = ("bank", "music", "travel", "weather")
 _PATIENCE = 280
 _SENTENCES = 240
+_TEST_SENTENCES = 60
 
 
 class Workplace:
@@ -114,9 +115,10 @@ class Workplace:
         english, german = (_short_sentences(language) for language in ("en", "de"))
         pairs = [f"{en}\t{de}" for en, de in zip(english, german, strict=True)]
         tatoeba = self._data / "tatoeba-deu-eng"
-        for name, part in (("train", pairs[:180]), ("valid", pairs[180:200]), ("test", pairs[200:])):
+        longer = [f"{en}\t{de}" for en, de in zip(*map(_all_lengths, ("en", "de")), strict=True)]
+        for name, part in (("train", pairs[:200]), ("valid", pairs[200:]), ("test", longer)):
             _write(tatoeba / f"{name}.tsv.gz", part)
-        plain = [line for sentence in english * 8 for line in (sentence, "")]
+        plain = [line for sentence in english * 40 for line in (sentence, "")]
         _write(self._data / "tinyshakespeare" / "input.txt.gz", plain)
         _write(self._data / "gutenberg" / "whitman-leaves.txt.gz", plain)
         self._labelled(english)
@@ -176,6 +178,13 @@ def _short_sentences(language: str) -> list[str]:
     """Which a small model with a small vocabulary can hold."""
     found = own_sentences(_SENTENCES * 6, seed=3, languages=[language])
     return sorted((one.text for one in found), key=len)[:_SENTENCES]
+
+
+def _all_lengths(language: str) -> list[str]:
+    """Of up to 18 words."""
+    found = [one.text for one in own_sentences(1000, seed=5, languages=[language])]
+    chosen = sorted((text for text in found if len(text.split()) <= 18), key=lambda text: len(text.split()))
+    return chosen[:: len(chosen) // _TEST_SENTENCES][:_TEST_SENTENCES]
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dragoman_protos.v1.bundle_pb2 import Bundle
+from dragoman_server.compiled_kernels import chosen_library
 from dragoman_server.generation_host import GenerationHost
 from dragoman_server.model_host import ModelHost
 from dragoman_server.settings import Settings
@@ -42,7 +43,7 @@ def _translation_host(version: int, bundle: LoadedBundle, settings: Settings) ->
     from dragoman_server.runtime import OnnxRuntime  # noqa: PLC0415  (onnxruntime)
     from dragoman_server.tokenization import TextCodec  # noqa: PLC0415  (tokenizers)
 
-    manifest = bundle.manifest
+    manifest, kernels = bundle.manifest, chosen_library(settings.kernels)
     runtimes = [
         OnnxRuntime(
             bundle.encoder,
@@ -50,6 +51,7 @@ def _translation_host(version: int, bundle: LoadedBundle, settings: Settings) ->
             dimensions=manifest.dimensions,
             limits=manifest.limits,
             max_rows=settings.max_rows,
+            kernels=kernels,
         )
         for _ in range(settings.lanes)
     ]
@@ -85,10 +87,14 @@ def _generation_host(version: int, bundle: LoadedBundle, settings: Settings) -> 
     from dragoman_server.prompt_runtime import OnnxPromptRuntime  # noqa: PLC0415  (onnxruntime)
     from dragoman_server.tokenization import TextCodec  # noqa: PLC0415  (tokenizers)
 
-    manifest = bundle.manifest
+    manifest, kernels = bundle.manifest, chosen_library(settings.kernels)
     runtimes = [
         OnnxPromptRuntime(
-            bundle.decoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=settings.max_rows
+            bundle.decoder,
+            dimensions=manifest.dimensions,
+            limits=manifest.limits,
+            max_rows=settings.max_rows,
+            kernels=kernels,
         )
         for _ in range(settings.lanes)
     ]
@@ -124,7 +130,11 @@ def _understanding_host(version: int, bundle: LoadedBundle, settings: Settings) 
     special = manifest.special_ids
     runtimes = [
         OnnxPassRuntime(
-            bundle.encoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=settings.max_rows
+            bundle.encoder,
+            dimensions=manifest.dimensions,
+            limits=manifest.limits,
+            max_rows=settings.max_rows,
+            kernels=chosen_library(settings.kernels) if bundle.precision == "int8" else None,
         )
         for _ in range(settings.lanes)
     ]

@@ -12,6 +12,7 @@ import structlog
 from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server import machine
 from dragoman_server.catalogue import Catalogue, choose_default
+from dragoman_server.compiled_kernels import KernelsUnavailableError, chosen_library, open_library
 from dragoman_server.errors import NotFound, ServerError, Violation
 from dragoman_server.first_answers import FirstAnswer
 from dragoman_server.memory_budget import MemoryBudget, MemoryShort, memory_need
@@ -52,6 +53,7 @@ def load(settings: Settings) -> Loaded:
     Raises SettingsError where the settings ask for what is not there, LoadingError with the faults of all bundles.
     """
     _check_device(settings)
+    _check_kernels(settings)
     entries = chosen_versions(settings)
     default = choose_default({entry.name for entry in entries}, settings.default_model)
     loader = ModelLoader(settings)
@@ -103,10 +105,12 @@ class ModelLoader:
         """Start the engine of a validated bundle, and what it answered first; blocks. Raises LoadingError."""
         from dragoman_server.building import build_host  # noqa: PLC0415  (onnxruntime)
 
-        need = memory_need(bundle, lanes=self._settings.lanes, max_rows=self._settings.max_rows)
+        settings = self._settings
+        packs = bundle.precision == "int8" and chosen_library(settings.kernels) is not None
+        need = memory_need(bundle, lanes=settings.lanes, max_rows=settings.max_rows, packs=packs)
         try:
             with self._budget.loading(need):
-                host = build_host(entry.version, bundle, self._settings)
+                host = build_host(entry.version, bundle, settings)
                 self._budget.promise(host, need)
         except (MemoryShort, ValueError) as error:
             raise LoadingError([str(error)]) from error
@@ -180,6 +184,16 @@ def _check_device(settings: Settings) -> None:
         raise SettingsError([Violation("device", "cuda", limit)])
     # Never fall back in silence: the runtime of this version has no GPU lanes.
     raise SettingsError([Violation("device", "cuda", "auto or cpu: this version decodes on the CPU")])
+
+
+def _check_kernels(settings: Settings) -> None:
+    """Say which operators will run, or SettingsError where the compiled ones are asked for and not to be had."""
+    try:
+        library = chosen_library(settings.kernels)
+    except KernelsUnavailableError as error:
+        raise SettingsError([Violation("kernels", settings.kernels, f"auto or builtin: {error}")]) from error
+    found = "onnxruntime's" if library is None else f"compiled, {open_library(library).instructions}"
+    _log.info("operators chosen", kernels=found)
 
 
 def _validated(loader: ModelLoader, entries: Sequence[ModelVersion]) -> list[tuple[ModelVersion, LoadedBundle]]:

@@ -19,7 +19,7 @@ class OnnxPromptRuntime(RowDecoder):
     """One onnxruntime session of one thread, caches that it writes in place, and a staging cache of one row.
 
     A chunk is always of one prompt by itself: the operator takes several tokens of one row only, and so a prompt's
-    caches do not depend on who else is there.
+    caches do not depend on who else is there. ``kernels`` is a library of compiled operators; None: onnxruntime's own.
     """
 
     def __init__(
@@ -31,11 +31,17 @@ class OnnxPromptRuntime(RowDecoder):
         max_rows: int,
         prefill_chunk: int = PREFILL_CHUNK,
         huge_pages: bool = True,
+        kernels: Path | None = None,
     ) -> None:
         if prefill_chunk < 1:
             raise ValueError(f"prefill_chunk = {prefill_chunk}: at least 1")
         super().__init__(
-            decoder, dimensions=dimensions, capacity=limits.target_tokens, max_rows=max_rows, huge_pages=huge_pages
+            decoder,
+            dimensions=dimensions,
+            capacity=limits.target_tokens,
+            max_rows=max_rows,
+            huge_pages=huge_pages,
+            kernels=kernels,
         )
         self._prefill_chunk = prefill_chunk
         self._staging = self._new_caches("past_key_0", 1, limits.target_tokens)

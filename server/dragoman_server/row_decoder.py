@@ -13,8 +13,8 @@ import onnxruntime as ort
 from dragoman_protos.v1.bundle_pb2 import Dimensions
 from dragoman_server.graphs import CACHE_TYPES
 from dragoman_server.huge_pages import zeros
-from dragoman_server.rows import Move
-from dragoman_server.sessions import lane_session
+from dragoman_server.rows import Move, row_buckets
+from dragoman_server.sessions import fitting_kernels, lane_session
 
 _NOTHING = -1
 _PLAIN = False, False
@@ -42,12 +42,6 @@ class BoundCache(NamedTuple):
     array: Array
 
 
-def row_buckets(max_rows: int) -> list[int]:
-    """Row counts that a step is bound for: 1, 2, 3, 4, 6, 8, 12, 16, ... and ``max_rows``."""
-    sizes = {1, max_rows} | {size << shift for size in (2, 3) for shift in range(max_rows.bit_length())}
-    return sorted(size for size in sizes if size <= max_rows)
-
-
 class RowDecoder:
     """One onnxruntime session of one thread, and self caches of ``max_rows`` rows and ``capacity`` positions.
 
@@ -57,11 +51,19 @@ class RowDecoder:
     """
 
     def __init__(
-        self, decoder: Path, *, dimensions: Dimensions, capacity: int, max_rows: int, huge_pages: bool
+        self,
+        decoder: Path,
+        *,
+        dimensions: Dimensions,
+        capacity: int,
+        max_rows: int,
+        huge_pages: bool,
+        kernels: Path | None,
     ) -> None:
         if max_rows < 1:
             raise ValueError(f"max_rows = {max_rows}: at least 1")
-        self._decoder = lane_session(decoder)
+        self._kernels = fitting_kernels(kernels, decoder, dimensions.head_dim)
+        self._decoder = lane_session(decoder, self._kernels)
         self._max_rows, self._target_capacity = max_rows, capacity
         self._dimensions, self._huge_pages = dimensions, huge_pages
         self._types = {port.name: CACHE_TYPES.get(port.type) for port in self._decoder.get_inputs()}

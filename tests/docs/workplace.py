@@ -82,6 +82,10 @@ class Workplace:
             check=False,
         )
 
+    def bring(self, data: Path) -> None:
+        """Put a real file in the place of ours of its name."""
+        shutil.copy(data, self.project)
+
     def end(self) -> None:
         """Stop the server, if there is one."""
         for path in self._shims.glob("*.pid"):
@@ -91,6 +95,7 @@ class Workplace:
     def _models(self) -> None:
         shutil.copytree(ROOT / "models", self.project / "models")
         shutil.copytree(ROOT / "models" / "deu-eng" / "1", self.project / "new")
+        shutil.copytree(ROOT / "deploy", self.project / "deploy", ignore=shutil.ignore_patterns("secrets"))
         (self.project / "model").mkdir()
         (self.project / "model" / "checkpoints").symlink_to(ROOT / "model" / "checkpoints")
         for name in ("figures", "bench"):  # figures are drawn into the folder that their module is in
@@ -119,6 +124,7 @@ class Workplace:
         for name, part in (("train", pairs[:200]), ("valid", pairs[200:]), ("test", longer)):
             _write(tatoeba / f"{name}.tsv.gz", part)
         plain = [line for sentence in english * 40 for line in (sentence, "")]
+        _write(self._data / "tatoeba-fra-eng" / "train.tsv.gz", pairs[:100])
         _write(self._data / "tinyshakespeare" / "input.txt.gz", plain)
         _write(self._data / "gutenberg" / "whitman-leaves.txt.gz", plain)
         self._labelled(english)
@@ -134,6 +140,7 @@ class Workplace:
         _write(self.project / "in.txt", english[:2])
         _write(self.project / "sentences.txt", english[:4])
         _write(self.project / "page.txt", [" ".join(english[:3])])
+        _write(self.project / "texts.txt", english[:20])
         _write(self.project / "pairs.tsv", pairs[:2])
         _write(self.project / "text.txt", plain)
 
@@ -168,7 +175,7 @@ class Workplace:
         self._shims.mkdir()
         shim = f'#!/bin/sh\nexec "{sys.executable}" "{SHIMS}" "$(basename "$0")" "$@"\n'
         (self.project / ".venv" / "bin").mkdir(parents=True)
-        names = ("dragoman", "make", "python", "pip", "curl", "docker", "helm")
+        names = ("dragoman", "make", "python", "pip", "curl", "docker", "helm", "locust")
         for path in [*(self._shims / name for name in names), self.project / ".venv" / "bin" / "dragoman"]:
             path.write_text(shim)
             path.chmod(path.stat().st_mode | stat.S_IXUSR)

@@ -7,6 +7,8 @@ extra to pyproject.toml, a chart to ``helm template``.
 
 from __future__ import annotations
 
+import argparse
+import itertools
 import os
 import re
 import socket
@@ -21,6 +23,8 @@ from pathlib import Path
 ROOT, STATE = Path(os.environ["DOCS_ROOT"]), Path(os.environ["DOCS_STATE"])
 DRAGOMAN = [sys.executable, "-c", "from dragoman.cli.main import main; main()"]
 PATIENCE = 120.0
+CAMPAIGNS = {"tests.robustness", "tests.load", "tests.load.report", "tests.soak", "tests.fuzz", "tests.bench.planning"}
+"""Take minutes to hours: that they know their arguments must do here."""
 _PID, _PORTS, _LOG = STATE / "server.pid", STATE / "server.ports", STATE / "server.log"
 
 
@@ -34,6 +38,7 @@ def main(program: str, arguments: list[str]) -> int:
         "curl": curl,
         "docker": docker,
         "helm": helm,
+        "locust": locust,
     }
     return runs[program](arguments)
 
@@ -43,21 +48,14 @@ def dragoman(arguments: list[str]) -> int:
         return serve(arguments[1:])
     if arguments[:2] == ["bench", "independence"]:
         arguments = [*arguments, "--sentences", "24"]  # a thousand are proven elsewhere
+    if arguments[:2] == ["bench", "load"]:
+        arguments = [*arguments, "--duration", "1", "--warm-up", "0.5"]
     environment = dict(os.environ)
     if _PORTS.exists():
-        grpc, http = _PORTS.read_text().split()
-        environment["DRAGOMAN_SERVER"] = f"127.0.0.1:{grpc}"
-        ports = {"50051": grpc, "8080": http}
+        environment["DRAGOMAN_SERVER"] = placed(["127.0.0.1:50051"])[0]
         if "--tls" in arguments:
             environment["DRAGOMAN_TLS_CA"] = "authority.pem"
-        arguments = [
-            re.sub(
-                r"(translate\.example\.org|localhost|127\.0\.0\.1):(50051|8080)",
-                lambda m: f"127.0.0.1:{ports[m[2]]}",
-                one,
-            )
-            for one in arguments
-        ]
+        arguments = placed(arguments)
     return subprocess.run([*DRAGOMAN, *arguments], env=environment, check=False).returncode
 
 
@@ -89,6 +87,18 @@ def serve(arguments: list[str]) -> int:
     return 0
 
 
+def placed(arguments: list[str]) -> list[str]:
+    """Addresses of the pages, as those of the server that runs."""
+    grpc, http = _PORTS.read_text().split()
+    ports = {"50051": grpc, "8080": http}
+    return [
+        re.sub(
+            r"(translate\.example\.org|localhost|127\.0\.0\.1):(50051|8080)", lambda m: f"127.0.0.1:{ports[m[2]]}", one
+        )
+        for one in arguments
+    ]
+
+
 def stop(pid: int) -> None:
     try:
         os.kill(pid, 9)
@@ -108,6 +118,8 @@ def make(arguments: list[str]) -> int:
 
 
 def python(arguments: list[str]) -> int:
+    if arguments[:1] == ["-m"] and arguments[1] in CAMPAIGNS:
+        return subprocess.run([sys.executable, *arguments, "--help"], cwd=ROOT, check=False).returncode
     return subprocess.run([sys.executable, *arguments], check=False).returncode
 
 
@@ -122,21 +134,38 @@ def pip(arguments: list[str]) -> int:
 
 
 def curl(arguments: list[str]) -> int:
-    """A plain GET, of the server that runs."""
-    (url,) = (one for one in arguments if one.startswith("http"))
-    _, http = _PORTS.read_text().split()
-    with urllib.request.urlopen(
-        re.sub(r"(localhost|127\.0\.0\.1):8080", f"127.0.0.1:{http}", url), timeout=60
-    ) as answer:
+    """Of the server that runs: GET, or POST with ``-d``."""
+    known = argparse.ArgumentParser()
+    known.add_argument("url")
+    known.add_argument("-H", dest="headers", action="append", default=[])
+    known.add_argument("-d", dest="data")
+    given = known.parse_args(arguments)
+    url = placed([given.url])[0]
+    request = urllib.request.Request(url, data=given.data.encode() if given.data else None)
+    for header in given.headers:
+        name, _, value = header.partition(":")
+        request.add_header(name, value.strip())
+    with urllib.request.urlopen(request, timeout=60) as answer:
         sys.stdout.write(answer.read().decode())
     return 0
 
 
+def locust(arguments: list[str]) -> int:
+    """A few users, for a moment."""
+    shorter = {"--users": "4", "--spawn-rate": "4", "--run-time": "3s"}
+    arguments = [shorter.get(before, one) for before, one in itertools.pairwise(["", *placed(arguments)])]
+    return subprocess.run([sys.executable, "-m", "locust", *arguments], cwd=ROOT, check=False).returncode
+
+
 def docker(arguments: list[str]) -> int:
-    """The compose file holds what the command names; what its containers run is run by tests/system."""
+    """In the place of the balancer, one server with its certificate and tokens; tests/system runs the real one."""
     text = (ROOT / "docker-compose.yml").read_text()
-    profiles = [arguments[place + 1] for place, one in enumerate(arguments) if one == "--profile"]
-    return 0 if all(f"profiles: [{profile}]" in text for profile in profiles) else 1
+    profiles = [one for before, one in itertools.pairwise(arguments) if before == "--profile"]
+    if not all(f"profiles: [{profile}]" in text for profile in profiles):
+        return 1
+    secrets = Path("deploy") / "secrets"
+    pair = ["--tls-certificate", f"{secrets / 'balancer.pem'}", "--tls-key", f"{secrets / 'balancer.pem'}"]
+    return serve([*pair, "--tokens", f"{secrets / 'tokens.toml'}"])
 
 
 def helm(arguments: list[str]) -> int:

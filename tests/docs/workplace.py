@@ -43,6 +43,7 @@ _SMALLER = {
 _SUITS = ("bank", "music", "travel", "weather")
 _PATIENCE = 280
 _SENTENCES = 240
+_TEST_SENTENCES = 60
 
 
 class Workplace:
@@ -81,6 +82,10 @@ class Workplace:
             check=False,
         )
 
+    def bring(self, data: Path) -> None:
+        """Put a real file in the place of ours of its name."""
+        shutil.copy(data, self.project)
+
     def end(self) -> None:
         """Stop the server, if there is one."""
         for path in self._shims.glob("*.pid"):
@@ -90,6 +95,7 @@ class Workplace:
     def _models(self) -> None:
         shutil.copytree(ROOT / "models", self.project / "models")
         shutil.copytree(ROOT / "models" / "deu-eng" / "1", self.project / "new")
+        shutil.copytree(ROOT / "deploy", self.project / "deploy", ignore=shutil.ignore_patterns("secrets"))
         (self.project / "model").mkdir()
         (self.project / "model" / "checkpoints").symlink_to(ROOT / "model" / "checkpoints")
         for name in ("figures", "bench"):  # figures are drawn into the folder that their module is in
@@ -114,9 +120,11 @@ class Workplace:
         english, german = (_short_sentences(language) for language in ("en", "de"))
         pairs = [f"{en}\t{de}" for en, de in zip(english, german, strict=True)]
         tatoeba = self._data / "tatoeba-deu-eng"
-        for name, part in (("train", pairs[:180]), ("valid", pairs[180:200]), ("test", pairs[200:])):
+        longer = [f"{en}\t{de}" for en, de in zip(*map(_all_lengths, ("en", "de")), strict=True)]
+        for name, part in (("train", pairs[:200]), ("valid", pairs[200:]), ("test", longer)):
             _write(tatoeba / f"{name}.tsv.gz", part)
-        plain = [line for sentence in english * 8 for line in (sentence, "")]
+        plain = [line for sentence in english * 40 for line in (sentence, "")]
+        _write(self._data / "tatoeba-fra-eng" / "train.tsv.gz", pairs[:100])
         _write(self._data / "tinyshakespeare" / "input.txt.gz", plain)
         _write(self._data / "gutenberg" / "whitman-leaves.txt.gz", plain)
         self._labelled(english)
@@ -132,6 +140,7 @@ class Workplace:
         _write(self.project / "in.txt", english[:2])
         _write(self.project / "sentences.txt", english[:4])
         _write(self.project / "page.txt", [" ".join(english[:3])])
+        _write(self.project / "texts.txt", english[:20])
         _write(self.project / "pairs.tsv", pairs[:2])
         _write(self.project / "text.txt", plain)
 
@@ -166,7 +175,7 @@ class Workplace:
         self._shims.mkdir()
         shim = f'#!/bin/sh\nexec "{sys.executable}" "{SHIMS}" "$(basename "$0")" "$@"\n'
         (self.project / ".venv" / "bin").mkdir(parents=True)
-        names = ("dragoman", "make", "python", "pip", "curl", "docker", "helm")
+        names = ("dragoman", "make", "python", "pip", "curl", "docker", "helm", "locust")
         for path in [*(self._shims / name for name in names), self.project / ".venv" / "bin" / "dragoman"]:
             path.write_text(shim)
             path.chmod(path.stat().st_mode | stat.S_IXUSR)
@@ -176,6 +185,13 @@ def _short_sentences(language: str) -> list[str]:
     """Which a small model with a small vocabulary can hold."""
     found = own_sentences(_SENTENCES * 6, seed=3, languages=[language])
     return sorted((one.text for one in found), key=len)[:_SENTENCES]
+
+
+def _all_lengths(language: str) -> list[str]:
+    """Of up to 18 words."""
+    found = [one.text for one in own_sentences(1000, seed=5, languages=[language])]
+    chosen = sorted((text for text in found if len(text.split()) <= 18), key=lambda text: len(text.split()))
+    return chosen[:: len(chosen) // _TEST_SENTENCES][:_TEST_SENTENCES]
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

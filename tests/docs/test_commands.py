@@ -10,14 +10,8 @@ import pytest
 
 from tests.docs.workplace import ROOT, Workplace
 
-DATA = ROOT.parent / "shared" / "data"
-REAL = {
-    "docs/models/intents.md": DATA / "clinc150" / "data_full.json.gz",
-    "docs/models/shakespeare.md": DATA / "tinyshakespeare" / "input.txt.gz",
-}
-"""Pages whose commands measure a model that is here, on the data that its figures are of."""
-ELSEWHERE = {"docs/models/deu-eng.md", "docs/http.md"}
-"""Run by tests/integration/test_shared_data.py and test_http_process.py, which compare the answers, too."""
+ELSEWHERE = {"docs/models/deu-eng.md", "docs/http.md", "docs/planning.md"}
+"""Run by tests/integration: test_shared_data.py, test_http_process.py and test_planning.py look at the answers, too."""
 PAGES = sorted(
     page.relative_to(ROOT).as_posix()
     for page in (ROOT / "README.md", *ROOT.glob("docs/**/*.md"))
@@ -36,10 +30,6 @@ def workplace(tmp_path: Path) -> Iterator[Workplace]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_do_what_they_should(page: str, workplace: Workplace) -> None:
-    if page in REAL:
-        if not REAL[page].exists():
-            pytest.skip(f"{REAL[page].name} is not beside the repository")
-        workplace.bring(REAL[page])
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
     if not any("serve" in line for block in blocks for line in block.splitlines()):
         workplace.run("dragoman serve")  # pages on clients take for granted that there is a server

@@ -40,7 +40,7 @@ _SMALLER = {
     "save_every": 3,
     "batch_tokens": 400,
 }
-_SUITS = ("bank", "music", "travel", "weather")
+_LABELS = ("alarm", "transfer", "translate", "weather")  # some of those that the model "intents" knows
 _PATIENCE = 280
 _SENTENCES = 240
 _TEST_SENTENCES = 60
@@ -81,10 +81,6 @@ class Workplace:
             timeout=_PATIENCE,
             check=False,
         )
-
-    def bring(self, data: Path) -> None:
-        """Put a real file in the place of ours of its name."""
-        shutil.copy(data, self.project)
 
     def end(self) -> None:
         """Stop the server, if there is one."""
@@ -145,7 +141,7 @@ class Workplace:
         _write(self.project / "text.txt", plain)
 
     def _labelled(self, sentences: list[str]) -> None:
-        labelled = [[sentence, _SUITS[number % len(_SUITS)]] for number, sentence in enumerate(sentences)]
+        labelled = [[sentence, _LABELS[number % len(_LABELS)]] for number, sentence in enumerate(sentences)]
         splits = {"train": labelled[:120], "val": labelled[120:160], "test": labelled[160:200]}
         strange = {f"oos_{name}": [[f"{text} zzz", "oos"] for text, _ in part[:12]] for name, part in splits.items()}
         path = self._data / "clinc150" / "data_full.json.gz"

@@ -40,9 +40,9 @@ def page(content: dict[str, Any]) -> str:
         "before the first request, after half of them, and at the end.",
         "| idle server | before | halfway | end |\n|---|---|---|---|\n" + "\n".join(f"| {row} |" for row in rows),
         f"Over the second half resident memory changed by {growth:+.1%}, what malloc has given out by "
-        f"{allocated:+.1%}; at most {MOST_GROWTH:+.0%} and\n{MOST_ALLOCATED:+.0%} are allowed. Rows must all be free, no request may "
-        "be waiting or running, files must be as many as halfway, and\n"
-        f"threads one more or less. {verdict}",
+        f"{allocated:+.1%}; at most\n{MOST_GROWTH:+.0%} and {MOST_ALLOCATED:+.0%} are allowed. Rows must all be free, "
+        "no request may be waiting or running, files must be\n"
+        f"as many as halfway, and threads one more or less. {verdict}",
         "![soak](soak.png)",
         f"{machine['processor']}, {machine['cores']} cores; {content['measured_at'][:10]}. "
         "All samples: [soak.json](soak.json).",

@@ -18,6 +18,8 @@ from dragoman_server.planning.subject import AnySubmission, Subject
 
 _PATIENCE_SECONDS = 120.0
 _FEW_TOKENS = 8
+_LEAST_ENDED = 4
+"""Requests of a window, however long they take."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Window:
 def keep_busy(engine: LaneEngine[AnySubmission], subject: Subject, *, in_flight: int, seconds: float) -> Window:
     """Keep so many requests in flight until each place was used once, and for ``seconds`` from then on.
 
+    For longer where hardly any is answered meanwhile.
+
     Raises ServerError where a request fails, TimeoutError where the engine does not come to it.
     """
     loop = _ClosedLoop(engine.submit, subject)
@@ -48,6 +52,7 @@ def keep_busy(engine: LaneEngine[AnySubmission], subject: Subject, *, in_flight:
     before = _reading(engine)
     first = len(loop.ended)
     time.sleep(seconds)
+    loop.wait_for(first + _LEAST_ENDED)
     ended = loop.ended[first:]
     after = _reading(engine)
     loop.stop()

@@ -63,9 +63,10 @@ def test_a_latency_below_that_of_one_request_cannot_be_met() -> None:
 
 
 def test_less_memory_means_fewer_rows_or_lanes_and_more_replicas() -> None:
-    profile = translating()
-    free = planned(profile, Target(1500.0, 60.0))
-    tight = planned(profile, Target(1500.0, 60.0, memory_limit=125 * MIB))
+    # Where calls cost little, it is lanes that are short.
+    profile = translating(call_alone=0.0002, call_busy=0.0001)
+    free = planned(profile, Target(3000.0, 60.0))
+    tight = planned(profile, Target(3000.0, 60.0, memory_limit=125 * MIB))
     assert tight.memory <= 125 * MIB
     assert tight.lanes == 1
     assert tight.replicas > free.replicas

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import grpc
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from dragoman_server.planning.subject import Call
 
+_CONNECTIONS = 4
 _SECONDS = 120.0
 """A call that is not answered by then has failed."""
 
@@ -80,15 +82,19 @@ async def open_loop(address: str, calls: Sequence[Call], due: Floats) -> Called:
     tasks: set[asyncio.Task[None]] = set()
     all_due = loop.create_future()
 
-    async with grpc.aio.insecure_channel(address) as channel:
-        call = _caller(channel)
-        await channel.channel_ready()
+    async with AsyncExitStack() as stack:
+        # One connection has no more calls under way than the server allows it; the others would wait here.
+        options = (("grpc.use_local_subchannel_pool", 1),)
+        made = [grpc.aio.insecure_channel(address, options=options) for _ in range(_CONNECTIONS)]
+        channels = [await stack.enter_async_context(channel) for channel in made]
+        await asyncio.gather(*(channel.channel_ready() for channel in channels))
+        callers = [_caller(channel) for channel in channels]
         cpu = time.process_time()
         began = loop.time()
 
         async def one(number: int) -> None:
             try:
-                await call(calls[number % len(calls)])
+                await callers[number % len(callers)](calls[number % len(calls)])
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
                     raise

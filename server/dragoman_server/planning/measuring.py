@@ -45,7 +45,7 @@ def measure(
 ) -> Profile:
     """The bundle as a server with these settings (lanes, rows, queue) runs it; about 20 s with the shipped models.
 
-    ``texts`` None: sentences of our own, in English. Each number of rows is kept up for ``seconds``, callers for five
+    No ``texts``: sentences of our own, in English. Each number of rows is kept up for ``seconds``, callers for five
     times as long. Nothing else should run meanwhile. Raises InvalidArgument where no text fits, ServerError where the
     model fails, and ServerFailed.
     """

@@ -156,7 +156,7 @@ class Simulation:
         request = SimulatedRequest(index, length.source, length.steps, self._cores.now)
         if not self._scheduler.offer(request, self._cores.now):
             self.trace.refused += 1
-            self._leave()
+            self._loop.add(lambda: self._caller.add(self._leave))  # a refusal is an answer too
         elif self._idle:
             # The lane that has slept longest is woken; if it may not join, the next are asked.
             for _ in range(len(self._idle)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -74,12 +75,11 @@ async def driving(
 
 
 async def test_users_are_under_way_together_and_never_more_of_them(fake: FakeServer) -> None:
-    together = threading.Barrier(5)
-    met: list[int] = []
+    together, calls = threading.Barrier(5), itertools.count()
 
     def answer(request: inference_pb2.TranslateRequest, context: Any) -> inference_pb2.TranslateResponse:
-        if len(met) < 5:
-            met.append(together.wait(PATIENCE))  # nobody gets on before all five are there
+        if next(calls) < 5:
+            together.wait(PATIENCE)  # nobody gets on before all five are there
         return reversal(request.text)
 
     async with driving(fake, ONE, Window(0.0, 0.2)) as driver:

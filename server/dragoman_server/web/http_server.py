@@ -104,16 +104,20 @@ class HttpServer:
 def _factory(files: CertificateFiles) -> Callable[[uvicorn.Config, Callable[[], ssl.SSLContext]], ssl.SSLContext]:
     """Gives a context whose handshakes use the new certificate once the files were replaced by others that are good."""
     stamp, current = files.stamp(), _context(files)
+    faulty = stamp
 
     def refresh(handshake: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext) -> None:
-        nonlocal stamp, current
-        if files.stamp() != stamp:
-            stamp = files.stamp()
+        nonlocal stamp, faulty, current
+        found = files.stamp()
+        if found != stamp:
             try:
                 files.read()
                 current = _context(files)
-            except (SettingsError, OSError):
-                _log.error("the certificate was not read again for HTTP: the old one holds")
+                stamp = found
+            except (SettingsError, OSError):  # tried again at the next handshake, but logged once
+                if found != faulty:
+                    _log.error("the certificate was not read again for HTTP: the old one holds")
+            faulty = found
         if current is not context:
             handshake.context = current
 

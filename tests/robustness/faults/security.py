@@ -24,6 +24,8 @@ from tests.robustness.world import World, translations
 
 _KNOWN_SECONDS = 10.0
 """For a changed file to be seen: a second, on a machine that is not busy."""
+_LOOK_SECONDS = 1.0
+"""Between two looks at the file of tokens (docs/security.md)."""
 _TIMES = 40
 
 
@@ -117,6 +119,8 @@ class BadTokens(Fault):
                         await traffic.reached(number / _TIMES)
                         metadata, status = rng.choice(bad)
                         ask, way = profiles.DAY.draw(world.pool, rng)
+                        if way == "bulk":  # refused under its first message, of which gRPC's client loses the status
+                            way = "call"
                         await drivers[0].send(ask, way, Manner(metadata=metadata, may=frozenset({status})))
                         world.history.injected(f"a call that must end {status}")
 
@@ -125,7 +129,7 @@ class TokensRotated(Fault):
     """A token is taken away, another is added, and the file is damaged: others never notice."""
 
     name: ClassVar = "tokens-rotated"
-    injects: ClassVar = "the file of tokens replaced under load, and damaged"
+    injects: ClassVar = "the file of tokens replaced under load, damaged, and replaced while no file can be opened"
 
     async def inject(self, world: World, rng: random.Random) -> None:
         async with secured(world) as found:
@@ -151,6 +155,21 @@ class TokensRotated(Fault):
                     (found.folder / "tokens.toml").write_text("[[tokens]\nname = ")
                     world.history.injected("the file was damaged")
                     await self._becomes(world, probe, new, "OK")
+                    await self._unreadable(world, found, probe)
+
+    async def _unreadable(self, world: World, found: Secured, probe: Driver) -> None:
+        """A replacement that cannot be read when it comes is read when it can be."""
+        latest = new_token()
+        found.server.limit_descriptors((await found.server.reading()).descriptors - 1)  # without that of the reading
+        try:
+            found.write_tokens(found.good, latest)
+            world.history.injected("the file was replaced while no file could be opened")
+            end = asyncio.get_running_loop().time() + 2 * _LOOK_SECONDS
+            while asyncio.get_running_loop().time() < end:
+                await self._becomes(world, probe, found.good, "OK")
+        finally:
+            found.server.limit_descriptors(None)
+        await self._becomes(world, probe, latest, "OK")
 
     async def _becomes(self, world: World, driver: Driver, token: str, status: str) -> None:
         """Wait until the token is treated so."""

@@ -120,8 +120,9 @@ async def _stream(requests: Sequence[object]) -> AsyncIterator[object]:
 
 async def call_port(target: OnPort, attempt: Attempt) -> Ending:
     """Send the messages as they are, and read all that comes back."""
-    # In a thread: gRPC's client for asyncio loses the status of a call that ends while it is still sending.
-    return await asyncio.to_thread(_call_port, target, attempt)
+    # In a thread: gRPC's client for asyncio loses the status of a call that ends while it is still sending. The threads
+    # are the callers' own: the server, in this process too, needs those of the event loop.
+    return await asyncio.get_running_loop().run_in_executor(target.callers, _call_port, target, attempt)
 
 
 def _call_port(target: OnPort, attempt: Attempt) -> Ending:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ from dragoman_server.version_policy import parse_policies
 from tests.fuzz.requests import GENERATOR, READER, SPARE, TRANSLATOR
 from tests.unit.server import tiny, tiny_decoder, tiny_encoder
 from tests.unit.server.tiny_explain import add_explain
+
+_CALLERS = 32
 
 Handler = Any  # grpc.RpcMethodHandler: generic in the stubs, not at run time
 
@@ -188,6 +191,8 @@ class OnPort(Served):
     address: str
     channel: grpc.aio.Channel
     blocking: grpc.Channel
+    callers: ThreadPoolExecutor
+    """For those who call over the blocking channel."""
 
 
 @contextlib.asynccontextmanager
@@ -200,6 +205,9 @@ async def on_port(root: Path) -> AsyncIterator[OnPort]:
     await server.open(loaded.catalogue, loaded.loader)
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 64 << 20)]
     async with grpc.aio.insecure_channel(address, options=options) as channel:
-        with grpc.insecure_channel(address, options=options) as blocking:
-            yield OnPort(loaded.catalogue, address, channel, blocking)
+        with (
+            ThreadPoolExecutor(_CALLERS, "fuzz-caller") as callers,
+            grpc.insecure_channel(address, options=options) as blocking,
+        ):
+            yield OnPort(loaded.catalogue, address, channel, blocking, callers)
         await server.drain(5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
@@ -102,6 +103,10 @@ class Scene:
         async with contextlib.AsyncExitStack() as stack:
             clients = [await stack.enter_async_context(AsyncClient(addresses, retry=_RETRY)) for _ in range(count)]
             yield [ClientDriver(client, self.history, name) for client in clients]
+            del clients
+        # A call that failed may be a part of a cycle of references. While it is there, gRPC keeps its connection, and
+        # watches the server's health over it: that is held by this process, and not by the server.
+        gc.collect()
 
     def traffic(
         self,

@@ -54,7 +54,8 @@ class Ended:
 class Reading:
     """What a server holds: rows and requests of all its engines, calls inside, and what the process has.
 
-    ``resident`` is in MiB; ``errors`` counts the lines of its log at level error.
+    ``resident`` and ``allocated``, what malloc has given out, are in MiB; ``errors`` counts the lines of its log at
+    level error.
     """
 
     rows_used: int
@@ -63,6 +64,7 @@ class Reading:
     running: int
     in_flight: int
     resident: float
+    allocated: float
     descriptors: int
     threads: int
     errors: int = 0

@@ -22,6 +22,7 @@ from dragoman_server.gate import Gate
 from dragoman_server.joining import EncoderJoining
 from dragoman_server.lanes import EngineState
 from dragoman_server.loading import ModelLoader, chosen_versions
+from dragoman_server.machine import heap
 from dragoman_server.request import Request
 from dragoman_server.runtime import OnnxRuntime, Runtime
 from dragoman_server.service.boundary import Boundary
@@ -76,7 +77,7 @@ class InProcess:
 
     async def reading(self) -> Reading:
         """What its engine and this process hold."""
-        state, process = self.engine.state(), psutil.Process()
+        state, process, allocated = self.engine.state(), psutil.Process(), heap()
         return Reading(
             rows_used=state.rows_used,
             rows_free=state.rows_free,
@@ -84,6 +85,7 @@ class InProcess:
             running=state.running,
             in_flight=0,
             resident=process.memory_info().rss / _MIB,
+            allocated=0.0 if allocated is None else allocated.used / _MIB,
             descriptors=process.num_fds(),
             threads=process.num_threads(),
         )

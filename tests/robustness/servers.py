@@ -123,6 +123,7 @@ class Server:
             running=sums.get("dragoman_running", 0),
             in_flight=sums.get("dragoman_rpcs_in_flight", 0),
             resident=process.memory_info().rss / _MIB,
+            allocated=sums.get("dragoman_heap_bytes used", 0) / _MIB,
             descriptors=process.num_fds(),
             threads=process.num_threads(),
             errors=sum('"level": "error"' in line for line in self.process.logs),

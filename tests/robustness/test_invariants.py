@@ -9,10 +9,20 @@ import pytest
 
 from tests.robustness.asks import Answer
 from tests.robustness.history import Begun, Ended, Event, History, Injected, Observed, Piece, Reading, Unexpected, read
-from tests.robustness.invariants import DESCRIPTORS, THREADS, violations
+from tests.robustness.invariants import ALLOCATED, DESCRIPTORS, THREADS, violations
 
 ALONE = {"a": Answer("f1", "Das Haus."), "b": Answer("f2", "Der Hund.")}
-IDLE = Reading(rows_used=0, rows_free=32, waiting=0, running=0, in_flight=0, resident=200.0, descriptors=20, threads=16)
+IDLE = Reading(
+    rows_used=0,
+    rows_free=32,
+    waiting=0,
+    running=0,
+    in_flight=0,
+    resident=200.0,
+    allocated=100.0,
+    descriptors=20,
+    threads=16,
+)
 
 
 def begun(request: str = "a#1", *, way: str = "call", may: tuple[str, ...] = ("OK",)) -> Begun:
@@ -80,6 +90,7 @@ def test_a_cancelled_stream_may_end_in_the_middle_of_its_text() -> None:
         ("nothing after the end", [begun(), piece("Der "), ended()]),
         ("nothing after the end", [begun(), piece("Das ", last=True), ended()]),
         ("memory returns", [observed("before"), observed("after", resident=265.0)]),
+        ("memory returns", [observed("before"), observed("after", allocated=100.0 + ALLOCATED + 1)]),
         ("memory returns", [observed("before"), observed("after", descriptors=20 + DESCRIPTORS + 1)]),
         ("memory returns", [observed("before"), observed("after", threads=16 + THREADS + 1)]),
         ("expected of the fault", [observed("before"), observed("after", errors=1)]),

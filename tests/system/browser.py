@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,15 +21,6 @@ addEventListener("securitypolicyviolation", (event) => {
 
 # A status of 4xx and 5xx is an error on the console too; tests that ask for one look at the page instead.
 _STATUS = "Failed to load resource"
-
-
-def found_chromium() -> str | None:
-    """The program; installed where that is possible. None: it cannot be had."""
-    if shutil.which("chromium") is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for step in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
-            subprocess.run(["apt-get", "-q", *step], env=environment, capture_output=True, check=False, timeout=900)
-    return shutil.which("chromium")
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ from playwright.sync_api import Browser, expect
 
 from dragoman import Client
 from tests.integration.server_process import ServerProcess
-from tests.system.browser import PATIENCE_MS, Visit, found_chromium, opened_browser, visited
+from tests.system.browser import PATIENCE_MS, Visit, opened_browser, visited
+from tests.system.programs import installed
 from tests.unit.server import tiny_encoder
 
 ROOT = Path(__file__).parents[2]
@@ -38,10 +39,7 @@ def http_address(server: ServerProcess) -> str:
 # Not of the session: while it is open, an event loop runs in this thread, and no test of asyncio could.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = found_chromium()
-    if program is None:
-        pytest.skip("chromium is not there and could not be installed: as root, apt-get install chromium")
-    with opened_browser(program) as found:
+    with opened_browser(installed("chromium")) as found:
         yield found
 
 

@@ -10,17 +10,21 @@ import subprocess
 import pytest
 
 
-def installed(program: str, package: str | None = None) -> str:
-    """The program's path; installed where that is possible, and where it is not the test is skipped with the reason."""
-    package = package or program
+def found(program: str, package: str | None = None) -> str | None:
+    """The program's path; installed first where that is possible, and None where it is not."""
     if shutil.which(program) is None and os.geteuid() == 0 and shutil.which("apt-get"):
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for step in (["update"], ["install", "-y", "--no-install-recommends", package]):
-            subprocess.run(["apt-get", "-q", *step], env=environment, capture_output=True, check=False, timeout=600)
-    found = shutil.which(program)
-    if found is None:
-        pytest.skip(f"{program} is not there and could not be installed: as root, apt-get install {package}")
-    return found
+        for step in (["update"], ["install", "-y", "--no-install-recommends", package or program]):
+            subprocess.run(["apt-get", "-q", *step], env=environment, capture_output=True, check=False, timeout=900)
+    return shutil.which(program)
+
+
+def installed(program: str, package: str | None = None) -> str:
+    """The same; where there is none, the test is skipped with the reason."""
+    path = found(program, package)
+    if path is None:
+        pytest.skip(f"{program} is not there and could not be installed: as root, apt-get install {package or program}")
+    return path
 
 
 def free_port() -> int:

@@ -13,8 +13,9 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from tests.integration.server_process import ServerProcess
-from tests.system.browser import found_chromium, opened_browser, visited
+from tests.system.browser import opened_browser, visited
 from tests.system.conftest import ROOT, http_address
+from tests.system.programs import found
 
 FOLDER = ROOT / "docs" / "images" / "playground"
 COFFEE = "The coffee was so hot that I burned my tongue."
@@ -22,7 +23,7 @@ COFFEE = "The coffee was so hot that I burned my tongue."
 
 def main() -> None:
     """Serve the models that come with Dragoman, and take every picture."""
-    program = found_chromium()
+    program = found("chromium")
     if program is None:
         sys.exit("chromium is not there and could not be installed: as root, apt-get install chromium")
     FOLDER.mkdir(parents=True, exist_ok=True)

@@ -50,6 +50,7 @@ SERVICES = (
     open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
 )
 _METADATA_BYTES = 16 << 10
+_MOST_PENDING = 1_000_000
 _QUIET_SECONDS = 0.1
 _LONGEST_QUIET_SECONDS = 5.0
 """On a machine that is too busy to tell; not to be waited for elsewhere."""
@@ -249,6 +250,10 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.server_handshake_timeout_ms", _milliseconds(settings.handshake_timeout_seconds)),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.max_concurrent_streams", settings.max_streams),
+        # Calls that the event loop has not looked at yet: beyond these, gRPC would drop some, as CANCELLED, which says
+        # nothing and is never tried again. Ours are told when to come back; connections and streams bound them.
+        ("grpc.server.max_pending_requests", _MOST_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
     ]
 
 

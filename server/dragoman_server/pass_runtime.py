@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
+from dragoman_server.device import CPU, Device
 from dragoman_server.packing import pack
 from dragoman_server.sessions import lane_session
 
@@ -71,12 +72,14 @@ def packed_feeds(inputs: Sequence[EncoderInput], names: Collection[str]) -> dict
 
 
 class OnnxPassRuntime:
-    """One onnxruntime session of one thread. The tokens of a pass lie side by side, so no padding is computed."""
+    """One onnxruntime session on a device. The tokens of a pass lie side by side, so no padding is computed."""
 
-    def __init__(self, encoder: Path, *, dimensions: Dimensions, limits: Limits, max_rows: int) -> None:
+    def __init__(
+        self, encoder: Path, *, dimensions: Dimensions, limits: Limits, max_rows: int, device: Device = CPU
+    ) -> None:
         if max_rows < 1:
             raise ValueError(f"max_rows = {max_rows}: at least 1")
-        self._session = lane_session(encoder)
+        self._session = lane_session(encoder, device)
         self._inputs: list[str] = [port.name for port in self._session.get_inputs()]
         self._outputs: list[str] = [port.name for port in self._session.get_outputs()]
         self._max_rows, self._source_capacity = max_rows, limits.source_tokens

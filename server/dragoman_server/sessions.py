@@ -7,15 +7,50 @@ from typing import Any
 
 import onnxruntime as ort
 
+from dragoman_server.device import CPU, CPU_PROVIDER, Device, DeviceError
 
-def lane_session(path: Path) -> Any:
-    """A session of one thread on the CPU."""
+_SHAPES = frozenset(
+    {"Shape", "Size", "Range", "Gather", "Concat", "Slice", "Squeeze", "Unsqueeze", "Cast", "Add", "Mul"}
+)
+"""Operators that onnxruntime computes shapes with, on the processor by its own choice: a few numbers a step."""
+
+
+def lane_session(graph: Path | bytes, device: Device = CPU, *, captured: bool = False) -> Any:
+    """A session of one thread on the device, of a file or of a graph's bytes.
+
+    ``captured``: its runs may become CUDA graphs. DeviceError where the device is a GPU, and the session would run
+    elsewhere or compute a part on the processor.
+    """
     options = ort.SessionOptions()
     # Lanes are the parallelism: a thread pool inside each would only fight over the cores.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # The fused operator is several times slower on CPU than LayerNormalization and Add apart.
-    return ort.InferenceSession(
-        path, options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
+    if device.kind == "cpu":
+        # The fused operator is several times slower on CPU than LayerNormalization and Add apart.
+        return ort.InferenceSession(
+            graph, options, providers=[CPU_PROVIDER], disabled_optimizers=["SkipLayerNormFusion"]
+        )
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    session = ort.InferenceSession(graph, options, providers=device.providers(captured=captured))
+    # onnxruntime goes on without a provider whose libraries it cannot load.
+    found = session.get_providers()[0]
+    if found == CPU_PROVIDER:
+        raise DeviceError(f"device = {device}: onnxruntime made a session on {found}; its libraries may be missing")
+    if away := nodes_on_cpu(session):
+        raise DeviceError(f"device = {device}: these nodes would run on the processor: {', '.join(away)}")
+    return session
+
+
+def nodes_on_cpu(session: Any) -> list[str]:
+    """Nodes that the processor would run, as "operator name", those of shapes left out.
+
+    Of a session that was made to record where its nodes are.
+    """
+    return sorted(
+        f"{node.op_type} {node.name}".strip()
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name == CPU_PROVIDER
+        for node in part.get_nodes()
+        if node.op_type not in _SHAPES
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from importlib import metadata
 
 from dragoman_server import machine
+from dragoman_server.device import CUDA_PROVIDER, Device, DeviceError
+from dragoman_server.gpus import Gpu, gpus
 from dragoman_server.settings import load_settings
 
 _MEMORY_NEEDED = 400 << 20
@@ -43,6 +45,7 @@ def examine(load_default_bundle: Callable[[], str]) -> list[Check]:
         python(sys.version_info[:3]),
         *packages(_declared_requirements()),
         providers(),
+        *graphics(gpus(), _provider_offered, probe_gpu),
         instructions(machine.int8_instructions()),
         cores(machine.usable_cores()),
         memory(machine.available_memory()),
@@ -89,9 +92,45 @@ def providers() -> Check:
     found = ", ".join(available)
     if "CPUExecutionProvider" not in available:
         return Check("providers", Verdict.FAIL, found, "this onnxruntime cannot run on the CPU: install another build")
-    if machine.has_nvidia_gpu() and "CUDAExecutionProvider" not in available:
+    if machine.has_nvidia_gpu() and CUDA_PROVIDER not in available:
         return Check("providers", Verdict.WARN, found, "there is a GPU, but this onnxruntime was built without CUDA")
     return Check("providers", Verdict.OK, found)
+
+
+def graphics(found: Sequence[Gpu], offered: Callable[[], bool], probe: Callable[[], None]) -> list[Check]:
+    """Each GPU, and whether onnxruntime computes on the first; nothing to say of a machine without one.
+
+    ``offered``: whether onnxruntime has the provider at all; ``probe`` runs something, or raises DeviceError.
+    """
+    checks = [
+        Check(
+            f"gpu {number}",
+            Verdict.OK,
+            f"{gpu.name}, driver {gpu.driver}, {gpu.free / (1 << 30):.1f} of {gpu.total / (1 << 30):.1f} GiB free",
+        )
+        for number, gpu in enumerate(found)
+    ]
+    if not found or not offered():  # the providers' check says so
+        return checks
+    try:
+        probe()
+    except DeviceError as error:
+        return [*checks, Check("cuda", Verdict.FAIL, str(error), "docs/gpu.md lists the libraries that it needs")]
+    return [*checks, Check("cuda", Verdict.OK, "onnxruntime computes on the first GPU")]
+
+
+def _provider_offered() -> bool:
+    try:
+        return CUDA_PROVIDER in importlib.import_module("onnxruntime").get_available_providers()
+    except ImportError:
+        return False
+
+
+def probe_gpu() -> None:
+    """Run something on the first GPU; DeviceError where that fails."""
+    from dragoman_server.device_choice import probe  # noqa: PLC0415  (onnxruntime may be what is missing)
+
+    probe(Device("cuda", resident=True))
 
 
 def instructions(flags: list[str] | None) -> Check:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -147,7 +147,7 @@ class Nvml:
 
     def __init__(self, memory: Sequence[tuple[int, int]], broken: str = "") -> None:
         self.memory, self.broken, self.closed = memory, broken, 0
-        self._calls = {
+        self._calls: dict[str, Callable[..., int]] = {
             "nvmlInit_v2": self._open,
             "nvmlShutdown": self._close,
             "nvmlDeviceGetCount_v2": self._count,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,7 +46,10 @@ class LanguageLayerGraph(nn.Module):
 
 
 class LanguageGraph(nn.Module):
-    """The tokens that were decoded last -> scores of the next, caches written in place."""
+    """The tokens that were decoded last -> scores of the next, caches written in place.
+
+    Scores are float32 whatever the weights are.
+    """
 
     embedding: Tensor
     position_table: Tensor
@@ -77,7 +81,7 @@ class LanguageGraph(nn.Module):
         for number, layer in enumerate(self.layers):
             x, caches = layer(x, past[2 * number : 2 * number + 2], (ends.to(torch.int32), total_length))
             present += caches
-        logits = self.norm(x)[:, -1] @ self.output  # (rows, vocabulary)
+        logits = (self.norm(x)[:, -1] @ self.output).float()  # (rows, vocabulary)
         top_log_probs, top_ids = logits.log_softmax(dim=-1).topk(self.top_k, dim=-1)
         return top_log_probs, top_ids, logits, present
 
@@ -87,6 +91,16 @@ def export_language_graph(model: LanguageModel, folder: Path, *, top_k: int = TO
 
     ``top_k`` is capped by the vocabulary. Nothing is printed to stdout.
     """
+    return _export(LanguageGraph(model, min(top_k, model.config.vocabulary)), model, folder)
+
+
+def export_half_language_graph(model: LanguageModel, folder: Path, *, top_k: int = TOP_K) -> Path:
+    """The same in float16, for GPUs: weights, caches and products; norms, softmax and scores are float32."""
+    own = copy.deepcopy(model)  # a graph shares the model's norms
+    return _export(LanguageGraph(own, min(top_k, own.config.vocabulary)).half(), own, folder)
+
+
+def _export(graph: LanguageGraph, model: LanguageModel, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     config = model.config
     names = [f"{kind}_{layer}" for layer in range(config.decoder_layers) for kind in ("key", "value")]
@@ -96,11 +110,12 @@ def export_language_graph(model: LanguageModel, folder: Path, *, top_k: int = TO
         "lengths": torch.zeros(rows, dtype=torch.int32),
         "total_length": torch.tensor(time, dtype=torch.int32),
     }
+    past = torch.zeros(rows, config.num_heads, capacity, config.head_dim, dtype=graph.output.dtype)
     with quiet(), torch.no_grad():
         export_module(
-            LanguageGraph(model, min(top_k, config.vocabulary)).eval(),
+            graph.eval(),
             folder / DECODER,
-            inputs={**plain, "past": [torch.zeros(rows, config.num_heads, capacity, config.head_dim) for _ in names]},
+            inputs={**plain, "past": [past.clone() for _ in names]},
             dynamic_shapes={
                 "input_ids": {0: "rows", 1: "time"},
                 "lengths": {0: "rows"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import sys
@@ -18,6 +19,7 @@ from dragoman_server.settings import load_settings
 _MEMORY_NEEDED = 400 << 20
 _MEMORY_WANTED = 1 << 30
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)\s*>=\s*(?P<version>[0-9.]+)")
+_STAND_INS = {"onnxruntime": ("onnxruntime-gpu",)}
 _SERVER_EXTRA = re.compile(r"""extra\s*==\s*["']server["']""")
 
 
@@ -72,15 +74,22 @@ def packages(requirements: Iterable[str] | None) -> list[Check]:
         wanted = _REQUIREMENT.match(requirement)
         if wanted is None or ("extra" in requirement and not _SERVER_EXTRA.search(requirement)):
             continue
-        try:
-            found = metadata.version(wanted["name"])
-        except metadata.PackageNotFoundError:
+        found = _installed(wanted["name"])
+        if found is None:
             checks.append(Check(wanted["name"], Verdict.FAIL, "missing", "pip install 'dragoman[server]'"))
             continue
         old = _numbers(found) < _numbers(wanted["version"])
         hint = f"needs {wanted['version']}: pip install --upgrade {wanted['name']}" if old else ""
         checks.append(Check(wanted["name"], Verdict.FAIL if old else Verdict.OK, found, hint))
     return checks
+
+
+def _installed(name: str) -> str | None:
+    """A distribution's version, or that of one that has the same module; None where there is none."""
+    for known in (name, *_STAND_INS.get(name, ())):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(known)
+    return None
 
 
 def providers() -> Check:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ def lane_session(graph: Path | bytes, device: Device = CPU, *, captured: bool = 
         return ort.InferenceSession(
             graph, options, providers=[CPU_PROVIDER], disabled_optimizers=["SkipLayerNormFusion"]
         )
+    _load_cuda()
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     session = ort.InferenceSession(graph, options, providers=device.providers(captured=captured))
     # onnxruntime goes on without a provider whose libraries it cannot load.
@@ -40,6 +44,13 @@ def lane_session(graph: Path | bytes, device: Device = CPU, *, captured: bool = 
     if away := nodes_on_cpu(session):
         raise DeviceError(f"device = {device}: these nodes would run on the processor: {', '.join(away)}")
     return session
+
+
+@cache
+def _load_cuda() -> None:
+    """Load the libraries of CUDA that pip has put beside Python: onnxruntime looks for them in the system alone."""
+    with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find; the system may have it
+        ort.preload_dlls()
 
 
 def nodes_on_cpu(session: Any) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +26,21 @@ class _Memory(ctypes.Structure):
     _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
 
 
-def gpus(load: Callable[[str], Any] = ctypes.CDLL) -> list[Gpu]:
-    """All GPUs, by number; empty where there is no driver, or it does not answer."""
+def gpus(load: Callable[[str], Any] = ctypes.CDLL, environment: Mapping[str, str] = os.environ) -> list[Gpu]:
+    """The GPUs that CUDA will see, by its numbers; empty where there is no driver, or it does not answer.
+
+    Empty, too, where ``CUDA_VISIBLE_DEVICES`` names them otherwise than by number.
+    """
+    found = _all(load)
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return found
+    numbers = [name.strip() for name in visible.split(",")]
+    known = {str(number): gpu for number, gpu in enumerate(found)}
+    return [known[name] for name in numbers] if set(numbers) <= known.keys() else []
+
+
+def _all(load: Callable[[str], Any]) -> list[Gpu]:
     try:
         library = load(_LIBRARY)
     except OSError:

@@ -12,13 +12,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 _COMPARED = frozenset({"hugging_face", "ctranslate2"})
 _LONGEST_ERROR = 400
+
+
+Launch = Callable[[Sequence[str], float], "subprocess.CompletedProcess[str]"]
+"""Runs a command for at most so many seconds; raises subprocess.TimeoutExpired."""
+
+
+def launched(command: Sequence[str], limit: float) -> subprocess.CompletedProcess[str]:
+    """A process of its own, with its output."""
+    return subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
 
 
 @dataclass
@@ -39,7 +48,7 @@ class Part:
         """Whether the check fails with it."""
         return self.name not in _COMPARED
 
-    def run(self, folder: Path, left: float) -> None:
+    def run(self, folder: Path, left: float, launch: Launch = launched) -> None:
         """Run it within its limit and what is left of the whole check's, in seconds."""
         # The processor takes as long as it takes: there it is not for the figures.
         limit = left if self.device == "cpu" else min(self.limit, left)
@@ -49,7 +58,7 @@ class Part:
         command = [sys.executable, "-m", "tests.gpu.parts", self.name, self.subject, str(folder), self.device]
         began = time.monotonic()
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
+            done = launch(command, limit)
             if done.returncode:
                 self.error = (done.stderr.strip().splitlines() or ["no message"])[-1][:_LONGEST_ERROR]
             else:
@@ -72,6 +81,7 @@ def parts(device: str, subjects: Sequence[str]) -> Iterator[Part]:
         yield Part("steps", subject, device, 60)
         if device == "cuda":
             yield Part("steps", subject, "cuda+graphs", 60)
+        yield Part("engine", subject, device, 90)
         yield Part("independence", subject, device, 60)
         yield Part("nodes", subject, device, 60)
     for subject in subjects:
@@ -102,7 +112,7 @@ def table(done: Sequence[Part]) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, launch: Launch = launched) -> int:
     """Run the parts; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder for gpu.json")
@@ -119,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for part in parts(given.device, given.subjects.split(",")):
             if wanted and part.name not in wanted:
                 continue
-            part.run(Path(folder), end - time.monotonic())
+            part.run(Path(folder), end - time.monotonic(), launch)
             done.append(part)
             print(table(done[-1:]), flush=True)
             # After each part: what was found is there, whatever ends this process.

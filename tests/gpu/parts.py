@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
@@ -21,6 +21,7 @@ import torch
 
 from dragoman_export.reference import forced_logits
 from dragoman_model.transformer import Transformer
+from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.device import Device
 from dragoman_server.device_choice import probe
 from dragoman_server.gpus import gpus
@@ -29,12 +30,17 @@ from dragoman_server.runtime import OnnxRuntime
 from dragoman_server.sessions import lane_session
 from tests.gpu.subjects import LONGEST, SUBJECTS, Subject
 
+if TYPE_CHECKING:
+    from dragoman_server.engine import DecodingEngine
+
 Findings = dict[str, Any]
 
 _LADDER = (1, 8, 32, 128, 512)
 _STEPS = 40
 _ROUNDS = 3
 _SOURCE = 24
+_ENCODED_TOGETHER = 8192
+"""Source tokens."""
 
 
 def machine(subject: Subject, folder: Path, device: Device) -> Findings:
@@ -134,6 +140,39 @@ def steps(subject: Subject, folder: Path, device: Device) -> Findings:
     return found
 
 
+def engine(subject: Subject, folder: Path, device: Device) -> Findings:
+    """Tokens a second of the serving engine, by requests that are there at once and beams."""
+    from dragoman_export.serving import UNBOUNDED, ServedEngine  # noqa: PLC0415  (structlog may be missing)
+    from dragoman_server.engine import Engine  # noqa: PLC0415
+    from dragoman_server.prompt_engine import PromptEngine  # noqa: PLC0415
+
+    found: Findings = {}
+    bos, eos = subject.config.bos_id, subject.config.eos_id
+    for requests in _ladder(device):
+        for beams in (1, 4):
+            runtime = subject.runtime(folder, device, requests * beams)
+            made: DecodingEngine = (
+                Engine(
+                    [runtime],
+                    bos=bos,
+                    eos=eos,
+                    max_waiting=UNBOUNDED,
+                    max_waiting_tokens=UNBOUNDED,
+                    encode_tokens=_ENCODED_TOGETHER,
+                )
+                if isinstance(runtime, OnnxRuntime)
+                else PromptEngine([runtime], eos=eos, max_waiting=UNBOUNDED, max_waiting_tokens=UNBOUNDED)
+            )
+            options = DecodingOptions(max_length=_STEPS, beam_size=beams)
+            asked = [(source, options) for source in _sources(subject, requests, length=_SOURCE)]
+            with ServedEngine(made, runtime.provider) as served:
+                seconds = _median(lambda served=served, asked=asked: served.answers(asked), _ROUNDS)  # type: ignore[misc]
+                tokens = sum(len(answer.token_ids) for answer in served.answers(asked))
+            found[f"{requests} requests, beam {beams}"] = {"tokens_per_second": tokens / seconds}
+            del runtime, made, served
+    return found
+
+
 def nodes(subject: Subject, folder: Path, device: Device) -> Findings:
     """Nodes that a step launches, and what the host needs to launch them, by onnxruntime's own profile."""
     options = ort.SessionOptions()
@@ -221,7 +260,7 @@ def ctranslate2(subject: Subject, folder: Path, device: Device) -> Findings:
 
 PARTS: dict[str, Callable[[Subject, Path, Device], Findings]] = {
     part.__name__: part
-    for part in (machine, bandwidth, graphs, parity, independence, steps, nodes, hugging_face, ctranslate2)
+    for part in (machine, bandwidth, graphs, parity, independence, steps, engine, nodes, hugging_face, ctranslate2)
 }
 
 

@@ -192,20 +192,23 @@ class Nvml:
 
 def test_gpus_are_listed_with_their_memory() -> None:
     library = Nvml([(10, 9), (20, 5)])
-    assert gpus(lambda name: library) == [Gpu("GPU of 1", "570.1", 10, 9), Gpu("GPU of 2", "570.1", 20, 5)]
+    first, second = Gpu("GPU of 1", "570.1", 10, 9), Gpu("GPU of 2", "570.1", 20, 5)
+    assert gpus(lambda name: library, {}) == [first, second]
     assert library.closed == 1
+    for visible, expected in (("1", [second]), ("1, 0", [second, first]), ("", []), ("GPU-0a1b", []), ("7", [])):
+        assert gpus(lambda name: library, {"CUDA_VISIBLE_DEVICES": visible}) == expected
 
 
 @pytest.mark.parametrize("broken", ["nvmlInit_v2", "nvmlDeviceGetCount_v2", "nvmlDeviceGetMemoryInfo"])
 def test_a_driver_that_does_not_answer_has_no_gpus(broken: str) -> None:
-    assert gpus(lambda name: Nvml([(10, 9)], broken)) == []
+    assert gpus(lambda name: Nvml([(10, 9)], broken), {}) == []
 
 
 def test_a_machine_without_the_library_has_no_gpus() -> None:
     def load(name: str) -> Any:
         raise OSError(name)
 
-    assert gpus(load) == []
+    assert gpus(load, {}) == []
 
 
 def test_the_doctor_lists_gpus_and_tries_the_first() -> None:

@@ -16,6 +16,7 @@ from dragoman_protos.v1.bundle_pb2 import Dimensions
 from dragoman_server.graphs import cache_type
 from dragoman_server.graphs_translation import check_pair
 from tests.unit.export import tiny_model
+from tests.unit.export.placement import copied_to_the_gpu
 
 SOURCES = [[4, 17, 3], [5, 30, 31, 32, 33, 3], [4, 250, 9, 3], [5, 77, 12, 40, 41, 3]]
 TARGETS = [[20, 21, 22, 23, 24], [90], [], [7, 7, 7]]
@@ -152,5 +153,6 @@ def test_no_operator_of_float16_graphs_lacks_a_kernel_for_cuda(exported: Exporte
     for node in attention:
         assert len([name for name in node.output if name]) == 3
         assert "qk_output" not in {attribute.name for attribute in node.attribute}
+    assert copied_to_the_gpu(halves.decoder) == []
     kinds = {tensor.data_type for tensor in decoder.graph.initializer if len(tensor.dims) > 1}
     assert kinds == {onnx.TensorProto.FLOAT16}

@@ -22,6 +22,7 @@ from dragoman_server.graphs import cache_type
 from dragoman_server.graphs_generation import check_prompt_decoder
 from dragoman_server.prompt_runtime import OnnxPromptRuntime
 from tests.unit.export import tiny_language_model
+from tests.unit.export.placement import copied_to_the_gpu
 
 WINDOW = 48
 CHOICES = [
@@ -177,6 +178,8 @@ def test_a_float16_graph_is_near_pytorch(exported: Exported, tmp_path: Path) -> 
     assert {parameter.dtype for parameter in exported.model.parameters()} == {torch.float32}
     assert check_prompt_decoder(half, exported.dimensions) == []
     assert cache_type(half) == "float16"
+    assert copied_to_the_gpu(half) == []
+    assert copied_to_the_gpu(exported.fp32) != []  # its positions begin as a range
     parts = [split(ids) for ids in texts(6, seed=3)]
     found = stepped_logits(
         runtime(exported._replace(fp32=half), "fp32"), [prompt for prompt, _ in parts], [fed for _, fed in parts]

@@ -59,7 +59,6 @@ class RowDecoder:
     ) -> None:
         if max_rows < 1:
             raise ValueError(f"max_rows = {max_rows}: at least 1")
-        self._device = device
         self._memory: RowMemory = DeviceMemory(device) if device.resident else HostMemory(huge_pages=huge_pages)
         self._decoder = lane_session(decoder, device, captured=True)
         self._max_rows, self._target_capacity = max_rows, capacity

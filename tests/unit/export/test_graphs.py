@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -35,6 +35,22 @@ def exported(
 ) -> tuple[Transformer, GraphPaths]:
     model = tiny_model.make_model(**request.param)
     return model, export_graphs(model, tmp_path_factory.mktemp("graphs") / "fp32")
+
+
+class Halved(NamedTuple):
+    """A model, its graphs in float32, those in float16, and what the model's weights were before these were made."""
+
+    model: Transformer
+    paths: GraphPaths
+    halves: GraphPaths
+    before: dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def halved(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Halved:
+    model, paths = exported
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    return Halved(model, paths, export_half_graphs(model, tmp_path_factory.mktemp("graphs") / "fp16"), before)
 
 
 def stepped(paths: GraphPaths) -> SteppedGraphs:
@@ -107,11 +123,9 @@ def test_candidates_are_capped_by_the_vocabulary_and_nothing_is_printed(
     assert capsys.readouterr().out == ""
 
 
-def test_float16_graphs_are_near_and_leave_the_model_as_it_was(exported: Exported, tmp_path: Path) -> None:
+def test_float16_graphs_are_near_and_leave_the_model_as_it_was(halved: Halved) -> None:
     """Logits within a stated tolerance of PyTorch's, the same attention, and caches of half the bytes."""
-    model, paths = exported
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    halves = export_half_graphs(model, tmp_path / "fp16")
+    model, paths, halves, before = halved
     for name, value in model.state_dict().items():
         assert value.dtype == before[name].dtype
         assert torch.equal(value, before[name])
@@ -144,9 +158,9 @@ def test_float16_graphs_are_near_and_leave_the_model_as_it_was(exported: Exporte
         np.testing.assert_allclose(found, np.where(real, weights, 0), rtol=0, atol=5e-3)
 
 
-def test_no_operator_of_float16_graphs_lacks_a_kernel_for_cuda(exported: Exported, tmp_path: Path) -> None:
+def test_no_operator_of_float16_graphs_lacks_a_kernel_for_cuda(halved: Halved) -> None:
     """Attention over caches gives no weights there, and nothing that is computed over caches is float32."""
-    halves = export_half_graphs(exported[0], tmp_path / "fp16")
+    halves = halved.halves
     decoder = onnx.load(halves.decoder)
     attention = [node for node in decoder.graph.node if node.op_type == "GroupQueryAttention"]
     assert attention

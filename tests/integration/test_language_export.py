@@ -41,9 +41,8 @@ def silent() -> Stages:
 
 def options(root: Path, output: Path, **changes: object) -> ExportOptions:
     data = [root / "text.txt"]
-    return ExportOptions(
-        root / "checkpoint", output, data, data, **({"precisions": ("int8", "fp32", "fp16")} | changes)
-    )  # type: ignore[arg-type]
+    chosen = {"precisions": ("int8", "fp32", "fp16")} | changes
+    return ExportOptions(root / "checkpoint", output, data, data, **chosen)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

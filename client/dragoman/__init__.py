@@ -25,6 +25,7 @@ from dragoman.errors import (
 )
 from dragoman.explaining_values import AlignmentLink, AttentionMaps, ExplainedToken, Explanation
 from dragoman.generation import GeneratedChunk, GeneratedText
+from dragoman.health import Health
 from dragoman.retry import Retry
 from dragoman.understanding_values import (
     Classification,
@@ -71,6 +72,7 @@ __all__ = [
     "GeneratedChunk",
     "GeneratedText",
     "GenerationOptions",
+    "Health",
     "Hypothesis",
     "InternalError",
     "InvalidArgument",

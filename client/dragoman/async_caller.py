@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -16,7 +14,7 @@ from dragoman.bulk_tasks import entries
 from dragoman.connection import DEFAULT_ADDRESS, TLS, connection
 from dragoman.errors import Cancelled, Failure, error_from
 from dragoman.reading import Reader
-from dragoman.retry import Attempts, Retry
+from dragoman.retry import Retry, Retrying
 from dragoman_protos.v1.inference_pb2_grpc import InferenceServiceStub
 from dragoman_protos.v1.models_pb2_grpc import ModelServiceStub
 
@@ -45,7 +43,7 @@ class AsyncCaller:
         retry: Retry = Retry(),  # noqa: B008  (frozen)
     ) -> None:
         self._timeout = wire.timeout_seconds(timeout, timeout)
-        self._retry = retry
+        self._retrying = Retrying(retry)
         self._connection = connection(address, token, tls)
         self._channel: grpc.aio.Channel | None = None
         self._closed = False
@@ -87,7 +85,7 @@ class AsyncCaller:
         parse: Callable[[S, wire.Metadata], T],
     ) -> T:
         seconds = wire.timeout_seconds(timeout, self._timeout)
-        attempts = Attempts(self._retry, seconds, clock=time.monotonic, random=random.random)
+        attempts = self._retrying.attempts(seconds)
         while True:
             self._check_open()
             call = method(request, timeout=attempts.begin(), metadata=self._connection.metadata)
@@ -99,6 +97,7 @@ class AsyncCaller:
                 self._raise_if_closed()
                 raise
             else:
+                attempts.succeeded()
                 return parse(response, entries(await call.trailing_metadata()))
             await asyncio.sleep(attempts.pause(failure))
 
@@ -118,7 +117,7 @@ class AsyncCaller:
     async def _chunks(
         self, method: Callable[..., Any], request: object, seconds: float, new_reader: Callable[[], Reader[S, T]]
     ) -> AsyncGenerator[T, None]:
-        attempts = Attempts(self._retry, seconds, clock=time.monotonic, random=random.random)
+        attempts = self._retrying.attempts(seconds)
         while True:
             self._check_open()
             reader = new_reader()
@@ -134,6 +133,7 @@ class AsyncCaller:
                 self._raise_if_closed()
                 raise
             else:
+                attempts.succeeded()
                 return
             finally:
                 call.cancel()

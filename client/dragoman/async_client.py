@@ -12,6 +12,7 @@ from dragoman.decoding import Decoding
 from dragoman.errors import DragomanError
 from dragoman.explaining import AsyncExplaining
 from dragoman.generation import AsyncGeneration
+from dragoman.health import AsyncHealthChecks
 from dragoman.pending import CONCURRENCY
 from dragoman.understanding import AsyncUnderstanding
 from dragoman.values import Chunk, Model, ModelDetails, Score, Translation
@@ -19,7 +20,7 @@ from dragoman.wire import Segmentation
 from dragoman_protos.v1 import inference_pb2, models_pb2
 
 
-class AsyncClient(AsyncGeneration, AsyncUnderstanding, AsyncExplaining, AsyncAdministration):
+class AsyncClient(AsyncGeneration, AsyncUnderstanding, AsyncExplaining, AsyncAdministration, AsyncHealthChecks):
     """Talks to one Dragoman server, or to several in turn, from one event loop.
 
     Arguments and errors are those of ``Client``. The connection is opened by the first call, in the running loop.
@@ -148,7 +149,7 @@ class AsyncClient(AsyncGeneration, AsyncUnderstanding, AsyncExplaining, AsyncAdm
             priority=priority,
         )
         seconds = wire.timeout_seconds(timeout, self._timeout)
-        bulk = BulkTasks(self._open_many, texts, template, size=size, timeout=seconds, retry=self._retry)
+        bulk = BulkTasks(self._open_many, texts, template, size=size, timeout=seconds, retrying=self._retrying)
         return checked(bulk.answers(), return_errors)
 
     async def score(

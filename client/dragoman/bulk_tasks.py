@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import Any
@@ -13,7 +12,7 @@ import grpc
 
 from dragoman.errors import DeadlineExceeded, DragomanError, Failure, InternalError
 from dragoman.pending import Answer, Pending, prepared
-from dragoman.retry import Attempts, Retry
+from dragoman.retry import Attempts, Retrying
 from dragoman.values import Translation
 from dragoman_protos.v1 import inference_pb2
 
@@ -37,13 +36,13 @@ class BulkTasks:
         *,
         size: int,
         timeout: float,
-        retry: Retry,
+        retrying: Retrying,
     ) -> None:
         self._open = open_stream
         self._texts = texts
         self._template = template
         self._timeout = timeout
-        self._retry = retry
+        self._retrying = retrying
         self._pending = Pending(size)
         self._room = asyncio.Event()
         """For who reads the texts; the others for who sends, and for who is given the answers."""
@@ -115,6 +114,7 @@ class BulkTasks:
                 before = self._progress
                 failure = await self._stream()
                 if failure is None:
+                    attempts.succeeded()
                     continue
                 if self._progress != before:  # it has worked since
                     attempts = self._attempts()
@@ -127,7 +127,7 @@ class BulkTasks:
             self._to_give.set()
 
     def _attempts(self) -> Attempts:
-        return Attempts(self._retry, self._timeout, clock=time.monotonic, random=random.random)
+        return self._retrying.attempts(self._timeout)
 
     async def _anything_to_do(self) -> bool:
         await _until(lambda: self._pending.unanswered or self._all_read, self._to_send)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -12,7 +11,7 @@ import grpc
 
 from dragoman.errors import Cancelled, DeadlineExceeded, DragomanError, Failure, InternalError
 from dragoman.pending import Answer, Pending, prepared
-from dragoman.retry import Attempts, Retry
+from dragoman.retry import Attempts, Retrying
 from dragoman_protos.v1 import inference_pb2
 
 Requests = Iterator[inference_pb2.TranslateManyRequest]
@@ -31,13 +30,13 @@ class BulkThreads:
         *,
         size: int,
         timeout: float,
-        retry: Retry,
+        retrying: Retrying,
     ) -> None:
         self._open = open_stream
         self._texts = texts
         self._template = template
         self._timeout = timeout
-        self._retry = retry
+        self._retrying = retrying
         self._pending = Pending(size)
         lock = threading.Lock()
         self._room = threading.Condition(lock)
@@ -125,6 +124,7 @@ class BulkThreads:
                 before = self._progress
                 failure = self._stream()
                 if failure is None:
+                    attempts.succeeded()
                     continue
                 if self._progress != before:  # it has worked since
                     attempts = self._attempts()
@@ -139,7 +139,7 @@ class BulkThreads:
                 self._to_give.notify()
 
     def _attempts(self) -> Attempts:
-        return Attempts(self._retry, self._timeout, clock=time.monotonic, random=random.random)
+        return self._retrying.attempts(self._timeout)
 
     def _anything_to_do(self) -> bool:
         with self._to_send:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -15,7 +13,7 @@ from dragoman.calls import Calls, trailing
 from dragoman.connection import DEFAULT_ADDRESS, TLS, connection
 from dragoman.errors import Cancelled, Failure, error_from
 from dragoman.reading import Reader
-from dragoman.retry import Attempts, Retry
+from dragoman.retry import Retry, Retrying
 from dragoman_protos.v1.inference_pb2_grpc import InferenceServiceStub
 from dragoman_protos.v1.models_pb2_grpc import ModelServiceStub
 
@@ -27,9 +25,9 @@ T = TypeVar("T")
 class Caller:
     """One server, or several in turn; the base of ``Client``, which says what there is to call.
 
-    ``address`` is HOST:PORT or several of them (balanced round robin); ``token`` travels as a bearer token, never in
-    the clear except to this machine; ``tls`` is True for the usual authorities, or a ``TLS``; ``timeout`` is for each
-    call, in seconds, attempts and pauses included.
+    ``address`` is HOST:PORT or several of them (round robin over those that say that they serve); ``token`` travels as
+    a bearer token, never in the clear except to this machine; ``tls`` is True for the usual authorities, or a ``TLS``;
+    ``timeout`` is for each call, in seconds, attempts and pauses included.
 
     Raises InvalidArgument for arguments that cannot work.
     """
@@ -44,7 +42,7 @@ class Caller:
         retry: Retry = Retry(),  # noqa: B008  (frozen)
     ) -> None:
         self._timeout = wire.timeout_seconds(timeout, timeout)
-        self._retry = retry
+        self._retrying = Retrying(retry)
         how = connection(address, token, tls)
         self._metadata = how.metadata
         if how.credentials is None:
@@ -83,7 +81,7 @@ class Caller:
         self._check_open()
         calls = self._calls
         seconds = wire.timeout_seconds(timeout, self._timeout)
-        attempts = Attempts(self._retry, seconds, clock=time.monotonic, random=random.random)
+        attempts = self._retrying.attempts(seconds)
         while True:
             try:
                 call = method.future(request, timeout=attempts.begin(), metadata=self._metadata)
@@ -102,6 +100,7 @@ class Caller:
                 pending.cancel()
                 raise
             else:
+                attempts.succeeded()
                 return parse(response, trailing(call))
             finally:
                 calls.remove(pending)
@@ -117,7 +116,7 @@ class Caller:
     def _chunks(
         self, method: Callable[..., Any], request: object, seconds: float, new_reader: Callable[[], Reader[S, T]]
     ) -> Generator[T, None, None]:
-        attempts = Attempts(self._retry, seconds, clock=time.monotonic, random=random.random)
+        attempts = self._retrying.attempts(seconds)
         while True:
             self._check_open()
             reader = new_reader()
@@ -131,6 +130,7 @@ class Caller:
             except grpc.RpcError:
                 failure = Failure(call.code(), call.details() or "", trailing(call))
             else:
+                attempts.succeeded()
                 return
             finally:
                 call.cancel()

@@ -13,6 +13,7 @@ from dragoman.decoding import Decoding
 from dragoman.errors import DragomanError
 from dragoman.explaining import Explaining
 from dragoman.generation import Generation
+from dragoman.health import HealthChecks
 from dragoman.pending import CONCURRENCY
 from dragoman.understanding import Understanding
 from dragoman.values import Chunk, Model, ModelDetails, Score, Translation
@@ -20,12 +21,12 @@ from dragoman.wire import Segmentation
 from dragoman_protos.v1 import inference_pb2, models_pb2
 
 
-class Client(Generation, Understanding, Explaining, Administration):
+class Client(Generation, Understanding, Explaining, Administration, HealthChecks):
     """Talks to one Dragoman server, or to several in turn. Safe to share between threads.
 
-    ``address`` is HOST:PORT or several of them (balanced round robin); ``token`` travels as a bearer token, never in
-    the clear except to this machine; ``tls`` is True for the usual authorities, or a ``TLS``; ``timeout`` is for each
-    call, in seconds, attempts and pauses included.
+    ``address`` is HOST:PORT or several of them (round robin over those that say that they serve); ``token`` travels as
+    a bearer token, never in the clear except to this machine; ``tls`` is True for the usual authorities, or a ``TLS``;
+    ``timeout`` is for each call, in seconds, attempts and pauses included.
 
     Raises InvalidArgument for arguments that cannot work. All methods raise ``DragomanError``s, and RuntimeError
     after ``close``.
@@ -154,7 +155,7 @@ class Client(Generation, Understanding, Explaining, Administration):
             priority=priority,
         )
         seconds = wire.timeout_seconds(timeout, self._timeout)
-        bulk = BulkThreads(self._open_many, texts, template, size=size, timeout=seconds, retry=self._retry)
+        bulk = BulkThreads(self._open_many, texts, template, size=size, timeout=seconds, retrying=self._retrying)
         return checked(bulk.answers(), return_errors)
 
     def score(

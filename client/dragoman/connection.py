@@ -22,7 +22,6 @@ _TOKEN = re.compile(r"^[\x21-\x7e]+$")
 _OPTIONS: tuple[tuple[str, str | int], ...] = (
     # Tried again by our own rules (retry.py).
     ("grpc.enable_retries", 0),
-    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
     # A server that came back is found within a second or so, not after gRPC's two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
@@ -32,6 +31,12 @@ _OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
+
+
+_BALANCED: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
+_WATCHED = _BALANCED | {"healthCheckConfig": {"serviceName": ""}}
+"""Each server is asked to tell whether it serves (grpc.health.v1): one that drains or starts gets no new calls. One
+that has no health service is taken to serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,9 @@ def connection(address: str | Sequence[str], token: str | None, tls: bool | TLS)
     if faults:
         raise InvalidArgument(faults)
 
-    options = list(_OPTIONS)
+    # One address of this machine is one server, and says by itself that it does not serve.
+    watched = len(addresses) > 1 or not (loopback or _is_ip(addresses[0]))
+    options = [*_OPTIONS, ("grpc.service_config", json.dumps(_WATCHED if watched else _BALANCED))]
     if loopback:  # else http_proxy in the environment would catch calls that never leave the machine
         options.append(("grpc.enable_http_proxy", 0))
     if tls and len(addresses) > 1:  # replicas share one certificate, in the name of the first
@@ -108,6 +115,14 @@ def connection(address: str | Sequence[str], token: str | None, tls: bool | TLS)
 def _is_host_port(address: str) -> bool:
     match = _HOST_PORT.match(address)
     return match is not None and 0 < int(match["port"]) < 65536
+
+
+def _is_ip(address: str) -> bool:
+    try:
+        ipaddress.ip_address(address.rpartition(":")[0].strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _is_loopback(address: str) -> bool:

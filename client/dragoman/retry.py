@@ -1,11 +1,14 @@
 """When a failed call is tried again: pure rules, shared by both clients.
 
 gRPC's own retryPolicy cannot tell a RESOURCE_EXHAUSTED with pushback from one without, so it is switched off and
-these rules stand in its place: one count of attempts for both statuses.
+these rules stand in its place: one count of attempts for both statuses, and one budget for all calls of a client.
 """
 
 from __future__ import annotations
 
+import random
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +17,9 @@ import grpc
 from dragoman.errors import Failure, InvalidArgument, Violation, error_from
 
 MAX_ATTEMPTS = 5
+MAX_BUDGET = 1000
+_PER_SUCCESS = 0.1
+"""Tokens that a call which succeeds brings back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,11 @@ class Retry:
     """Seconds before the second attempt."""
     max_backoff: float = 2.0
     """Seconds."""
+    budget: int = 100
+    """Tokens of the client, 1 to 1000, as in gRPC's retry throttling (gRFC A6): each failure that could be tried again
+    takes one, each call that succeeds brings back a tenth, and while no more than half of them are left nothing is
+    tried again. A server that cannot answer is thus not asked five times as often. What the server itself asks to come
+    back for, with a pushback, is not counted."""
 
     def __post_init__(self) -> None:
         faults = []
@@ -39,6 +50,8 @@ class Retry:
             faults.append(Violation("retry.initial_backoff", str(self.initial_backoff), "more than 0 seconds"))
         if not self.max_backoff >= self.initial_backoff:
             faults.append(Violation("retry.max_backoff", str(self.max_backoff), "at least retry.initial_backoff"))
+        if not 1 <= self.budget <= MAX_BUDGET:
+            faults.append(Violation("retry.budget", str(self.budget), f"1 to {MAX_BUDGET}"))
         if faults:
             raise InvalidArgument(faults)
 
@@ -65,26 +78,70 @@ class Retry:
         return delay if delay < remaining else None
 
 
-class Attempts:
-    """One call's attempts: counts them, and holds all of them to one deadline."""
+class Budget:
+    """What is left of a client's ``Retry.budget``. Threads may share it."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._left = float(size)
+        self._lock = threading.Lock()
+
+    def fails(self) -> bool:
+        """Take off a failure; whether it may be tried again."""
+        with self._lock:
+            self._left = max(0.0, self._left - 1)
+            return self._left > self._size / 2
+
+    def succeeds(self) -> None:
+        """Bring back what a success is worth."""
+        with self._lock:
+            self._left = min(float(self._size), self._left + _PER_SUCCESS)
+
+
+class Retrying:
+    """One client's rules and budget. ``clock`` tells the seconds, ``random`` the jitter, in [0, 1)."""
 
     def __init__(
-        self, retry: Retry, timeout: float, *, clock: Callable[[], float], random: Callable[[], float]
+        self,
+        retry: Retry,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random.random,
     ) -> None:
-        self._retry = retry
-        self._clock = clock
-        self._random = random
-        self._deadline = clock() + timeout
+        self.retry = retry
+        self.clock = clock
+        self.random = random
+        self.budget = Budget(retry.budget)
+
+    def attempts(self, timeout: float) -> Attempts:
+        """Of one call, which has so many seconds."""
+        return Attempts(self, timeout)
+
+
+class Attempts:
+    """One call's attempts: counts them, and holds all of them to one deadline and to the client's budget."""
+
+    def __init__(self, retrying: Retrying, timeout: float) -> None:
+        self._retrying = retrying
+        self._deadline = retrying.clock() + timeout
         self._made = 0
 
     def begin(self) -> float:
         """Count one more attempt; the seconds that it may take."""
         self._made += 1
-        return max(0.0, self._deadline - self._clock())
+        return max(0.0, self._deadline - self._retrying.clock())
 
     def pause(self, failure: Failure) -> float:
         """Seconds to wait before the next attempt; raises the typed error when there is to be none."""
-        delay = self._retry.delay(self._made, failure, self._deadline - self._clock(), self._random())
+        retrying = self._retrying
+        delay = retrying.retry.delay(self._made, failure, self._deadline - retrying.clock(), retrying.random())
+        counts = failure.code is grpc.StatusCode.UNAVAILABLE and failure.pushback_ms() is None
+        if counts and not retrying.budget.fails():
+            delay = None
         if delay is None:
             raise error_from(failure) from None  # the gRPC error says nothing that this one does not
         return delay
+
+    def succeeded(self) -> None:
+        """The last attempt was answered."""
+        self._retrying.budget.succeeds()

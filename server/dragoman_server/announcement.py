@@ -11,9 +11,14 @@ from dragoman_server.model_host import ModelHost
 _WIDTH = 10
 
 
-def announcement(address: str, loaded: Loaded, seconds: float) -> str:
-    """Address, models and what each one's first answers were; ``seconds`` is the time to ready."""
-    lines = [f"Dragoman {_version()} is ready after {seconds:.1f} s", _line("gRPC", address)]
+def announcement(address: str, loaded: Loaded, seconds: float, http_url: str | None = None) -> str:
+    """Addresses, models and what each one's first answers were; ``seconds`` is the time to ready.
+
+    ``http_url`` None: there is no HTTP port.
+    """
+    lines = [f"Dragoman {installed_version()} is ready after {seconds:.1f} s", _line("gRPC", address)]
+    if http_url is not None:
+        lines.append(_line("HTTP", http_url))
     for host in loaded.catalogue:
         default = " (default)" if loaded.catalogue.is_default(host) else ""
         lines.append(_line("model", f"{host.name} version {host.version}{default}: {_facts(host)}"))
@@ -44,7 +49,8 @@ def _line(label: str, text: str) -> str:
     return f"  {label:<{_WIDTH}}{text}"
 
 
-def _version() -> str:
+def installed_version() -> str:
+    """Of this package."""
     try:
         return version("dragoman")
     except PackageNotFoundError:  # run from a source tree that was not installed

@@ -1,4 +1,4 @@
-"""The commands under ``dragoman bench``: what is promised, proved and measured on this machine."""
+"""``dragoman bench independence``: what is promised, proved on this machine."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from rich.console import Console
 
 from dragoman_server.errors import InvalidArgument
 
-bench = typer.Typer(help="Prove and measure on this machine what is promised.")
 
-
-@bench.command()
 def independence(  # noqa: PLR0917  (the arguments are the command line's options)
     bundle: Annotated[
         Path | None, typer.Argument(metavar="BUNDLE", help="Folder of a bundle. Default: the default model's.")

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dragoman_protos.v1.bundle_pb2 import Bundle
+from dragoman_server.compiled_kernels import library_for
 from dragoman_server.device import CPU, Device
 from dragoman_server.generation_host import GenerationHost
 from dragoman_server.model_host import ModelHost
@@ -43,7 +44,7 @@ def _translation_host(version: int, bundle: LoadedBundle, settings: Settings, de
     from dragoman_server.runtime import OnnxRuntime  # noqa: PLC0415  (onnxruntime)
     from dragoman_server.tokenization import TextCodec  # noqa: PLC0415  (tokenizers)
 
-    manifest = bundle.manifest
+    manifest, kernels = bundle.manifest, library_for(settings.kernels, device)
     runtimes = [
         OnnxRuntime(
             bundle.encoder,
@@ -52,6 +53,7 @@ def _translation_host(version: int, bundle: LoadedBundle, settings: Settings, de
             limits=manifest.limits,
             max_rows=settings.max_rows,
             device=device,
+            kernels=kernels,
         )
         for _ in range(settings.lanes)
     ]
@@ -87,7 +89,7 @@ def _generation_host(version: int, bundle: LoadedBundle, settings: Settings, dev
     from dragoman_server.prompt_runtime import OnnxPromptRuntime  # noqa: PLC0415  (onnxruntime)
     from dragoman_server.tokenization import TextCodec  # noqa: PLC0415  (tokenizers)
 
-    manifest = bundle.manifest
+    manifest, kernels = bundle.manifest, library_for(settings.kernels, device)
     runtimes = [
         OnnxPromptRuntime(
             bundle.decoder,
@@ -95,6 +97,7 @@ def _generation_host(version: int, bundle: LoadedBundle, settings: Settings, dev
             limits=manifest.limits,
             max_rows=settings.max_rows,
             device=device,
+            kernels=kernels,
         )
         for _ in range(settings.lanes)
     ]
@@ -135,6 +138,7 @@ def _understanding_host(version: int, bundle: LoadedBundle, settings: Settings, 
             limits=manifest.limits,
             max_rows=settings.max_rows,
             device=device,
+            kernels=library_for(settings.kernels, device) if bundle.precision == "int8" else None,
         )
         for _ in range(settings.lanes)
     ]

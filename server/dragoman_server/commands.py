@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dragoman_server.compiled_kernels import Kernels
 from dragoman_server.settings import (
     DeviceName,
     LogFormat,
@@ -35,7 +36,8 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
     host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one. Default: 50051.")] = None,
     http_port: Annotated[
-        int | None, typer.Option("--http-port", help="Port for /metrics, /healthz and /readyz. Default: none.")
+        int | None,
+        typer.Option("--http-port", help="Port for the JSON API, metrics and probes over HTTP. Default: none."),
     ] = None,
     otlp_endpoint: Annotated[
         str | None,
@@ -54,6 +56,12 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
         typer.Option("--gpu-reserve", help="Share of a GPU's memory that caches leave free. Default: 0.1."),
     ] = None,
     precision: Annotated[Precision | None, typer.Option(help="Which graphs are served. Default: int8.")] = None,
+    kernels: Annotated[
+        Kernels | None,
+        typer.Option(
+            help="Operators of int8 models: compiled, or onnxruntime's (builtin). Default: auto, the faster ones."
+        ),
+    ] = None,
     lanes: Annotated[
         int | None, typer.Option(help="Engine threads for each model. Default: one for each usable core; on a GPU 1.")
     ] = None,
@@ -123,12 +131,13 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
         bool | None, typer.Option("--reflection/--no-reflection", help="Offer gRPC reflection. Default: no.")
     ] = None,
 ) -> None:
-    """Serve the models of a repository over gRPC until SIGTERM or SIGINT.
+    """Serve the models of a repository over gRPC, and over HTTP with --http-port, until SIGTERM or SIGINT.
 
     Each option may also be given as an environment variable, such as DRAGOMAN_PORT or DRAGOMAN_MAX_ROWS, or in the
     configuration file. An option outranks the variable, the variable the file, the file the default. What has no
-    option (default_model, max_waiting, max_waiting_tokens, max_message_bytes, max_connections,
-    max_streams) is set in the other two.
+    option (default_model, max_waiting, max_waiting_tokens, max_message_bytes, max_connections, max_streams,
+    slow_reader_seconds, keepalive_seconds, keepalive_timeout_seconds, handshake_timeout_seconds) is set in the other
+    two.
 
     When requests are answered, the address, the models and a first translation are printed to stdout.
     """
@@ -143,6 +152,7 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
         "cuda_graphs": cuda_graphs,
         "gpu_reserve": gpu_reserve,
         "precision": precision,
+        "kernels": kernels,
         "lanes": lanes,
         "max_rows": max_rows,
         "ageing": ageing,
@@ -167,8 +177,9 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
     from dragoman_server.announcement import announcement  # noqa: PLC0415
     from dragoman_server.loading import Loaded, LoadingError, load  # noqa: PLC0415
 
-    def ready(address: str, loaded: Loaded) -> None:
-        print(announcement(address, loaded, machine.process_age() or time.monotonic() - began), flush=True)
+    def ready(address: str, http_url: str | None, loaded: Loaded) -> None:
+        seconds = machine.process_age() or time.monotonic() - began
+        print(announcement(address, loaded, seconds, http_url), flush=True)
 
     try:
         settings = load_settings(flags, config)

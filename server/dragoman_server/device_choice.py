@@ -65,6 +65,8 @@ def _faults(gpu: Device, settings: Settings, around: Surroundings) -> Iterator[V
         yield Violation(
             "precision", settings.precision, f"{GPU_PRECISION} on a GPU: attention has no other kernels there"
         )
+    if settings.kernels == "compiled":
+        yield Violation("kernels", settings.kernels, "auto or builtin on a GPU: the compiled ones are the processor's")
     if CUDA_PROVIDER not in available:
         offered = ", ".join(available)
         yield Violation(

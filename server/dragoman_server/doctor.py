@@ -12,6 +12,7 @@ from enum import Enum
 from importlib import metadata
 
 from dragoman_server import machine
+from dragoman_server.compiled_kernels import PORTABLE, KernelLibrary, KernelsUnavailableError, open_library
 from dragoman_server.device import CUDA_PROVIDER, Device, DeviceError
 from dragoman_server.gpus import Gpu, gpus
 from dragoman_server.settings import load_settings
@@ -49,6 +50,7 @@ def examine(load_default_bundle: Callable[[], str]) -> list[Check]:
         providers(),
         *graphics(gpus(), _provider_offered, probe_gpu),
         instructions(machine.int8_instructions()),
+        kernels(open_library),
         cores(machine.usable_cores()),
         memory(machine.available_memory()),
         huge_pages(machine.transparent_huge_pages()),
@@ -150,6 +152,18 @@ def instructions(flags: list[str] | None) -> Check:
         hint = "int8 graphs run, at a fraction of the speed of a processor with AVX-512 VNNI or AVX-VNNI"
         return Check("int8 instructions", Verdict.WARN, "none", hint)
     return Check("int8 instructions", Verdict.OK, ", ".join(flags))
+
+
+def kernels(load: Callable[[], KernelLibrary]) -> Check:
+    """Whether int8 models run on the compiled operators."""
+    try:
+        library = load()
+    except KernelsUnavailableError as error:
+        return Check("compiled operators", Verdict.WARN, "none", f"decoding is slower without; {error}")
+    if library.instructions == PORTABLE:
+        hint = "this processor has no AVX2: onnxruntime's own operators are faster, and serve"
+        return Check("compiled operators", Verdict.WARN, library.instructions, hint)
+    return Check("compiled operators", Verdict.OK, library.instructions)
 
 
 def cores(count: int) -> Check:

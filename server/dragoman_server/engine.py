@@ -13,7 +13,10 @@ from dragoman_server.request import Request
 from dragoman_server.runtime import Runtime
 from dragoman_server.scheduler import Scheduler
 
-__all__ = ["DecodingEngine", "Engine", "EngineState"]
+__all__ = ["ENCODE_TOKENS", "DecodingEngine", "Engine", "EngineState"]
+
+ENCODE_TOKENS = 512
+"""Source tokens that join a lane at one time, unless it is told otherwise."""
 
 
 class DecodingEngine(LaneEngine[Request]):
@@ -82,7 +85,7 @@ class Engine(DecodingEngine):
         eos: int,
         max_waiting: int,
         max_waiting_tokens: int,
-        encode_tokens: int = 512,
+        encode_tokens: int = ENCODE_TOKENS,
         ageing_seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -5,6 +5,7 @@ ServerError
 ├── NotFound            no such model
 ├── FailedPrecondition  what is served cannot be changed so
 ├── Overloaded          the queue is full, or the deadline cannot be met: try again later
+├── TooLarge            the call is larger than the server ever takes
 ├── Unauthenticated     nobody knows who is calling
 ├── PermissionDenied    the caller may not do this
 ├── DeadlineExceeded    the caller's deadline passed
@@ -66,6 +67,10 @@ class Overloaded(ServerError):
         super().__init__(message)
 
 
+class TooLarge(ServerError):
+    """The call is larger than the server ever takes: no later time is better."""
+
+
 class Unauthenticated(ServerError):
     """The call has no token, or one that is not known."""
 
@@ -79,7 +84,7 @@ class DeadlineExceeded(ServerError):
 
 
 class Cancelled(ServerError):
-    """The caller cancelled, or its connection closed."""
+    """The caller cancelled, its connection closed, or it read nothing of a stream for too long."""
 
 
 class Unavailable(ServerError):

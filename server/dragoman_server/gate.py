@@ -12,6 +12,8 @@ from dragoman_server.errors import Unavailable
 from dragoman_server.model_host import ModelHost
 
 _GLANCE_SECONDS = 0.02
+_LATE = 1.5
+"""Times as long as it should have been."""
 
 
 class Gate:
@@ -106,11 +108,17 @@ class Gate:
         return True
 
     async def wait_quiet(self, pause: float, most: float) -> None:
-        """Wait until nobody has come to the closed gate for ``pause`` seconds, at most ``most`` seconds."""
+        """Wait until nobody has come to the closed gate for ``pause`` seconds, at most ``most`` seconds.
+
+        A pause for which this loop was late says nothing: who had come could not be seen.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(most):
-                while await self._knocks_within(pause):
-                    pass
+                quiet = False
+                while not quiet:
+                    began = time.monotonic()
+                    knocked = await self._knocks_within(pause)
+                    quiet = not knocked and time.monotonic() - began < _LATE * pause
 
     async def _knocks_within(self, seconds: float) -> bool:
         self._knocked.clear()

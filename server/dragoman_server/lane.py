@@ -148,6 +148,7 @@ class Lane:
 
     def _advance(self, output: StepOutput) -> None:
         advance = self._batch.advance(output)
+        self.meter.nonfinite_rows += advance.nonfinite_rows
         # Rows first: whoever hears of the end finds them free.
         self._release((*advance.finished, *advance.failed), advance.copies)
         if self._watched:

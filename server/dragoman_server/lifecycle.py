@@ -20,11 +20,14 @@ _OVERTIME_SECONDS = 10.0
 _log = structlog.get_logger(__name__)
 
 
-async def run(settings: Settings, load: Callable[[Settings], Loaded], ready: Callable[[str, Loaded], None]) -> None:
+async def run(
+    settings: Settings, load: Callable[[Settings], Loaded], ready: Callable[[str, str | None, Loaded], None]
+) -> None:
     """Serve until a signal; returns when everything has been stopped in order.
 
-    ``load`` runs in a thread and gives models whose engines run; ``ready`` is told the bound address and the models
-    once requests are answered. A second signal ends the process at once, with exit status 128 + its number.
+    ``load`` runs in a thread and gives models whose engines run; ``ready`` is told the bound address, the URL of the
+    HTTP port where there is one, and the models, once requests are answered. A second signal ends the process at once,
+    with exit status 128 + its number.
     Raises SettingsError when the port cannot be had, and whatever ``load`` raises.
     """
     stopping = _Stopping(settings.grace)
@@ -35,7 +38,7 @@ async def run(settings: Settings, load: Callable[[Settings], Loaded], ready: Cal
         loaded = await asyncio.to_thread(load, settings)
         await server.open(loaded.catalogue, loaded.loader)
         if not stopping.asked.is_set():
-            ready(address, loaded)
+            ready(address, server.http_url, loaded)
         del loaded  # it would keep models that are unloaded later
         await stopping.asked.wait()
     finally:

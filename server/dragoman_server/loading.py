@@ -12,6 +12,7 @@ import structlog
 from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server import machine
 from dragoman_server.catalogue import Catalogue, choose_default
+from dragoman_server.compiled_kernels import KernelsUnavailableError, library_for, open_library
 from dragoman_server.device import CPU, CUDA_PROVIDER, Device
 from dragoman_server.device_choice import choose_device, settings_for
 from dragoman_server.errors import NotFound, ServerError, Violation
@@ -53,6 +54,7 @@ def load(settings: Settings) -> Loaded:
     Raises SettingsError where the settings ask for what is not there, LoadingError with the faults of all bundles.
     """
     device = choose_device(settings)
+    _check_kernels(settings, device)
     settings = settings_for(settings, device)
     entries = chosen_versions(settings)
     default = choose_default({entry.name for entry in entries}, settings.default_model)
@@ -110,7 +112,8 @@ class ModelLoader:
             if device.kind == "cuda":
                 settings, device = fitted(bundle, settings, device)
             resident = device.kind == "cuda"
-            need = memory_need(bundle, lanes=settings.lanes, max_rows=settings.max_rows, resident=resident)
+            packs = bundle.precision == "int8" and library_for(settings.kernels, device) is not None
+            need = memory_need(bundle, lanes=settings.lanes, max_rows=settings.max_rows, packs=packs, resident=resident)
             with self._budget.loading(need):
                 host = build_host(entry.version, bundle, settings, device)
                 self._budget.promise(host, need)
@@ -173,6 +176,16 @@ def newest_versions(root: Path | None) -> list[ModelVersion]:
     for entry in all_versions(root):
         newest.setdefault(entry.name, entry)
     return list(newest.values())
+
+
+def _check_kernels(settings: Settings, device: Device) -> None:
+    """Say which operators will run, or SettingsError where the compiled ones are asked for and not to be had."""
+    try:
+        library = library_for(settings.kernels, device)
+    except KernelsUnavailableError as error:
+        raise SettingsError([Violation("kernels", settings.kernels, f"auto or builtin: {error}")]) from error
+    found = "onnxruntime's" if library is None else f"compiled, {open_library(library).instructions}"
+    _log.info("operators chosen", kernels=found)
 
 
 def _validated(loader: ModelLoader, entries: Sequence[ModelVersion]) -> list[tuple[ModelVersion, LoadedBundle]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 _MEMORY_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
@@ -59,6 +61,40 @@ def resident_memory() -> int | None:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return None
+
+
+class Heap(NamedTuple):
+    """Bytes of what the C library's malloc manages, of all its arenas."""
+
+    used: int
+    """Allocated, and not freed."""
+    free: int
+    """Freed, and not given back to the system: holes between what is used."""
+
+
+def heap() -> Heap | None:
+    """What this process has allocated by malloc, which is numpy's and onnxruntime's; None for another C library.
+
+    Resident memory wanders by the holes, which come and go; what is used does not.
+    """
+    try:
+        read = ctypes.CDLL(None).mallinfo2  # glibc from 2.33 on
+    except (OSError, AttributeError):
+        return None
+    read.restype = _MallInfo
+    found = read()
+    return Heap(found.uordblks + found.hblkhd, found.fordblks)
+
+
+class _MallInfo(ctypes.Structure):
+    """``struct mallinfo2``."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    )  # fmt: skip
 
 
 def int8_instructions() -> list[str] | None:

@@ -40,20 +40,25 @@ class MemoryNeed:
     working: int
     """What the graphs compute with."""
     lanes: int
+    packed: int = 0
+    """Weights as the compiled operators want them, once for all lanes."""
 
     @property
     def total(self) -> int:
         """Of all lanes."""
-        return self.lanes * (self.weights + self.caches + self.working)
+        return self.lanes * (self.weights + self.caches + self.working) + self.packed
 
     def __str__(self) -> str:
         each = f"{_mib(self.weights)} of weights + {_mib(self.caches)} of caches + {_mib(self.working)} to compute with"
         lanes = "1 lane" if self.lanes == 1 else f"{self.lanes} lanes"
-        return f"{lanes} x ({each}) = {_mib(self.total)}"
+        packed = f" + {_mib(self.packed)} of packed weights" if self.packed else ""
+        return f"{lanes} x ({each}){packed} = {_mib(self.total)}"
 
 
-def memory_need(bundle: LoadedBundle, *, lanes: int, max_rows: int, resident: bool = False) -> MemoryNeed:
-    """What the bundle's sessions and caches take; graphs take what their files do.
+def memory_need(
+    bundle: LoadedBundle, *, lanes: int, max_rows: int, packs: bool = False, resident: bool = False
+) -> MemoryNeed:
+    """What the bundle's sessions and caches take; graphs take what their files do. ``packs``: with compiled operators.
 
     ``resident``: of the host's memory, where caches are a device's. Weights pass through it.
 
@@ -66,16 +71,16 @@ def memory_need(bundle: LoadedBundle, *, lanes: int, max_rows: int, resident: bo
     for graph in bundle.graphs.values():
         outside = external_locations(graph.read_bytes())
         weights += sum(path.stat().st_size for path in (graph, *(graph.parent / name for name in outside)))
-    manifest = bundle.manifest
+    manifest, packed = bundle.manifest, weights if packs else 0
     if manifest.family == Bundle.FAMILY_ENCODER:
-        return MemoryNeed(weights, 0, WORKING, lanes)
+        return MemoryNeed(weights, 0, WORKING, lanes, packed)
     shape, limits = manifest.dimensions, manifest.limits
     # A decoder alone has one row more, where prompts are staged.
     rows = max_rows + (manifest.family == Bundle.FAMILY_DECODER)
     positions = 2 * shape.decoder_layers * rows * (limits.target_tokens + limits.source_tokens)
     item = 0 if resident else _ITEM_BYTES[cache_type(bundle.decoder)]
     caches = positions * shape.num_heads * shape.head_dim * item
-    return MemoryNeed(weights, caches + max_rows * shape.vocabulary * _FLOAT_BYTES, WORKING, lanes)
+    return MemoryNeed(weights, caches + max_rows * shape.vocabulary * _FLOAT_BYTES, WORKING, lanes, packed)
 
 
 class MemoryBudget:

@@ -105,9 +105,13 @@ class ModelManager:
         """Serve a version of the model, None: what the policy chooses now. What it gave up serving goes by itself.
 
         When the caller is cancelled, loading goes on. Raises NotFound where the repository has no such version, and
-        FailedPrecondition with every reason why one cannot be served; those that can are served all the same.
+        FailedPrecondition with every reason why one cannot be served, or why the repository cannot be read; those that
+        can are served all the same.
         """
-        entries = await asyncio.to_thread(self._wanted, name, version)
+        try:
+            entries = await asyncio.to_thread(self._wanted, name, version)
+        except OSError as error:
+            raise FailedPrecondition([f"the model repository cannot be read: {error.strerror}"]) from error
         waits = [asyncio.shield(self._load_task(entry)) for entry in entries]
         outcomes = await asyncio.gather(*waits, return_exceptions=True)
         faults: list[str] = []

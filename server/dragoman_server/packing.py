@@ -21,11 +21,23 @@ class PackedSources(NamedTuple):
     """(batch,)."""
 
 
+_LEAST_GROUP = 12
+"""Sources that are worth a run of their own: fewer cost more by the run than by padding."""
+
+
+def similar_lengths(sources: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The sources' indices in groups of similar length, shortest first: within a group, little is padded."""
+    order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
+    groups = max(1, len(order) // _LEAST_GROUP)
+    return [part.tolist() for part in np.array_split(np.array(order), groups)]
+
+
 def pack(sources: Sequence[Sequence[int]]) -> PackedSources:
     """Lay the ids of all sources side by side; none is empty.
 
-    ``padded_index`` names the token for each place of the padded batch (0 for padding, which the mask hides),
-    ``packed_index`` the place of each token, ``last_index`` the last token of each source.
+    ``padded_index`` names the token for each place of the padded batch, ``packed_index`` the place of each token,
+    ``last_index`` the last token of each source. Padding is the source's own first token: the mask hides it, but
+    nothing times NaN is NaN, and that must not come from a neighbour.
     """
     lengths = np.array([len(source) for source in sources])
     ends = lengths.cumsum()
@@ -37,7 +49,7 @@ def pack(sources: Sequence[Sequence[int]]) -> PackedSources:
         {
             "input_ids": np.fromiter(chain.from_iterable(sources), np.int64, int(ends[-1])),
             "positions": positions,
-            "padded_index": np.where(real, begins[:, None] + np.arange(longest), 0),
+            "padded_index": begins[:, None] + np.where(real, np.arange(longest), 0),
             "attention_mask": real.astype(np.int32),
             "packed_index": np.repeat(np.arange(len(lengths)) * longest, lengths) + positions,
             "last_index": ends - 1,

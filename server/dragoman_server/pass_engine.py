@@ -12,6 +12,9 @@ from dragoman_server.pass_request import PassRequest
 from dragoman_server.pass_runtime import PassRuntime
 from dragoman_server.scheduler import Scheduler
 
+PASS_TOKENS = 2048
+"""Tokens of a pass, unless it is told otherwise."""
+
 
 class PassEngine(LaneEngine[PassRequest]):
     """Reads texts on one thread per runtime; every request that ``submit`` takes ends exactly once.
@@ -27,7 +30,7 @@ class PassEngine(LaneEngine[PassRequest]):
         *,
         max_waiting: int,
         max_waiting_tokens: int,
-        pass_tokens: int = 2048,
+        pass_tokens: int = PASS_TOKENS,
         ageing_seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

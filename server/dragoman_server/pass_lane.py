@@ -99,6 +99,7 @@ class PassLane:
                 self.meter.completes(request, self._clock(), 0)
                 end([request], PassCompletion(output, request.receipt(), request.steps_before))
             else:
+                self.meter.nonfinite_rows += 1
                 fault = ArithmeticError("an output of the model is not finite")
                 self._fail([request], fault)
 

@@ -20,7 +20,7 @@ class OnnxPromptRuntime(RowDecoder):
     """One onnxruntime session on a device, caches there that it writes in place, and a staging cache of one row.
 
     A chunk is always of one prompt by itself: the operator takes several tokens of one row only, and so a prompt's
-    caches do not depend on who else is there.
+    caches do not depend on who else is there. ``kernels`` is a library of compiled operators; None: onnxruntime's own.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class OnnxPromptRuntime(RowDecoder):
         prefill_chunk: int = PREFILL_CHUNK,
         device: Device = CPU,
         huge_pages: bool = True,
+        kernels: Path | None = None,
     ) -> None:
         if prefill_chunk < 1:
             raise ValueError(f"prefill_chunk = {prefill_chunk}: at least 1")
@@ -43,6 +44,7 @@ class OnnxPromptRuntime(RowDecoder):
             max_rows=max_rows,
             device=device,
             huge_pages=huge_pages,
+            kernels=kernels,
         )
         self._prefill_chunk = prefill_chunk
         self._staging = self._new_caches("past_key_0", 1, limits.target_tokens)

@@ -14,8 +14,8 @@ from dragoman_server.device import Device
 from dragoman_server.device_memory import DeviceMemory
 from dragoman_server.graphs import CACHE_TYPES
 from dragoman_server.row_memory import Array, Binding, HostMemory, Part, RowCaches, RowMemory
-from dragoman_server.rows import Move
-from dragoman_server.sessions import lane_session
+from dragoman_server.rows import Move, row_buckets
+from dragoman_server.sessions import fitting_kernels, lane_session
 
 _NOTHING = -1
 _PLAIN = False, False
@@ -31,12 +31,6 @@ class StepOutput(NamedTuple):
     """Where the step was asked for them."""
     attention: npt.NDArray[np.float32] | None = None  # (rows, source)
     """The last layer's cross-attention, mean of its heads, zero beyond a row's source; where it was asked for."""
-
-
-def row_buckets(max_rows: int) -> list[int]:
-    """Row counts that a step is bound for: 1, 2, 3, 4, 6, 8, 12, 16, ... and ``max_rows``."""
-    sizes = {1, max_rows} | {size << shift for size in (2, 3) for shift in range(max_rows.bit_length())}
-    return sorted(size for size in sizes if size <= max_rows)
 
 
 class RowDecoder:
@@ -56,11 +50,13 @@ class RowDecoder:
         max_rows: int,
         device: Device,
         huge_pages: bool,
+        kernels: Path | None,
     ) -> None:
         if max_rows < 1:
             raise ValueError(f"max_rows = {max_rows}: at least 1")
         self._memory: RowMemory = DeviceMemory(device) if device.resident else HostMemory(huge_pages=huge_pages)
-        self._decoder = lane_session(decoder, device, captured=True)
+        self._kernels = fitting_kernels(kernels, decoder, dimensions.head_dim)
+        self._decoder = lane_session(decoder, device, captured=True, kernels=self._kernels)
         self._max_rows, self._target_capacity = max_rows, capacity
         self._dimensions = dimensions
         self._types = {port.name: CACHE_TYPES.get(port.type) for port in self._decoder.get_inputs()}

@@ -15,6 +15,16 @@ class Move(NamedTuple):
     """Leading positions that the target has already, since both come from one hypothesis."""
 
 
+def row_buckets(max_rows: int) -> list[int]:
+    """Row counts that a step is bound for: 1, 2, 3, 4, 6, 8, 10, ... 16, 18, ... 32, 36, ... and ``max_rows``.
+
+    A step takes as long as its bucket is large: wide gaps would cost more than the bindings, which are made once.
+    """
+    eighths = {size << shift for size in range(8, 16) for shift in range(1, max_rows.bit_length())}
+    sizes = {1, 2, 3, 4, 6, 8, 10, 12, 14, max_rows} | eighths
+    return sorted(size for size in sizes if size <= max_rows)
+
+
 class RowTable:
     """Rows ``0 .. used - 1`` are live, the rest are free: a step takes a prefix of the buffers, without a copy."""
 

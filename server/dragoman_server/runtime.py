@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
 from dragoman_server.device import CPU, Device
-from dragoman_server.packing import pack
-from dragoman_server.row_decoder import RowDecoder, StepOutput, row_buckets
+from dragoman_server.packing import pack, similar_lengths
+from dragoman_server.row_decoder import RowDecoder, StepOutput
 from dragoman_server.row_memory import Array, Part
 from dragoman_server.rows import Move
 from dragoman_server.sessions import lane_session
 
-__all__ = ["OnnxRuntime", "PromptRuntime", "Runtime", "StepOutput", "StepRuntime", "row_buckets"]
+__all__ = ["OnnxRuntime", "PromptRuntime", "Runtime", "StepOutput", "StepRuntime"]
 
 
 class StepRuntime(Protocol):
@@ -82,7 +82,8 @@ class PromptRuntime(StepRuntime, Protocol):
 class OnnxRuntime(RowDecoder):
     """Two onnxruntime sessions on one device, and caches there that the decoder writes in place.
 
-    The caches are allocated once, for ``max_rows`` and the limits.
+    The caches are allocated once, for ``max_rows`` and the limits. ``kernels`` is a library of compiled operators;
+    None: onnxruntime's own.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class OnnxRuntime(RowDecoder):
         max_rows: int,
         device: Device = CPU,
         huge_pages: bool = True,
+        kernels: Path | None = None,
     ) -> None:
         super().__init__(
             decoder,
@@ -103,8 +105,9 @@ class OnnxRuntime(RowDecoder):
             max_rows=max_rows,
             device=device,
             huge_pages=huge_pages,
+            kernels=kernels,
         )
-        self._encoder = lane_session(encoder, device)
+        self._encoder = lane_session(encoder, device, kernels=self._kernels)
         self._source_capacity = limits.source_tokens
         self._cross = self._new_caches("cross_key_0", max_rows, limits.source_tokens)
         self._last = self._memory.vectors(
@@ -128,10 +131,14 @@ class OnnxRuntime(RowDecoder):
         self._stale = True
 
     def encode(self, rows: Sequence[int], sources: Sequence[Sequence[int]]) -> None:
-        """Encode all sources together, as packed tokens: the neighbours cannot change a result."""
+        """Encode sources of similar lengths together, as packed tokens: the neighbours cannot change a result."""
         for index, source in enumerate(sources):
             if not 1 <= len(source) <= self.source_capacity:
                 raise ValueError(f"source {index} has {len(source)} tokens: 1 to {self.source_capacity}")
+        for group in similar_lengths(sources):
+            self._encode_group([rows[index] for index in group], [sources[index] for index in group])
+
+    def _encode_group(self, rows: Sequence[int], sources: Sequence[Sequence[int]]) -> None:
         packed = pack(sources)
         # (caches, num_heads, tokens, head_dim) and (caches, batch, 1, d_model)
         cross, last = self._memory.run(self._encoder, ["cross", "cross_last"], packed.feeds)

@@ -9,32 +9,64 @@ from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
+import structlog
 
+from dragoman_server.compiled_kernels import takes_heads
 from dragoman_server.device import CPU, CPU_PROVIDER, Device, DeviceError
+from dragoman_server.graphs import cache_type
 
 _SHAPES = frozenset(
     {"Shape", "Size", "Range", "Gather", "Concat", "Slice", "Squeeze", "Unsqueeze", "Cast", "Add", "Mul"}
 )
 """Operators that onnxruntime computes shapes with, on the processor by its own choice: a few numbers a step."""
 
+_log = structlog.get_logger(__name__)
 
-def lane_session(graph: Path | bytes, device: Device = CPU, *, captured: bool = False) -> Any:
+
+def fitting_kernels(kernels: Path | None, decoder: Path, head_dim: int) -> Path | None:
+    """The library, where it is made for models such as this: caches of 8 bits, and heads of a size that it takes."""
+    fits = kernels is not None and takes_heads(head_dim) and cache_type(decoder) == "int8"
+    return kernels if fits else None
+
+
+def lane_session(
+    graph: Path | bytes, device: Device = CPU, *, captured: bool = False, kernels: Path | None = None
+) -> Any:
     """A session of one thread on the device, of a file or of a graph's bytes.
 
-    ``captured``: its runs may become CUDA graphs. DeviceError where the device is a GPU, and the session would run
-    elsewhere or compute a part on the processor.
+    ``captured``: its runs may become CUDA graphs. ``kernels``: a library whose operators stand in for onnxruntime's
+    own on the processor; a GPU does without. DeviceError where the device is a GPU, and the session would run elsewhere
+    or compute a part on the processor.
     """
+    if device.kind == "cuda":
+        return _gpu_session(graph, device, captured=captured)
+    if kernels is not None:
+        options = _options()
+        try:
+            options.register_custom_ops_library(str(kernels))
+            return _cpu_session(graph, options)
+        except Exception as error:  # onnxruntime raises many types that share no base of their own
+            _log.warning("the compiled operators do not take a graph: onnxruntime's own run it", why=str(error))
+    return _cpu_session(graph, _options())
+
+
+def _options() -> ort.SessionOptions:
     options = ort.SessionOptions()
     # Lanes are the parallelism: a thread pool inside each would only fight over the cores.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    if device.kind == "cpu":
-        # The fused operator is several times slower on CPU than LayerNormalization and Add apart.
-        return ort.InferenceSession(
-            graph, options, providers=[CPU_PROVIDER], disabled_optimizers=["SkipLayerNormFusion"]
-        )
+    return options
+
+
+def _cpu_session(graph: Path | bytes, options: ort.SessionOptions) -> Any:
+    # The fused operator is several times slower on CPU than LayerNormalization and Add apart.
+    return ort.InferenceSession(graph, options, providers=[CPU_PROVIDER], disabled_optimizers=["SkipLayerNormFusion"])
+
+
+def _gpu_session(graph: Path | bytes, device: Device, *, captured: bool) -> Any:
     _load_cuda()
+    options = _options()
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     session = ort.InferenceSession(graph, options, providers=device.providers(captured=captured))
     # onnxruntime goes on without a provider whose libraries it cannot load.

@@ -11,6 +11,7 @@ from pydantic import Field, IPvAnyAddress, TypeAdapter, ValidationError, field_v
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from dragoman_server.compiled_kernels import Kernels
 from dragoman_server.errors import Violation
 from dragoman_server.machine import usable_cores
 from dragoman_server.version_policy import MODEL_NAME, parse_policies
@@ -68,7 +69,7 @@ class Settings(BaseSettings):
         default=None,
         ge=0,
         le=65535,
-        description="Port for metrics and probes over HTTP; 0: any free; default: none",
+        description="Port for the JSON API, metrics and probes over HTTP; 0: any free; default: none",
     )
     otlp_endpoint: str | None = Field(
         default=None, pattern=r"^https?://\S+$", description="Collector of OpenTelemetry traces: http://HOST:PORT"
@@ -83,6 +84,9 @@ class Settings(BaseSettings):
         default=0.1, ge=0, le=0.9, description="Share of a GPU's memory that is left free when caches are sized"
     )
     precision: Precision = Field(default="int8", description="Which of the bundle's graphs are served")
+    kernels: Kernels = Field(
+        default="auto", description="Operators of int8 models: compiled, or onnxruntime's (builtin)"
+    )
     lanes: int = Field(
         default_factory=usable_cores, ge=1, le=256, description="Engine threads for each model; on a GPU 1"
     )
@@ -96,6 +100,18 @@ class Settings(BaseSettings):
     )
     stream_window: int = Field(
         default=512, ge=1, le=100_000, description="Segments of one TranslateMany call that are under way at once"
+    )
+    slow_reader_seconds: float = Field(
+        default=60.0, ge=0.05, le=3600, description="A stream of which nothing is read for so long is given up"
+    )
+    keepalive_seconds: float = Field(
+        default=30.0, ge=0.1, le=3600, description="Between two pings to a peer; one that answers none is gone"
+    )
+    keepalive_timeout_seconds: float = Field(
+        default=10.0, ge=0.1, le=600, description="For the answer to a ping, until the connection is closed"
+    )
+    handshake_timeout_seconds: float = Field(
+        default=10.0, ge=0.1, le=600, description="For a new connection to say what it is"
     )
     grace: float = Field(default=30.0, ge=0, le=3600, description="Seconds for work in flight when the server stops")
     max_message_bytes: int = Field(default=4 << 20, ge=1024, le=64 << 20, description="Largest message, decompressed")

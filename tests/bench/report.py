@@ -1,10 +1,10 @@
-"""Writes the tables of the kept JSON files into docs/benchmarks/README.md, between its markers."""
+"""Writes the tables of the kept JSON files into docs/benchmarks/README.md and docs/planning.md, between the markers."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,32 @@ _MARKED = re.compile(r"(<!-- results: ([a-z_]+) -->\n).*?(<!-- end -->)", re.DOT
 
 def main(folder: Path = FOLDER) -> None:
     """Fill in what there is; a benchmark without a JSON file keeps what stands there."""
-    page = folder / "README.md"
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
     pictures = {path.stem for path in folder.glob("*.png")}
-    page.write_text(filled(page.read_text(encoding="utf-8"), found, pictures), encoding="utf-8")
-    print(f"{page}: {', '.join(found) or 'no results'}")
+    for page in (folder / "README.md", folder.parent / "planning.md"):
+        if page.is_file():
+            page.write_text(filled(page.read_text(encoding="utf-8"), found, pictures), encoding="utf-8")
+            print(f"{page}: {', '.join(found) or 'no results'}")
 
 
 def filled(page: str, results: dict[str, dict[str, Any]], pictures: Collection[str] = ()) -> str:
     """The page with the tables of ``results`` (by benchmark) between its markers, and with the pictures there are."""
+    return with_sections(
+        page,
+        {
+            name: markdown(result) + (f"\n![{name}]({name}.png)\n" if name in pictures else "")
+            for name, result in results.items()
+            if "tables" in result
+        },
+    )
+
+
+def with_sections(page: str, sections: Mapping[str, str]) -> str:
+    """The page with each section between the markers of its name; markers of others keep what stands there."""
 
     def replace(match: re.Match[str]) -> str:
-        result = results.get(match[2])
-        if result is None:
-            return match[0]
-        picture = f"\n![{match[2]}]({match[2]}.png)\n" if match[2] in pictures else ""
-        return f"{match[1]}\n{markdown(result)}{picture}\n{match[3]}"
+        section = sections.get(match[2])
+        return match[0] if section is None else f"{match[1]}\n{section}\n{match[3]}"
 
     return _MARKED.sub(replace, page)
 

@@ -78,6 +78,7 @@ def generator(engine: DecodingEngine, codec: Codec, name: str = "toy") -> Genera
 class Generating:
     """A listening server and a client's stub for it."""
 
+    address: str
     engine: PromptEngine
     runtime: ToyPromptRuntime
     translating: FakeEngine
@@ -96,17 +97,19 @@ def request(prompt: str = "hello", **fields: object) -> inference_pb2.GenerateRe
 
 
 @asynccontextmanager
-async def generating(gate: threading.Semaphore | None = None) -> AsyncIterator[Generating]:
+async def generating(
+    gate: threading.Semaphore | None = None, settings: Settings | None = None
+) -> AsyncIterator[Generating]:
     """Serve ``toy``, and ``deu-eng``, which answers requests that name none."""
     runtime = ToyPromptRuntime(16, capacity=WINDOW, chunk=4, gate=gate)
     engine, translating = PromptEngine([runtime], eos=EOS, max_waiting=1000, max_waiting_tokens=100_000), FakeEngine()
     engine.start()
     catalogue = Catalogue([model(translating), generator(engine, LettersCodec())], "deu-eng")
-    server = DragomanServer(Settings(port=0))
+    server = DragomanServer(settings or Settings(port=0))
     address = await server.start()
     async with grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
         await server.open(catalogue)
-        yield Generating(engine, runtime, translating, inference_pb2_grpc.InferenceServiceStub(channel))
+        yield Generating(address, engine, runtime, translating, inference_pb2_grpc.InferenceServiceStub(channel))
         if gate is not None:
             gate.release(10_000)
         await server.drain(5)

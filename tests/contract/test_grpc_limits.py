@@ -8,6 +8,7 @@ import pytest
 from dragoman_protos.v1 import inference_pb2
 from dragoman_server.server import DragomanServer
 from dragoman_server.settings import Settings, SettingsError
+from tests.contract.raw_http2 import raw_connection
 
 if TYPE_CHECKING:
     from tests.contract.conftest import Harness
@@ -65,3 +66,16 @@ async def test_a_second_server_cannot_take_the_port(serving: Harness) -> None:
     with pytest.raises(SettingsError, match="free"):
         await second.start()
     await second.drain(0)
+
+
+@pytest.mark.parametrize(("size", "status"), [(12 << 10, "0"), (17 << 10, "8"), (1 << 20, "8")])
+async def test_metadata_of_a_peer_that_acknowledges_nothing(serving: Harness, size: int, status: str) -> None:
+    """gRPC's core holds a peer to the limit only once it has acknowledged the server's settings."""
+    entries = [(f"x-{number}", "y" * 1000) for number in range(size // 1000)]
+    async with raw_connection(serving.address) as connection:
+        stream = await connection.call("/dragoman.v1.InferenceService/Translate", whole("a"), headers=entries)
+        call = await connection.finish(stream)
+    assert call.headers["grpc-status"] == status
+    if status != "0":
+        assert call.headers["grpc-message"] == "the metadata are too large: at most 16384 bytes"
+    assert await code(serving, "a") is grpc.StatusCode.OK

@@ -31,6 +31,7 @@ INFER, ADMIN, SLOW = new_token(), new_token(), new_token()
 REQUEST = inference_pb2.TranslateRequest(text="abc", target_language="de")
 TRANSLATE = "/dragoman.v1.InferenceService/Translate"
 HEALTH = "/grpc.health.v1.Health/Check"
+PROBES = {"/inference.GRPCInferenceService/ServerLive", "/inference.GRPCInferenceService/ServerReady"}
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ async def test_every_registered_method_is_denied_to_strangers_but_health(tokens:
         assert registered <= METHODS.keys()
         for method in sorted(registered):
             open_to_all = METHODS[method] is Open.OPEN
-            assert open_to_all == method.startswith("/grpc.health.v1.Health/")
+            assert open_to_all == (method.startswith("/grpc.health.v1.Health/") or method in PROBES)
             if open_to_all:
                 continue
             for metadata in ((), bearer("x"), bearer(""), (("authorization", f"Basic {INFER}"),), bearer(INFER) * 2):

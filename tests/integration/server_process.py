@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +14,14 @@ from typing import Self
 
 SERVE = [sys.executable, "-c", "from dragoman.cli.main import main; main()", "serve"]
 SECONDS = 60.0
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 class ServerProcess:
@@ -62,6 +71,13 @@ class ServerProcess:
         assert found, "".join(self.logs)
         self.address = found[1]
         return self.address
+
+    @property
+    def http_url(self) -> str:
+        """Of the HTTP port, from what is printed to stdout."""
+        found = re.search(r"HTTP +(\S+)", "".join(self.announcement))
+        assert found, "".join(self.announcement)
+        return found[1]
 
     def end(self) -> int:
         """Wait for the end; returns the exit status."""

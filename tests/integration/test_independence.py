@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 import structlog
+import typer
 from typer.testing import CliRunner
 
-from dragoman_server.bench_commands import bench
+from dragoman_server.bench_commands import independence
 from dragoman_server.independence.cases import KINDS
 from dragoman_server.independence.sentences import own_sentences
+
+bench = typer.Typer()
+bench.command()(independence)
 
 BUNDLE = Path(__file__).parents[2] / "models/deu-eng/1"
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from dragoman import Client
+from dragoman_server.kernels.build import compiler
 from tests.integration.server_process import SECONDS, ServerProcess
 
 ROOT = Path(__file__).parents[2]
+PLAYGROUND = ROOT / "server" / "dragoman_server" / "web" / "playground"
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +35,11 @@ def test_what_is_in_it(unpacked: Path) -> None:
         "dragoman/py.typed",
         "dragoman_server/models/deu-eng/1/bundle.json",
         "dragoman_protos/v1/inference_pb2.py",
+        *(f"dragoman_server/web/playground/{path.name}" for path in PLAYGROUND.iterdir()),
     ):
         assert expected in names
+    library = "dragoman_server/kernels/compiled/libdragoman_kernels.so"
+    assert (library in names) == (compiler() is not None)
     licences = {Path(name).name for name in names if ".dist-info/licenses/" in name}
     assert licences == {"LICENSE", "NOTICE"}
     assert not any(name.startswith("tests/") for name in names)

@@ -1,15 +1,12 @@
 """A real Prometheus scrapes a real server: every query of the dashboard and every alert finds what it asks for.
 
-Run by ``make test-system``. Prometheus is Debian's package; see ``prometheus``.
+Run by ``make test-system``. Prometheus is Debian's package; see ``programs``.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -22,6 +19,7 @@ import pytest
 
 from dragoman import Client
 from tests.integration.server_process import ServerProcess
+from tests.system.programs import free_port, installed
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
@@ -32,22 +30,7 @@ PATIENCE = 120.0
 
 @pytest.fixture(scope="session")
 def prometheus() -> str:
-    """The program; installed where that is possible, and where it is not the tests are skipped with the reason."""
-    if shutil.which("prometheus") is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for step in (["update"], ["install", "-y", "--no-install-recommends", "prometheus"]):
-            subprocess.run(["apt-get", "-q", *step], env=environment, capture_output=True, check=False, timeout=600)
-    found = shutil.which("prometheus")
-    if found is None:
-        pytest.skip("prometheus is not there and could not be installed: as root, apt-get install prometheus")
-    return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return installed("prometheus")
 
 
 def asked(base: str, path: str, **parameters: str) -> Any:

@@ -1,19 +1,19 @@
 """The command ``dragoman``. Its subcommands are the entry points of the group ``dragoman.commands``.
 
-An entry point names a function, or a ``typer.Typer`` that groups several. A subcommand's module is imported only when
-it is called: ``dragoman --help`` lists them all, with the first line of each function's docstring (of a group: its
-``help``) read from the source, also where the packages that they need are missing.
+An entry point names a function. One called ``bench load`` is the command ``load`` of the group ``bench``, whatever room
+the group's other commands come from. A command's module is imported only when it is called: ``--help`` lists them all,
+with the first line of each function's docstring read from the source, also where the packages that they need are
+missing.
 """
 
 from __future__ import annotations
 
 import ast
-import copy
 import functools
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,6 +48,7 @@ _ORDER = (
     "doctor",
     "token",
 )
+_GROUPS = {"bench": "Prove and measure what is promised."}
 _EXTRAS = {"dragoman_server": "server", "dragoman_model": "train", "dragoman_export": "export"}
 
 
@@ -57,18 +58,39 @@ def main() -> None:
 
 
 class CommandGroup(typer.core.TyperGroup):
-    """Lists every entry point of the group, and imports the one that is called."""
+    """Lists commands and groups of commands, and imports the command that is called."""
 
-    def __init__(self, **attributes: Any) -> None:
+    def __init__(self, *, points: Iterable[EntryPoint] | None = None, depth: int = 0, **attributes: Any) -> None:
+        """``points``: those of the group, by default all that are installed; ``depth``: words of their names before."""
         super().__init__(**attributes)
-        self._offered = {point.name: point for point in entry_points(group=GROUP)}
-        for name in sorted(self._offered, key=lambda n: (_ORDER.index(n) if n in _ORDER else len(_ORDER), n)):
-            self.add_command(typer.core.TyperCommand(name, help=summary(self._offered[name])))
+        self._offered: dict[str, EntryPoint] = {}
+        members: dict[str, list[EntryPoint]] = {}
+        for point in entry_points(group=GROUP) if points is None else points:
+            members.setdefault(point.name.split()[depth], []).append(point)
+        for name in sorted(members, key=lambda n: (_ORDER.index(n) if n in _ORDER else len(_ORDER), n)):
+            alone = next((point for point in members[name] if len(point.name.split()) == depth + 1), None)
+            if alone is not None:
+                self._offered[name] = alone
+                self.add_command(typer.core.TyperCommand(name, help=summary(alone)))
+            else:
+                self.add_command(_group(name, members[name], depth + 1))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command itself in place of its entry in the list."""
-        name, _, rest = super().resolve_command(ctx, args)
-        return name, load(self._offered[args[0]]), rest
+        """A group, or the command itself in place of its entry in the list."""
+        name, listed, rest = super().resolve_command(ctx, args)
+        point = self._offered.get(args[0])
+        return name, listed if point is None else load(point), rest
+
+
+def _group(name: str, points: list[EntryPoint], depth: int) -> CommandGroup:
+    return CommandGroup(
+        name=name,
+        help=_GROUPS.get(name),
+        points=points,
+        depth=depth,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
 
 
 app = typer.Typer(
@@ -92,7 +114,7 @@ def dragoman(
 
 
 def summary(point: EntryPoint) -> str:
-    """The first line of what an entry point's function or group says of itself, without importing it."""
+    """The first line of what an entry point's function says of itself, without importing it."""
     try:
         spec = importlib.util.find_spec(point.module)
     except ModuleNotFoundError:
@@ -106,38 +128,20 @@ def summary(point: EntryPoint) -> str:
 
 @functools.cache
 def _docstrings(path: str) -> dict[str, str]:
-    """By name: the docstrings of a module's functions, and of its groups ``typer.Typer(help="...", ...)`` the help."""
+    """By name: the docstrings of a module's functions."""
     tree = ast.parse(Path(path).read_text(encoding="utf-8"))
-    found = {node.name: ast.get_docstring(node) or "" for node in tree.body if isinstance(node, ast.FunctionDef)}
-    for node in tree.body:
-        match node:
-            case ast.Assign(
-                targets=[ast.Name(id=name)],
-                value=ast.Call(keywords=[ast.keyword(arg="help", value=ast.Constant(value=str(text))), *_]),
-            ):
-                found[name] = text
-    return found
+    return {node.name: ast.get_docstring(node) or "" for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
 def load(point: EntryPoint) -> Any:
-    """The entry point's function or group as a command that ends in an exit code, whatever happens."""
+    """The entry point's function as a command that ends in an exit code, whatever happens."""
     try:
-        offered = point.load()
+        function = point.load()
     except ModuleNotFoundError as error:
         _explain_missing(point, error)
         raise typer.Exit(2) from None
     made = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    if isinstance(offered, typer.Typer):
-        made.info = copy.copy(offered.info)
-        made.info.no_args_is_help = True
-        made.callback()(lambda: None)  # or a single command would take the group's place
-        for command in offered.registered_commands:
-            assert command.callback
-            name = command.name or command.callback.__name__
-            member = EntryPoint(f"{point.name} {name}", point.value, point.group)
-            made.command(name)(guarded(member, command.callback))
-    else:
-        made.command(point.name)(guarded(point, offered))
+    made.command(point.name.split()[-1])(guarded(point, function))
     return typer.main.get_command(made)
 
 

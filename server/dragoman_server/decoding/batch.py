@@ -36,6 +36,8 @@ class Advance:
     failed: dict[Task, Exception]
     """So are the rows of these."""
     copies: Copies
+    nonfinite_rows: int = 0
+    """Rows whose scores were no numbers: what failed owns them."""
 
 
 class Batch:
@@ -129,7 +131,7 @@ class Batch:
         if step.failed:
             copies += self.leave(step.failed)
             step.finished = [task for task in step.finished if task not in step.failed]
-        return Advance(step.finished, step.failed, copies)
+        return Advance(step.finished, step.failed, copies, len(step.candidates.faults))
 
     def progress(self, task: Task) -> Progress:
         """What a task that is here has come to."""

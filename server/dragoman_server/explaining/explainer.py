@@ -14,6 +14,7 @@ import structlog
 
 from dragoman_server.errors import Cancelled, DeadlineExceeded, Overloaded, Unavailable
 from dragoman_server.explaining.graph import Graph
+from dragoman_server.telemetry.explain_meter import ExplainMeter, ExplainState
 
 MOST_WAITING = 64
 _RETRY_SECONDS = (0.02, 30.0)
@@ -70,6 +71,13 @@ class Explainer:
         self._stopped = False
         self._seconds = 0.0
         """What a job took, lately."""
+        self._running = 0
+        self._meter = ExplainMeter()
+
+    def state(self) -> ExplainState:
+        """What waits, what runs and what was done; from any thread."""
+        with self._work:
+            return ExplainState(len(self._queue), self._max_waiting, self._running, self._meter)
 
     def submit(self, job: ExplainJob[T]) -> None:
         """Queue it, from any thread, without waiting. Raises Overloaded where the queue is full, and Unavailable after
@@ -79,10 +87,10 @@ class Explainer:
             if self._stopped:
                 raise Unavailable("the server is shutting down")
             if len(self._queue) >= self._max_waiting:
+                self._meter.refused += 1
                 low, high = _RETRY_SECONDS
-                raise Overloaded(
-                    "the queue of requests to explain is full", min(high, max(low, len(self._queue) * self._seconds))
-                )
+                pause = min(high, max(low, len(self._queue) * self._seconds))
+                raise Overloaded("the queue of requests to explain is full", pause, "queue_full")
             job.arrived = self._clock()
             rank = job.arrived - job.priority * _AGEING_SECONDS
             # Its type of outcome is the caller's and the job's; the queue does not care.
@@ -113,13 +121,24 @@ class Explainer:
         while (job := self._next()) is not None:
             began = self._clock()
             job.waited_ms = (began - job.arrived) * 1e3
+            meter = self._meter
             if job.cancelled:
+                meter.cancelled += 1
                 _reply(job, Cancelled("the call was cancelled"))
             elif job.deadline is not None and began >= job.deadline:
+                meter.expired += 1
                 _reply(job, DeadlineExceeded("the deadline passed before the attention was computed"))
             else:
+                self._running = 1
                 outcome = self._computed(job)
+                self._running = 0
                 seconds = self._clock() - began
+                meter.seconds.observe(seconds)
+                meter.queue_seconds.observe(began - job.arrived)
+                if isinstance(outcome, Exception):
+                    meter.failed += 1
+                else:
+                    meter.completed += 1
                 job.computed_ms = seconds * 1e3
                 self._seconds = 0.5 * self._seconds + 0.5 * seconds
                 _reply(job, outcome)

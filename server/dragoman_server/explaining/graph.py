@@ -64,22 +64,26 @@ class ExplainGraph:
         self._outputs = [port.name for port in self._session.get_outputs()]
 
     def run(self, inputs: Sequence[ExplainInput]) -> list[Attention]:
-        """The weights of each input, without padding; all are computed as one padded batch."""
+        """The weights of each input, without padding; all are computed as one padded batch.
+
+        Raises ArithmeticError where one of them is no number.
+        """
         by_name = self.run_padded(inputs)
         sizes = {
             "encoder_self": [(len(each.source), len(each.source)) for each in inputs],
             "decoder_self": [(len(each.target), len(each.target)) for each in inputs],
             "cross": [(len(each.target), len(each.source)) for each in inputs],
         }
-        return [
-            Attention(
-                **{
-                    name: weights[number, :, :, : sizes[name][number][0], : sizes[name][number][1]]
-                    for name, weights in by_name.items()
-                }
-            )
+        found = [
+            {
+                name: weights[number, :, :, : sizes[name][number][0], : sizes[name][number][1]]
+                for name, weights in by_name.items()
+            }
             for number in range(len(inputs))
         ]
+        if not all(np.isfinite(weights).all() for one in found for weights in one.values()):
+            raise ArithmeticError("an attention weight is no number")
+        return [Attention(**one) for one in found]
 
     def run_padded(self, inputs: Sequence[ExplainInput]) -> dict[str, Array]:
         """The graph's outputs by name, (batch, layers, heads, queries, keys), padded to the longest input."""

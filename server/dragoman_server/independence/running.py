@@ -10,6 +10,7 @@ from pathlib import Path
 from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.bundle import LoadedBundle, load_bundle
 from dragoman_server.catalogue import choose_default
+from dragoman_server.compiled_kernels import chosen_library
 from dragoman_server.encoder_codec import EncoderCodec
 from dragoman_server.errors import InvalidArgument, Violation
 from dragoman_server.independence.cases import WIDEST, Target, draw_cases
@@ -191,13 +192,24 @@ def _subject(bundle: LoadedBundle) -> Subject:
 def _runtime(bundle: LoadedBundle, rows: int) -> OnnxRuntime:
     manifest = bundle.manifest
     return OnnxRuntime(
-        bundle.encoder, bundle.decoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=rows
+        bundle.encoder,
+        bundle.decoder,
+        dimensions=manifest.dimensions,
+        limits=manifest.limits,
+        max_rows=rows,
+        kernels=chosen_library("auto"),
     )
 
 
 def _prompt_runtime(bundle: LoadedBundle, rows: int) -> OnnxPromptRuntime:
     manifest = bundle.manifest
-    return OnnxPromptRuntime(bundle.decoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=rows)
+    return OnnxPromptRuntime(
+        bundle.decoder,
+        dimensions=manifest.dimensions,
+        limits=manifest.limits,
+        max_rows=rows,
+        kernels=chosen_library("auto"),
+    )
 
 
 def _codec(bundle: LoadedBundle) -> TextCodec:
@@ -207,7 +219,13 @@ def _codec(bundle: LoadedBundle) -> TextCodec:
 
 def _pass_runtime(bundle: LoadedBundle, rows: int) -> OnnxPassRuntime:
     manifest = bundle.manifest
-    return OnnxPassRuntime(bundle.encoder, dimensions=manifest.dimensions, limits=manifest.limits, max_rows=rows)
+    return OnnxPassRuntime(
+        bundle.encoder,
+        dimensions=manifest.dimensions,
+        limits=manifest.limits,
+        max_rows=rows,
+        kernels=chosen_library("auto") if bundle.precision == "int8" else None,
+    )
 
 
 def _sentences(options: Options) -> list[Sentence]:

@@ -19,10 +19,10 @@ _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]]
 _SCHEME = "bearer"
 
 
-class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """The outermost interceptor. ``tokens`` None: everybody is the ``stranger``.
+class Callers:
+    """Knows who calls, and which methods they may call; over gRPC and over HTTP alike.
 
-    A method without an entry in ``methods`` is denied, whoever calls; health is open.
+    ``tokens`` None: everybody is the ``stranger``. A method without an entry in ``methods`` is denied, whoever calls.
     """
 
     def __init__(
@@ -32,32 +32,47 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._methods = methods
         self._stranger = stranger
 
+    def caller(self, authorizations: Sequence[str]) -> Principal:
+        """Who calls, by the values of all its authorization entries; raises Unauthenticated."""
+        return self._stranger if self._tokens is None else bearer(authorizations, self._tokens)
+
+    def is_open(self, method: str) -> bool:
+        """Whether nobody is asked who they are."""
+        return self._methods.get(method) is Open.OPEN
+
+    def permit(self, caller: Principal, method: str) -> None:
+        """Raises PermissionDenied where the caller may not call the method."""
+        need = self._methods.get(method)
+        if need is not Open.OPEN and need not in caller.permissions:
+            raise PermissionDenied(f"the method needs the permission {need}" if need else "the method is closed")
+
+
+class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Stands before all methods but health, which is open."""
+
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
+
     async def intercept_service(
         self, continuation: _Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> _Handler:
         """The method's handler, or one that refuses; None for an unknown method of a known caller."""
-        need = self._methods.get(handler_call_details.method)
-        if need is Open.OPEN:
+        method = handler_call_details.method
+        if self._callers.is_open(method):
             return await continuation(handler_call_details)
         try:
-            caller = self._caller(handler_call_details)
+            metadata = handler_call_details.invocation_metadata or ()
+            caller = self._callers.caller([str(value) for key, value in metadata if key == "authorization"])
             handler = await continuation(handler_call_details)
             if handler is None:
                 return None
-            if need not in caller.permissions:
-                raise PermissionDenied(f"the method needs the permission {need}" if need else "the method is closed")
+            self._callers.permit(caller, method)
             if not handler.request_streaming:  # a stream's requests are charged one by one
                 caller.quota.charge()
         except ServerError as error:
-            return _refusal(error)
+            return refusal(error)
         CALLER.set(caller)  # of this call's task alone
         return handler
-
-    def _caller(self, details: grpc.HandlerCallDetails) -> Principal:
-        if self._tokens is None:
-            return self._stranger
-        given = [str(value) for key, value in details.invocation_metadata or () if key == "authorization"]
-        return bearer(given, self._tokens)
 
 
 def bearer(authorizations: Sequence[str], tokens: TokenFile) -> Principal:
@@ -70,7 +85,7 @@ def bearer(authorizations: Sequence[str], tokens: TokenFile) -> Principal:
     return tokens.principal(token)
 
 
-def _refusal(error: ServerError) -> _Handler:
+def refusal(error: ServerError) -> _Handler:
     """Ends the call at once; as a stream, since a single request would be waited for."""
     status = status_of(error)
 

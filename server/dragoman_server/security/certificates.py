@@ -55,13 +55,13 @@ class CertificateFiles:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_cert_chain(self.certificate, self.key, password="")  # empty: never asked for on a terminal
-        except (ssl.SSLError, ValueError) as error:
+        except (OSError, ValueError) as error:
             limit = f"a PEM certificate and its own unencrypted key: {_reason(error)}"
             faults.append(Violation("tls_certificate and tls_key", f"{self.certificate} and {self.key}", limit))
         if self.client_ca is not None:
             try:
                 context.load_verify_locations(self.client_ca)
-            except (ssl.SSLError, ValueError) as error:
+            except (OSError, ValueError) as error:
                 faults.append(Violation("tls_client_ca", str(self.client_ca), f"PEM certificates: {_reason(error)}"))
         return faults
 
@@ -74,7 +74,7 @@ class Certificates:
 
     def __init__(self, files: CertificateFiles) -> None:
         self._files = files
-        self._stamp = files.stamp()
+        self._stamp = self._faulty = files.stamp()
         self._lock = threading.Lock()
         self.first = files.read()
 
@@ -84,13 +84,16 @@ class Certificates:
             stamp = self._files.stamp()
             if stamp == self._stamp:
                 return None
-            self._stamp = stamp
             try:
                 read = self._files.read()
             except SettingsError as error:
-                faults = [violation.limit for violation in error.violations]
-                _log.error("the certificate was not read again: the old one holds", faults=faults)
+                # Tried again at the next handshake, since files may be unreadable for a moment alone; but logged once.
+                if stamp != self._faulty:
+                    faults = [violation.limit for violation in error.violations]
+                    _log.error("the certificate was not read again: the old one holds", faults=faults)
+                self._faulty = stamp
                 return None
+            self._stamp = self._faulty = stamp
         _log.info("the certificate was read again")
         return read
 
@@ -121,7 +124,7 @@ def _contents(name: str, path: Path | None, faults: list[Violation]) -> bytes | 
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "reason", None) or str(error)
+    return getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

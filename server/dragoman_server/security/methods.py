@@ -7,6 +7,7 @@ from enum import Enum
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
 
+from dragoman_protos.open_inference import open_inference_pb2
 from dragoman_protos.v1 import inference_pb2, models_pb2
 from dragoman_server.security.principal import Permission
 
@@ -33,6 +34,8 @@ METHODS: dict[str, Need] = {
     "/dragoman.v1.ModelService/GetModel": Permission.INFER,
     "/dragoman.v1.ModelService/LoadModel": Permission.ADMIN,
     "/dragoman.v1.ModelService/UnloadModel": Permission.ADMIN,
+    **_all(open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"], Permission.INFER),
+    **{f"/inference.GRPCInferenceService/{name}": Open.OPEN for name in ("ServerLive", "ServerReady")},
     **{f"/{name}": Permission.INFER for name in _REFLECTION},
 }
 """By full name. Methods of ModelService are named one by one: a new one may change what is served."""

@@ -90,7 +90,7 @@ class TokenFile:
         self._path = path
         self._clock = clock
         self._looked = clock()
-        self._stamp = _stamp(path)
+        self._stamp = self._faulty = _stamp(path)
         self._principals: dict[TokenEntry, Principal] = {}
         self._adopt(read_tokens(path))
 
@@ -114,12 +114,16 @@ class TokenFile:
         stamp = _stamp(self._path)
         if stamp == self._stamp:
             return
-        self._stamp = stamp
         try:
             self._adopt(read_tokens(self._path))
         except SettingsError as error:
-            _log.error("the tokens were not read again: the old ones hold", faults=[v.field for v in error.violations])
+            # Tried again at the next look, since it may have been unreadable for a moment alone; but logged once.
+            if stamp != self._faulty:
+                faults = [violation.field for violation in error.violations]
+                _log.error("the tokens were not read again: the old ones hold", faults=faults)
+            self._faulty = stamp
         else:
+            self._stamp = self._faulty = stamp
             _log.info("the tokens were read again", tokens=len(self._principals))
 
     def _adopt(self, entries: list[TokenEntry]) -> None:

@@ -5,13 +5,14 @@ gRPC by itself would send an exception's text to the caller, and a deserialiser'
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Any, Final, cast
 
 import grpc
 
 from dragoman_server.errors import InvalidArgument, Violation
+from dragoman_server.service.slow_reader import send
 from dragoman_server.service.status import status_of
 from dragoman_server.telemetry.calls import call_metadata
 
@@ -21,9 +22,13 @@ _MALFORMED: Final = object()
 
 
 class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Wraps every method of every service, health and reflection too."""
+    """Wraps every method of every service, health and reflection too.
 
-    def __init__(self) -> None:
+    A stream whose reader takes nothing for ``slow_reader_seconds`` is given up.
+    """
+
+    def __init__(self, *, slow_reader_seconds: float) -> None:
+        self._slow_reader_seconds = slow_reader_seconds
         self._guarded: dict[str, _Handler] = {}  # by method; only methods that exist are kept
 
     async def intercept_service(
@@ -35,11 +40,11 @@ class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             handler = await continuation(handler_call_details)
             if handler is None:
                 return None
-            self._guarded[method] = _guard(handler)
+            self._guarded[method] = _guard(handler, self._slow_reader_seconds)
         return self._guarded[method]
 
 
-def _guard(handler: _Handler) -> _Handler:
+def _guard(handler: _Handler, slow_reader_seconds: float) -> _Handler:
     def deserialize(data: bytes) -> object:
         try:
             return handler.request_deserializer(data)
@@ -65,14 +70,14 @@ def _guard(handler: _Handler) -> _Handler:
         try:
             answers = behave(argument(request), context)
             if isinstance(answers, AsyncGenerator):
-                # Closed at once when the call ends early: what it had begun is given up then, not at some later time.
-                async with contextlib.aclosing(answers):
-                    async for answer in answers:
-                        await context.write(answer)
+                await send(answers, context.write, seconds=slow_reader_seconds)
             else:  # the method writes to the context by itself
                 await answers
         except grpc.aio.AbortError:
             raise
+        except grpc.aio.InternalError as error:
+            # gRPC's own, of an answer that could not be sent: the caller has left, and this is how it is known first.
+            raise asyncio.CancelledError from error
         except Exception as error:
             await _abort(context, error)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -13,7 +12,6 @@ import grpc
 from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc
 from dragoman_server.gate import Gate
 from dragoman_server.generation_host import GenerationHost
-from dragoman_server.model_host import ModelHost
 from dragoman_server.request import Completion
 from dragoman_server.security.principal import CALLER
 from dragoman_server.service.bulk import BulkCall
@@ -37,21 +35,18 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     """Answers as the proto says; every error leaves as a ServerError, which ``Boundary`` turns into a status.
 
-    ``stream_window`` bounds what one TranslateMany call has under way, ``max_message_bytes`` an explanation. To be
-    created on the running event loop.
+    ``stream_window`` bounds what one TranslateMany call has under way, ``max_message_bytes`` an explanation.
     """
 
-    def __init__(self, gate: Gate, *, stream_window: int, max_message_bytes: int) -> None:
+    def __init__(
+        self, gate: Gate, recipes: Recipes, mailbox: Mailbox, *, stream_window: int, max_message_bytes: int
+    ) -> None:
         self._gate = gate
         self._stream_window = stream_window
-        self._mailbox = Mailbox(asyncio.get_running_loop())
-        self._recipes = Recipes()
+        self._mailbox = mailbox
+        self._recipes = recipes
         self._explaining = Explaining(self._recipes, self._mailbox, most_bytes=max_message_bytes)
         self._understanding = Understanding(self._mailbox)
-
-    def forget(self, host: ModelHost) -> None:
-        """Let go of a model that is not served any more."""
-        self._recipes.forget(host)
 
     async def Translate(  # noqa: N802  (gRPC's name)
         self, request: inference_pb2.TranslateRequest, context: _Context

@@ -45,6 +45,8 @@ def status_of(error: Exception) -> Status:  # noqa: PLR0911  (one return per kin
         case errors.Overloaded(retry_after=retry_after):
             pushback = (PUSHBACK_KEY, str(max(0, ceil(retry_after * 1e3))))
             return Status(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), (pushback,))
+        case errors.TooLarge():
+            return Status(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         case errors.Unauthenticated():
             return Status(grpc.StatusCode.UNAUTHENTICATED, str(error))
         case errors.PermissionDenied():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from dragoman_protos.v1 import inference_pb2
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.encoder_codec import Masked, Words
-from dragoman_server.pass_runtime import EncoderOutput
+from dragoman_server.pass_request import PassCompletion
 from dragoman_server.service.gathering import completed
 from dragoman_server.service.mailbox import Mailbox
 from dragoman_server.service.reading_jobs import Reading, ReadingJob, receipt_of
@@ -45,43 +45,45 @@ class Understanding:
     ) -> tuple[inference_pb2.ClassifyResponse, Served]:
         """The labels of a text, or of a pair."""
         reading = await checked(check_classify, request, catalogue)
-        read = await self._read(reading, deadline)
-        return classify_response(request, reading, read.outputs[0]), read.served
+        read = await self.read(reading, deadline)
+        return classify_response(request, reading, read[0].output), _served(reading, read)
 
     async def tag(
         self, request: inference_pb2.TagRequest, catalogue: Catalogue, deadline: float | None
     ) -> tuple[inference_pb2.TagResponse, Served]:
         """The spans of a text."""
         reading = await checked(check_tag, request, catalogue)
-        read = await self._read(reading, deadline)
-        return tag_response(request, reading, read.outputs[0]), read.served
+        read = await self.read(reading, deadline)
+        return tag_response(request, reading, read[0].output), _served(reading, read)
 
     async def fill_mask(
         self, request: inference_pb2.FillMaskRequest, catalogue: Catalogue, deadline: float | None
     ) -> tuple[inference_pb2.FillMaskResponse, Served]:
         """What the masks of a text may hide."""
         reading = await checked(check_fill_mask, request, catalogue)
-        read = await self._read(reading, deadline)
+        read = await self.read(reading, deadline)
         # Thousands of candidates take a while to spell.
-        return await asyncio.to_thread(fill_mask_response, request, reading, read.outputs[0]), read.served
+        response = await asyncio.to_thread(fill_mask_response, request, reading, read[0].output)
+        return response, _served(reading, read)
 
     async def embed(
         self, request: inference_pb2.EmbedRequest, catalogue: Catalogue, deadline: float | None
     ) -> tuple[inference_pb2.EmbedResponse, Served]:
         """A vector for each text."""
         reading = await checked(check_embed, request, catalogue)
-        read = await self._read(reading, deadline)
-        if len(read.outputs) <= _FEW:
-            return embed_response(request, reading, read.outputs), read.served
-        return await asyncio.to_thread(embed_response, request, reading, read.outputs), read.served
+        read = await self.read(reading, deadline)
+        outputs = [completion.output for completion in read]
+        if len(outputs) <= _FEW:
+            return embed_response(request, reading, outputs), _served(reading, read)
+        return await asyncio.to_thread(embed_response, request, reading, outputs), _served(reading, read)
 
-    async def _read(self, reading: Reading[Words | Masked | None], deadline: float | None) -> _Read:
+    async def read(
+        self, reading: Reading[Words] | Reading[Masked] | Reading[None], deadline: float | None
+    ) -> list[PassCompletion]:
+        """What the model says of each input; when the call ends first, its passes are cancelled."""
         job = await completed(lambda done: ReadingJob(reading, deadline, self._mailbox, done))
-        completions = job.finished()
-        served = Served(receipt_of(completions), reading.host)
-        return _Read([completion.output for completion in completions], served)
+        return job.finished()
 
 
-class _Read(NamedTuple):
-    outputs: list[EncoderOutput]
-    served: Served
+def _served(reading: Reading[Words] | Reading[Masked] | Reading[None], read: Sequence[PassCompletion]) -> Served:
+    return Served(receipt_of(read), reading.host)

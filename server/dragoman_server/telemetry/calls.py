@@ -24,7 +24,7 @@ class Call:
     """One call, from its arrival to its end. Neither texts nor tokens are kept, only how many tokens there were."""
 
     rpc: str
-    """The method's name, or UNKNOWN."""
+    """The method's name, or UNKNOWN; over HTTP "POST /v1/translate" and the like."""
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     began: float = field(default_factory=time.monotonic)
     model: str = ""
@@ -34,8 +34,12 @@ class Call:
     target_tokens: int = 0
     refused: str = ""
     """Why the call was refused, in a word; empty: it was not."""
+    given_up: bool = False
+    """Whether its reader took nothing for too long."""
     items: dict[str, int] = field(default_factory=dict)
     """Answered items of a bulk call, by status."""
+    http: bool = False
+    """It came over HTTP."""
     metadata: dict[str, str] = field(default_factory=dict)
     """Of the caller: what says to which trace the call belongs."""
     queued: float = 0.0

@@ -10,8 +10,9 @@ from prometheus_client.registry import Collector
 
 from dragoman_server.device import CUDA_PROVIDER
 from dragoman_server.lanes import EngineState
-from dragoman_server.machine import has_nvidia_gpu
+from dragoman_server.machine import has_nvidia_gpu, heap
 from dragoman_server.model_host import ModelHost
+from dragoman_server.telemetry.explain_meter import ExplainState
 from dragoman_server.telemetry.histogram import Histogram
 from dragoman_server.telemetry.lane_meter import LaneMeter
 from dragoman_server.telemetry.loop_lag import LoopLag
@@ -33,6 +34,7 @@ _LANE_HISTOGRAMS: Sequence[tuple[str, str, Callable[[LaneMeter], Histogram]]] = 
 _LANE_COUNTERS: Sequence[tuple[str, str, Callable[[LaneMeter], int]]] = (
     ("source_tokens", "Tokens that the models read, of answered requests", lambda m: m.source_tokens),
     ("target_tokens", "Tokens of all answers", lambda m: m.target_tokens),
+    ("nonfinite_rows", "Rows, or texts of a pass, for which a model gave NaN or infinity", lambda m: m.nonfinite_rows),
 )
 _OUTCOMES: Sequence[tuple[str, Callable[[LaneMeter], int]]] = (
     ("completed", lambda m: m.completed),
@@ -67,10 +69,14 @@ class ServerCollector(Collector):
         lag = HistogramMetricFamily("dragoman_event_loop_lag_seconds", "How late the event loop is")
         lag.add_metric([], self._lag.seconds.buckets(), self._lag.seconds.sum)
         yield lag
+        yield from _of_heap()
         readings = [(host, host.engine.state()) for host in self._hosts()]
         yield from self._of_models(readings)
         yield from _of_engines(readings)
         yield from _of_lanes(readings)
+        yield from _of_explainers(
+            [(host, host.explainer.state()) for host, _ in readings if host.explainer is not None]
+        )
 
     def _of_calls(self) -> Iterator[Metric]:
         calls = self._calls
@@ -86,10 +92,11 @@ class ServerCollector(Collector):
         refused = CounterMetricFamily("dragoman_rpcs_refused", "Calls that could not be taken", labels=("reason",))
         for reason, count in list(calls.refused.items()):
             refused.add_metric([reason], count)
+        slow = CounterMetricFamily("dragoman_slow_readers", "Streams that nobody read", value=calls.slow_readers)
         items = CounterMetricFamily("dragoman_bulk_items", "Answered items of TranslateMany", labels=("code",))
         for code, count in list(calls.items.items()):
             items.add_metric([code], count)
-        yield from (ended, running, seconds, refused, items)
+        yield from (ended, running, seconds, refused, slow, items)
 
     def _of_models(self, readings: Sequence[_Reading]) -> Iterator[Metric]:
         info = GaugeMetricFamily(
@@ -101,6 +108,15 @@ class ServerCollector(Collector):
         away = self._gpu and any(host.provider != CUDA_PROVIDER for host, _ in readings)
         missing.add_metric([], float(away))
         yield from (info, missing)
+
+
+def _of_heap() -> Iterator[Metric]:
+    found = heap()
+    if found is not None:
+        gauge = GaugeMetricFamily("dragoman_heap_bytes", "Memory from malloc, used and free", labels=("state",))
+        gauge.add_metric(["used"], found.used)
+        gauge.add_metric(["free"], found.free)
+        yield gauge
 
 
 def _of_engines(readings: Sequence[_Reading]) -> Iterator[Metric]:
@@ -149,6 +165,28 @@ def _of_lanes(readings: Sequence[_Reading]) -> Iterator[Metric]:
             histogram = histogram_of(lane.meter)
             family.add_metric(labels, histogram.buckets(), histogram.sum)
         yield family
+
+
+def _of_explainers(readings: Sequence[tuple[ModelHost, ExplainState]]) -> Iterator[Metric]:
+    """Explain's own queue: one thread for each model, apart from the lanes."""
+    waiting = GaugeMetricFamily("dragoman_explain_waiting", "Requests to explain in the queue", labels=_MODEL)
+    most = GaugeMetricFamily("dragoman_explain_max_waiting", "Requests that it has room for", labels=_MODEL)
+    running = GaugeMetricFamily("dragoman_explain_running", "Requests that are being explained", labels=_MODEL)
+    refused = CounterMetricFamily("dragoman_explain_refusals", "Requests that found it full", labels=_MODEL)
+    ended = CounterMetricFamily("dragoman_explanations", "Requests that left it", labels=(*_MODEL, "outcome"))
+    queued = HistogramMetricFamily("dragoman_explain_queue_seconds", "What they had waited", labels=_MODEL)
+    seconds = HistogramMetricFamily("dragoman_explain_seconds", "What explaining took", labels=_MODEL)
+    for host, state in readings:
+        labels, meter = [host.name, host.version], state.meter
+        waiting.add_metric(labels, state.waiting)
+        most.add_metric(labels, state.max_waiting)
+        running.add_metric(labels, state.running)
+        refused.add_metric(labels, meter.refused)
+        for outcome in ("completed", "cancelled", "expired", "failed"):
+            ended.add_metric([*labels, outcome], getattr(meter, outcome))
+        queued.add_metric(labels, meter.queue_seconds.buckets(), meter.queue_seconds.sum)
+        seconds.add_metric(labels, meter.seconds.buckets(), meter.seconds.sum)
+    yield from (waiting, most, running, refused, ended, queued, seconds)
 
 
 def registry(collector: Collector) -> CollectorRegistry:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import structlog
 
 from dragoman_server.security.methods import METHODS
-from dragoman_server.security.principal import CALLER
+from dragoman_server.telemetry.call_record import TRACE_KEYS, CallRecord
 from dragoman_server.telemetry.calls import ANSWERED_ID_KEY, CALL, REQUEST_ID_KEY, Call, request_id
-from dragoman_server.telemetry.rpc_meter import UNKNOWN, RpcMeter
+from dragoman_server.telemetry.rpc_meter import UNKNOWN
 
 _Handler = Any  # grpc.RpcMethodHandler: generic in the stubs, not at run time
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]]
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
-_TRACE_KEYS = ("traceparent", "tracestate")
 _KINDS = {
     (False, False): "unary_unary",
     (False, True): "unary_stream",
@@ -27,24 +25,13 @@ _KINDS = {
     (True, True): "stream_stream",
 }
 
-if TYPE_CHECKING:
-    from dragoman_server.telemetry.tracing import Tracing  # an extra: not loaded where there are no traces
-
-_log = structlog.get_logger(__name__)
-
 
 class Telemetry(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """The outermost interceptor; within it every handler is a coroutine. Methods beyond ``known`` count as one.
+    """The outermost interceptor; within it every handler is a coroutine. Methods beyond ``known`` count as one."""
 
-    Calls that end with OK are logged at level debug, all others at info.
-    """
-
-    def __init__(
-        self, meter: RpcMeter, known: Collection[str] = METHODS.keys(), *, tracing: Tracing | None = None
-    ) -> None:
-        self._meter = meter
+    def __init__(self, record: CallRecord, known: Collection[str] = METHODS.keys()) -> None:
+        self._record = record
         self._known = known
-        self._tracing = tracing
         self._wrapped: dict[str, tuple[_Handler, _Handler]] = {}  # by known method: the handler, and it wrapped
 
     async def intercept_service(
@@ -55,8 +42,8 @@ class Telemetry(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         metadata = handler_call_details.invocation_metadata or ()
         name = method.rpartition("/")[2] if method in self._known else UNKNOWN
         call = Call(name, request_id(value for key, value in metadata if key == REQUEST_ID_KEY))
-        if self._tracing is not None:
-            call.metadata = {key: str(value) for key, value in metadata if key in _TRACE_KEYS}
+        if self._record.traces:
+            call.metadata = {key: str(value) for key, value in metadata if key in TRACE_KEYS}
         CALL.set(call)  # of this call's task alone
         structlog.contextvars.bind_contextvars(request_id=call.request_id)
         handler = await continuation(handler_call_details)
@@ -77,7 +64,7 @@ class Telemetry(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         async def metered(request: object, context: _Context) -> object:
             call = CALL.get()
             assert call is not None
-            self._meter.begins(call)
+            self._record.begins(call)
             context.set_trailing_metadata(((ANSWERED_ID_KEY, call.request_id),))
             code = grpc.StatusCode.UNKNOWN.name
             try:
@@ -94,30 +81,12 @@ class Telemetry(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 code = _code(context)
                 return answer
             finally:
-                self._end(call, code)
+                self._record.ends(call, code)
 
         return getattr(grpc, f"{kind}_rpc_method_handler")(
             metered,
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
-        )
-
-    def _end(self, call: Call, code: str) -> None:
-        seconds = time.monotonic() - call.began
-        self._meter.ends(call, code, seconds)
-        if self._tracing is not None:
-            self._tracing.ended(call, code)
-        write = _log.debug if code == grpc.StatusCode.OK.name else _log.info
-        write(
-            "call",
-            rpc=call.rpc,
-            code=code,
-            model=call.model,
-            version=call.version,
-            ms=round(seconds * 1e3, 3),
-            source_tokens=call.source_tokens,
-            target_tokens=call.target_tokens,
-            caller=CALLER.get().name,
         )
 
 

@@ -31,6 +31,8 @@ class LaneMeter:
         self.target_tokens = 0
         """Of all their answers."""
         self.completed = self.cancelled = self.expired = self.failed = 0
+        self.nonfinite_rows = 0
+        """Rows of a step whose scores were no numbers; texts of a pass with such an output."""
 
     def stepped(self, rows: int, seconds: float) -> None:
         """A step over so many rows."""

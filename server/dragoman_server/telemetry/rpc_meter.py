@@ -23,6 +23,8 @@ class RpcMeter:
         """Of calls, by method."""
         self.refused: Counter[str] = Counter()
         """Calls by the reason why the server could not take them."""
+        self.slow_readers = 0
+        """Streams that were given up, since nothing was read of them."""
         self.items: Counter[str] = Counter()
         """Items of bulk calls, by status."""
 
@@ -39,4 +41,5 @@ class RpcMeter:
         self.seconds[call.rpc].observe(seconds)
         if call.refused:
             self.refused[call.refused] += 1
+        self.slow_readers += call.given_up
         self.items.update(call.items)

@@ -40,7 +40,7 @@ class Tracing:
             call.rpc,
             parent,
             SpanKind.SERVER,
-            {"rpc.system": "grpc", "rpc.method": call.rpc, "dragoman.request_id": call.request_id},
+            {**_protocol(call), "dragoman.request_id": call.request_id},
             start_time=nanoseconds(call.began),
         )
         span.set_attribute("dragoman.model", call.model)
@@ -59,6 +59,14 @@ class Tracing:
     def stop(self) -> None:
         """Send the rest and end; blocks for some seconds at most."""
         self._provider.shutdown()
+
+
+def _protocol(call: Call) -> dict[str, str]:
+    """What OpenTelemetry calls the method."""
+    if not call.http:
+        return {"rpc.system": "grpc", "rpc.method": call.rpc}
+    method, _, route = call.rpc.partition(" ")
+    return {"http.request.method": method, "http.route": route}
 
 
 def otlp(endpoint: str) -> Tracing:

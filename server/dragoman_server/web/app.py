@@ -1,34 +1,47 @@
-"""What the HTTP port answers: metrics for those who may read them, and probes for everybody."""
+"""What the HTTP port answers: the API for those who may call it, metrics, and probes for everybody."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from math import ceil
+from collections.abc import Callable, Sequence
 
+import grpc
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
-from dragoman_server.errors import Overloaded, PermissionDenied, ServerError, Unauthenticated
-from dragoman_server.security.authentication import bearer
-from dragoman_server.security.principal import ANONYMOUS, Permission
-from dragoman_server.security.tokens import TokenFile
+from dragoman_server.errors import PermissionDenied, ServerError
+from dragoman_server.security.authentication import Callers
+from dragoman_server.security.principal import Permission
+from dragoman_server.web.faults import HttpError
+from dragoman_server.web.guards import Guards, refusal
 from dragoman_server.web.headers import SafeHeaders
 
 
-def application(registry: CollectorRegistry, *, tokens: TokenFile | None, ready: Callable[[], bool]) -> Starlette:
-    """``/metrics`` (permission ``metrics``), ``/healthz`` and ``/readyz``. ``tokens`` None: everybody may read."""
+def application(
+    registry: CollectorRegistry,
+    *,
+    callers: Callers,
+    ready: Callable[[], bool],
+    local: bool,
+    head_bytes: int,
+    routes: Sequence[BaseRoute] = (),
+) -> Starlette:
+    """``/metrics`` (permission ``metrics``), ``/healthz``, ``/readyz``, and further ``routes``.
+
+    ``local``: only this machine reaches the port. ``head_bytes`` are the most that a path and its headers may have.
+    """
 
     async def metrics(request: Request) -> Response:
         try:
-            _authorise(request, tokens, Permission.METRICS)
+            _authorise(request, callers, Permission.METRICS)
         except ServerError as error:
-            return _refusal(error)
+            return refusal(error)
         encode, kind = choose_encoder(request.headers.get("accept", ""))
         # In a thread: it is some milliseconds that calls need not wait for.
         return Response(await asyncio.to_thread(encode, registry), media_type=kind)
@@ -40,26 +53,26 @@ def application(registry: CollectorRegistry, *, tokens: TokenFile | None, ready:
         return PlainTextResponse("ready\n") if ready() else PlainTextResponse("not ready\n", status_code=503)
 
     return Starlette(
-        routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)],
-        middleware=[Middleware(SafeHeaders)],
+        routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz), *routes],
+        middleware=[Middleware(SafeHeaders), Middleware(Guards, local=local, head_bytes=head_bytes)],
+        exception_handlers={404: _not_found, 405: _not_allowed},
     )
 
 
-def _authorise(request: Request, tokens: TokenFile | None, need: Permission) -> None:
+def _authorise(request: Request, callers: Callers, need: Permission) -> None:
     """Raises Unauthenticated, PermissionDenied, or Overloaded where a quota is used up."""
-    caller = ANONYMOUS if tokens is None else bearer(request.headers.getlist("authorization"), tokens)
+    caller = callers.caller(request.headers.getlist("authorization"))
     if need not in caller.permissions:
         raise PermissionDenied(f"the page needs the permission {need}")
     caller.quota.charge()
 
 
-def _refusal(error: ServerError) -> Response:
-    match error:
-        case Unauthenticated():
-            return PlainTextResponse(f"{error}\n", 401, {"www-authenticate": "Bearer"})
-        case PermissionDenied():
-            return PlainTextResponse(f"{error}\n", 403)
-        case Overloaded(retry_after=seconds):
-            return PlainTextResponse(f"{error}\n", 429, {"retry-after": str(ceil(seconds))})
-        case _:
-            raise error
+async def _not_found(_: Request, __: Exception) -> Response:
+    return refusal(HttpError(404, "there is no such path: see /openapi.json", grpc.StatusCode.UNIMPLEMENTED))
+
+
+async def _not_allowed(request: Request, error: Exception) -> Response:
+    answer = refusal(HttpError(405, f"not by {request.method}", grpc.StatusCode.UNIMPLEMENTED))
+    if isinstance(error, HTTPException) and error.headers:
+        answer.headers.update(error.headers)
+    return answer

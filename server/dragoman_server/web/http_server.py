@@ -15,8 +15,9 @@ from starlette.types import ASGIApp
 from dragoman_server.errors import Violation
 from dragoman_server.security.certificates import CertificateFiles
 from dragoman_server.settings import SettingsError
+from dragoman_server.web.limits import HttpLimits
+from dragoman_server.web.protocol import bounded_protocol
 
-_CONNECTIONS = 256
 _STOP_SECONDS = 1
 
 _log = structlog.get_logger(__name__)
@@ -34,7 +35,14 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """Serves ``app``; belongs to the event loop on which it is started."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int, certificates: CertificateFiles | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        certificates: CertificateFiles | None,
+        limits: HttpLimits = HttpLimits(),  # noqa: B008  (frozen)
+    ) -> None:
         self._host = host
         self._port = port
         self._scheme = "http" if certificates is None else "https"
@@ -46,9 +54,11 @@ class HttpServer:
             proxy_headers=False,
             lifespan="off",
             ws="none",
-            http="h11",
+            http=bounded_protocol(limits.head_seconds),
             loop="none",
-            limit_concurrency=_CONNECTIONS,
+            limit_concurrency=limits.connections,
+            h11_max_incomplete_event_size=limits.head_bytes,
+            timeout_keep_alive=limits.idle_seconds,
             timeout_graceful_shutdown=_STOP_SECONDS,
             ssl_context_factory=None if certificates is None else _factory(certificates),
         )
@@ -56,6 +66,8 @@ class HttpServer:
         self._task: asyncio.Task[None] | None = None
         self.address = ""
         """HOST:PORT, once started."""
+        self.url = ""
+        """http://HOST:PORT, or https."""
 
     async def start(self) -> None:
         """Listen. Raises SettingsError where the port cannot be had."""
@@ -74,12 +86,13 @@ class HttpServer:
             raise SettingsError([Violation("host and http_port", f"{self._host}:{self._port}", limit)]) from error
         host = f"[{self._host}]" if family == socket.AF_INET6 else self._host
         self.address = f"{host}:{listening.getsockname()[1]}"
+        self.url = f"{self._scheme}://{self.address}"
         self._task = asyncio.create_task(self._server.serve([listening]))
         while not self._server.started and not self._task.done():
             await asyncio.sleep(0.005)
         if self._task.done():
             await self._task
-        _log.info("listening for HTTP", address=f"{self._scheme}://{self.address}")
+        _log.info("listening for HTTP", address=self.url)
 
     async def stop(self) -> None:
         """Answer what is under way, for a second at most, and close the port."""
@@ -91,16 +104,20 @@ class HttpServer:
 def _factory(files: CertificateFiles) -> Callable[[uvicorn.Config, Callable[[], ssl.SSLContext]], ssl.SSLContext]:
     """Gives a context whose handshakes use the new certificate once the files were replaced by others that are good."""
     stamp, current = files.stamp(), _context(files)
+    faulty = stamp
 
     def refresh(handshake: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext) -> None:
-        nonlocal stamp, current
-        if files.stamp() != stamp:
-            stamp = files.stamp()
+        nonlocal stamp, faulty, current
+        found = files.stamp()
+        if found != stamp:
             try:
                 files.read()
                 current = _context(files)
-            except (SettingsError, OSError):
-                _log.error("the certificate was not read again for HTTP: the old one holds")
+                stamp = found
+            except (SettingsError, OSError):  # tried again at the next handshake, but logged once
+                if found != faulty:
+                    _log.error("the certificate was not read again for HTTP: the old one holds")
+            faulty = found
         if current is not context:
             handshake.context = current
 

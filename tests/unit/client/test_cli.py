@@ -16,7 +16,7 @@ import typer
 from typer.testing import CliRunner
 
 import dragoman
-from dragoman.cli.main import GROUP, app, guarded, load, summary
+from dragoman.cli.main import GROUP, CommandGroup, app, guarded, load, summary
 from dragoman.cli.progress import progress_bar
 from dragoman_protos.v1 import inference_pb2
 
@@ -174,7 +174,7 @@ main()
 """
     shown = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True).stdout
     for point in entry_points(group=GROUP):
-        assert f"\n  {point.name} " in shown
+        assert f"\n  {point.name.split()[0]} " in shown
     assert "Translate texts, or stdin line by line." in shown
 
 
@@ -194,52 +194,60 @@ def test_a_summary_is_read_from_the_source() -> None:
     assert summary(EntryPoint("x", "absent.absent:absent", GROUP)) == ""
 
 
-group = typer.Typer(help="Several commands under one name.")
-BENCH = EntryPoint("bench", "dragoman_server.bench_commands:bench", GROUP)
-GROUPED = EntryPoint("several", f"{__name__}:group", GROUP)
-
-
-@group.command()
 def count(most: int) -> None:
     """Count from one."""
     typer.echo(" ".join(map(str, range(1, most + 1))))
 
 
-@group.command("fail")
 def fail_at_once() -> None:
     """Fail."""
     raise dragoman.Unavailable("no server")
 
 
-@pytest.fixture
-def run_point(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str, str]]:
-    """Exit code, stdout and stderr of what an entry point offers."""
+COMPOSED = [
+    EntryPoint("alone", f"{__name__}:count", GROUP),
+    EntryPoint("bench count", f"{__name__}:count", GROUP),
+    EntryPoint("bench fail", f"{__name__}:fail_at_once", GROUP),
+    EntryPoint("bench independence", "dragoman_server.bench_commands:independence", GROUP),
+    EntryPoint("bench absent", "nowhere.commands:absent", GROUP),
+]
 
-    def runs(point: EntryPoint, *args: str) -> tuple[Any, str, str]:
+
+@pytest.fixture
+def composed(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str, str]]:
+    """Exit code, stdout and stderr of a command line made of ``COMPOSED``."""
+
+    def runs(*args: str) -> tuple[Any, str, str]:
         with pytest.raises(SystemExit) as caught:
-            load(point)(args, prog_name=f"dragoman {point.name}")
+            CommandGroup(points=COMPOSED, name="dragoman", rich_markup_mode=None)(args, prog_name="dragoman")
         return caught.value.code, *capsys.readouterr()
 
     return runs
 
 
-def test_an_entry_point_may_be_a_group_of_commands(run_point: Callable[..., tuple[Any, str, str]]) -> None:
-    assert summary(GROUPED) == "Several commands under one name."
-    assert run_point(GROUPED, "count", "3") == (0, "1 2 3\n", "")
-    code, shown, _ = run_point(GROUPED, "--help")
+def test_a_group_is_composed_of_several_rooms_commands(composed: Callable[..., tuple[Any, str, str]]) -> None:
+    assert composed("bench", "count", "3") == (0, "1 2 3\n", "")
+    assert composed("alone", "2") == (0, "1 2\n", "")
+    code, shown, _ = composed("bench", "--help")
     assert code == 0
-    for text in ("dragoman several [OPTIONS] COMMAND", "Several commands under one name.", "Count from one."):
+    for text in (
+        "dragoman bench [OPTIONS] COMMAND",
+        "Prove and measure what is promised.",
+        "count         Count from one.",
+        "independence  Prove that every request gets the same answer",
+        "absent",
+    ):
         assert text in shown
-    assert run_point(GROUPED, "absent")[0] == 2
+    assert composed("bench", "other")[0] == 2
+    assert composed("independence")[0] == 2
 
 
-def test_a_command_of_a_group_ends_as_any_other(run_point: Callable[..., tuple[Any, str, str]]) -> None:
-    assert run_point(GROUPED, "fail") == (1, "", "dragoman several fail: no server\n")
+def test_a_command_of_a_group_ends_as_any_other(composed: Callable[..., tuple[Any, str, str]]) -> None:
+    assert composed("bench", "fail") == (1, "", "dragoman bench fail: no server\n")
 
 
-def test_a_group_of_one_is_still_a_group(run_point: Callable[..., tuple[Any, str, str]]) -> None:
-    assert summary(BENCH) == "Prove and measure on this machine what is promised."
-    code, shown, _ = run_point(BENCH, "independence", "--help")
+def test_a_command_of_a_group_has_its_own_help(composed: Callable[..., tuple[Any, str, str]]) -> None:
+    code, shown, _ = composed("bench", "independence", "--help")
     assert code == 0
     assert shown.startswith("Usage: dragoman bench independence [OPTIONS] [BUNDLE]")
 

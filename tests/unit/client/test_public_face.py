@@ -47,6 +47,7 @@ def test_the_clients_are_twins() -> None:
         "explain",
         "models",
         "model",
+        "health",
         "load_model",
         "unload_model",
         "close",
@@ -63,4 +64,12 @@ def test_options_are_keyword_only() -> None:
                 for p in inspect.signature(method).parameters.values()
                 if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
             ]
-            assert positional[1:] in (["text"], ["text", "translation"], ["texts"], ["prompt"], [], ["name"])
+            assert positional[1:] in (
+                ["text"],
+                ["text", "translation"],
+                ["texts"],
+                ["prompt"],
+                [],
+                ["name"],
+                ["service"],
+            )

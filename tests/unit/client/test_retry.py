@@ -7,7 +7,7 @@ import pytest
 
 from dragoman import InvalidArgument, Overloaded, Retry, Unavailable
 from dragoman.errors import PUSHBACK_KEY, Failure
-from dragoman.retry import Attempts
+from dragoman.retry import Attempts, Retrying
 
 UNAVAILABLE = Failure(grpc.StatusCode.UNAVAILABLE, "down")
 FULL = Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
@@ -58,11 +58,12 @@ def test_no_pause_reaches_beyond_the_deadline() -> None:
 
 def test_faulty_rules_are_refused_all_at_once() -> None:
     with pytest.raises(InvalidArgument) as caught:
-        Retry(attempts=6, initial_backoff=0.0, max_backoff=-1.0)
+        Retry(attempts=6, initial_backoff=0.0, max_backoff=-1.0, budget=0)
     assert [v.field for v in caught.value.violations] == [
         "retry.attempts",
         "retry.initial_backoff",
         "retry.max_backoff",
+        "retry.budget",
     ]
 
 
@@ -76,9 +77,13 @@ class Clock:
         return self.now
 
 
+def attempts_of(clock: Clock) -> Attempts:
+    return Retrying(Retry(), clock=clock, random=lambda: 0.5).attempts(10.0)
+
+
 def test_attempts_share_one_deadline() -> None:
     clock = Clock()
-    attempts = Attempts(Retry(), 10.0, clock=clock, random=lambda: 0.5)
+    attempts = attempts_of(clock)
     assert attempts.begin() == 10.0
     clock.now += 4.0
     assert attempts.pause(UNAVAILABLE) == pytest.approx(0.1)
@@ -90,7 +95,42 @@ def test_attempts_share_one_deadline() -> None:
 
 
 def test_giving_up_raises_the_typed_error() -> None:
-    attempts = Attempts(Retry(), 10.0, clock=Clock(), random=lambda: 0.5)
+    attempts = attempts_of(Clock())
     attempts.begin()
     with pytest.raises(Overloaded, match="full"):
         attempts.pause(FULL)
+
+
+def retried(retrying: Retrying, failure: Failure) -> bool:
+    """Whether a call that failed once is tried again."""
+    attempts = retrying.attempts(60.0)
+    attempts.begin()
+    try:
+        attempts.pause(failure)
+    except (Unavailable, Overloaded):
+        return False
+    return True
+
+
+def test_a_server_that_never_answers_is_not_asked_again_and_again() -> None:
+    retrying = Retrying(Retry(budget=10))
+    assert [retried(retrying, UNAVAILABLE) for _ in range(7)] == [True] * 4 + [False] * 3
+    for _ in range(19):  # of 3 that are left, to not more than half of 10
+        retrying.attempts(60.0).succeeded()
+    assert not retried(retrying, UNAVAILABLE)
+    for _ in range(25):
+        retrying.attempts(60.0).succeeded()
+    assert retried(retrying, UNAVAILABLE)
+
+
+def test_what_a_server_asks_to_come_back_for_takes_nothing_off() -> None:
+    retrying = Retrying(Retry(budget=1))
+    assert all(retried(retrying, pushed_back(FULL.code, "10")) for _ in range(50))
+    assert not retried(retrying, UNAVAILABLE)
+
+
+def test_successes_fill_a_budget_and_never_more() -> None:
+    retrying = Retrying(Retry(budget=4))
+    for _ in range(1000):
+        retrying.attempts(60.0).succeeded()
+    assert [retried(retrying, UNAVAILABLE) for _ in range(3)] == [True, False, False]

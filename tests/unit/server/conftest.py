@@ -3,12 +3,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from dragoman_server.engine import Engine
+from dragoman_server.kernels.build import build, compiler
 from dragoman_server.runtime import Runtime
 from tests.unit.server.fake_runtime import BOS, EOS, FakeRuntime, Start
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library of operators, compiled from these sources."""
+    if compiler() is None:
+        pytest.skip("no C++ compiler")
+    return build(tmp_path_factory.mktemp("kernels") / "library.so")
 
 
 @pytest.fixture
@@ -16,7 +26,7 @@ def start() -> Iterator[Start]:
     engines: list[Engine] = []
     gates: list[threading.Semaphore] = []
 
-    def build(
+    def make(
         *runtimes: Runtime,
         max_waiting: int = 100,
         max_waiting_tokens: int = 10_000,
@@ -37,7 +47,7 @@ def start() -> Iterator[Start]:
         engine.start()
         return engine
 
-    yield build
+    yield make
     for gate in gates:
         gate.release(10_000)
     for engine in engines:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dragoman_server.decoding.hypothesis import Answer
 from dragoman_server.decoding.options import DecodingOptions
-from dragoman_server.engine import Engine
+from dragoman_server.engine import DecodingEngine, Engine
 from dragoman_server.request import Completion, Outcome, Request
 from dragoman_server.rows import Move
 from dragoman_server.runtime import StepOutput
@@ -169,6 +169,6 @@ def wait_for_step(runtime: FakeRuntime) -> None:
     assert runtime.stepping.acquire(timeout=PATIENCE)
 
 
-def assert_empty(engine: Engine) -> None:
+def assert_empty(engine: DecodingEngine) -> None:
     state = engine.state()
     assert (state.waiting, state.waiting_tokens, state.running, state.rows_used) == (0, 0, 0, 0)

@@ -13,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from dragoman_server import commands, doctor
+from dragoman_server.compiled_kernels import KernelLibrary, open_library
 from dragoman_server.doctor import Verdict
 from tests.unit.server import tiny
 
@@ -121,7 +122,15 @@ def test_doctor_looks_at_everything_and_fails_without_a_model(
     monkeypatch.setenv("DRAGOMAN_MODELS", str(bundle.parent.parent))
     monkeypatch.setenv("DRAGOMAN_PRECISION", "fp32")
     well = RUNNER.invoke(app, ["doctor"])
-    for check in ("python", "providers", "int8 instructions", "usable cores", "memory", "huge pages"):
+    for check in (
+        "python",
+        "providers",
+        "int8 instructions",
+        "compiled operators",
+        "usable cores",
+        "memory",
+        "huge pages",
+    ):
         assert check in well.stdout
     assert re.search(r"default bundle +ok +tiny version 1, fp32", well.stdout)
     assert well.exit_code == (" fail " in well.stdout)
@@ -137,6 +146,11 @@ def test_the_doctors_verdicts() -> None:
     assert doctor.instructions(["avx_vnni"]).verdict is Verdict.OK
     assert doctor.instructions([]).verdict is Verdict.WARN
     assert doctor.instructions(None).verdict is Verdict.WARN
+    assert doctor.kernels(lambda: KernelLibrary(Path("x"), "avx512")).verdict is Verdict.OK
+    assert doctor.kernels(lambda: KernelLibrary(Path("x"), "portable")).verdict is Verdict.WARN
+    absent = doctor.kernels(lambda: open_library(Path("nowhere.so")))
+    assert absent.verdict is Verdict.WARN
+    assert "python -m dragoman_server.kernels.build" in absent.hint
     assert doctor.memory(100 << 20).verdict is Verdict.FAIL
     assert doctor.memory(600 << 20).verdict is Verdict.WARN
     assert doctor.memory(2 << 30).verdict is Verdict.OK

@@ -11,6 +11,7 @@ import structlog.testing
 
 from dragoman_server import doctor
 from dragoman_server.bundle import LoadedBundle, load_bundle
+from dragoman_server.compiled_kernels import chosen_library, library_for
 from dragoman_server.device import CPU, CPU_PROVIDER, CUDA_PROVIDER, Device, DeviceError
 from dragoman_server.device_choice import Surroundings, choose_device, probe, settings_for
 from dragoman_server.doctor import Verdict
@@ -77,6 +78,16 @@ def test_auto_says_nothing_on_a_machine_without_a_gpu() -> None:
     with structlog.testing.capture_logs() as logs:
         assert choose_device(settings(device="auto"), around([CPU_PROVIDER], has_gpu=False)) == CPU
     assert not logs
+
+
+def test_compiled_operators_are_the_processors() -> None:
+    with pytest.raises(SettingsError, match=r"kernels = compiled: auto or builtin on a GPU"):
+        choose_device(settings(device="cuda", kernels="compiled"), around())
+    with structlog.testing.capture_logs() as logs:
+        assert choose_device(settings(device="auto", kernels="compiled"), around()) == CPU
+    assert [log["log_level"] for log in logs] == ["warning"]
+    assert library_for("auto", GPU) is None
+    assert library_for("auto", CPU) == chosen_library("auto")
 
 
 def test_a_gpu_has_one_lane_unless_somebody_says_otherwise() -> None:

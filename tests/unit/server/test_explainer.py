@@ -184,3 +184,30 @@ def test_one_that_never_ran_stops_at_once() -> None:
     explainer.stop(WAIT)
     with pytest.raises(Unavailable):
         explainer.submit(ExplainJob(lambda _: None, lambda _: None))
+
+
+def test_what_waits_and_what_was_done_is_counted() -> None:
+    explainer = Explainer(NoGraph, max_waiting=2)
+    ask = Ask(explainer)
+    ask.hold()
+    ask.job("first")
+    ask.job("second").cancel()
+    with pytest.raises(Overloaded):
+        ask.job("third")
+    state = explainer.state()
+    assert (state.waiting, state.max_waiting, state.running, state.meter.refused) == (2, 2, 1, 1)
+    ask.go.set()
+    ask.collect(3)
+
+    def fail(graph: Any) -> None:
+        raise RuntimeError("broken")
+
+    ask.job("broken", fail)
+    ask.job("late", deadline=0.0)
+    ask.collect(2)
+    explainer.stop(WAIT)
+    state = explainer.state()
+    meter = state.meter
+    assert (state.waiting, state.running) == (0, 0)
+    assert (meter.completed, meter.cancelled, meter.expired, meter.failed) == (2, 1, 1, 1)
+    assert meter.seconds.count == meter.queue_seconds.count == 3

@@ -17,11 +17,12 @@ import numpy.typing as npt
 import onnx
 import pytest
 import structlog
+import typer
 from onnx import helper
 from rich.console import Console
 from typer.testing import CliRunner
 
-from dragoman_server.bench_commands import bench
+from dragoman_server.bench_commands import independence
 from dragoman_server.errors import Internal, InvalidArgument
 from dragoman_server.independence.cases import KINDS, WIDEST, Case, Target, draw_cases
 from dragoman_server.independence.checking import Result, check, translating
@@ -33,6 +34,9 @@ from dragoman_server.progress import Stages
 from dragoman_server.runtime import Runtime, StepOutput
 from tests.unit.server import tiny
 from tests.unit.server.reference import BOS, EOS, VOCABULARY, ToyRuntime
+
+bench = typer.Typer()
+bench.command()(independence)
 
 
 @pytest.fixture(autouse=True)

@@ -8,16 +8,20 @@ from typing import Any
 
 import onnx
 import pytest
+import typer
 from onnx import helper
 from typer.testing import CliRunner
 
-from dragoman_server.bench_commands import bench
+from dragoman_server.bench_commands import independence
 from dragoman_server.bundle import load_bundle
 from dragoman_server.independence.cases import KINDS, Target, draw_cases
 from dragoman_server.independence.sentences import own_sentences
 from dragoman_server.independence.texts import encode_prompts
 from dragoman_server.tokenization import TextCodec
 from tests.unit.server import tiny, tiny_decoder
+
+bench = typer.Typer()
+bench.command()(independence)
 
 
 @pytest.fixture(scope="module")

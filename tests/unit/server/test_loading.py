@@ -97,6 +97,9 @@ def test_every_direction_was_translated_once(loaded: Loaded) -> None:
 
 def test_the_announcement_names_the_models_and_steers_no_terminal(loaded: Loaded) -> None:
     shown = announcement("127.0.0.1:1", loaded, 1.25)
+    assert "HTTP" not in shown
+    over_http = announcement("127.0.0.1:1", loaded, 1.25, "http://127.0.0.1:8080").splitlines()
+    assert over_http[1:3] == ["  gRPC      127.0.0.1:1", "  HTTP      http://127.0.0.1:8080"]
     assert "ready after 1.2 s" in shown
     assert "tiny version 10 (default)" in shown
     assert "other version 1:" in shown

@@ -74,6 +74,10 @@ def test_the_need_of_each_family(tmp_path: Path) -> None:
     assert need.caches == 2 * tiny.LAYERS * 4 * positions * tiny.D_MODEL * 4 + logits
     assert need.weights == sum(path.stat().st_size for path in translator.graphs.values())
     assert need.total == 3 * (need.weights + need.caches + need.working)
+    packing = memory_need(translator, lanes=3, max_rows=4, packs=True)
+    assert packing.total == need.total + need.weights
+    assert "of packed weights" in str(packing)
+    assert "packed" not in str(need)
     generator = load_bundle(tiny_decoder.write_bundle(tmp_path / "b"), "fp32")
     assert memory_need(generator, lanes=1, max_rows=4).caches > 0
     reader = load_bundle(tiny_encoder.write_bundle(tmp_path / "c", "c"), "fp32")

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import shutil
 import tempfile
 import threading
@@ -10,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,6 +63,25 @@ class Hosts:
 def stopped(one: ModelHost) -> bool:
     assert isinstance(one.engine, Engine)
     return one.engine.stopped.is_set()
+
+
+class AwayRepository(Repository):
+    """On a disk that does not answer."""
+
+    def models(self) -> list[ModelVersion]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(self.root))
+
+
+async def test_a_repository_that_cannot_be_read_is_told_and_changes_nothing(tmp_path: Path) -> None:
+    gate, hosts = Gate(), Hosts()
+    manager = ModelManager(gate, AwayRepository(tmp_path), parse_policies("latest"), grace=60, forget=lambda gone: None)
+    manager.open(Catalogue([hosts.load(ModelVersion("a", 2, tmp_path))], "a"), hosts)
+    for version in (None, 3):
+        with pytest.raises(FailedPrecondition) as refused:
+            await manager.load("a", version)
+        assert refused.value.faults == [f"the model repository cannot be read: {os.strerror(errno.EIO)}"]
+    assert [model.version for model in manager.models()] == ["2"]
+    await manager.close(0)
 
 
 @dataclass(frozen=True)

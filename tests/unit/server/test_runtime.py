@@ -12,8 +12,8 @@ import pytest
 
 from dragoman_server.bundle import LoadedBundle, load_bundle
 from dragoman_server.packing import pack
-from dragoman_server.rows import Move
-from dragoman_server.runtime import OnnxRuntime, row_buckets
+from dragoman_server.rows import Move, row_buckets
+from dragoman_server.runtime import OnnxRuntime
 from tests.unit.server import tiny
 
 Floats = npt.NDArray[np.float32]
@@ -79,8 +79,8 @@ def sources(count: int, seed: int = 0) -> list[list[int]]:
 def test_buckets_grow_slowly_up_to_the_last_row() -> None:
     assert row_buckets(1) == [1]
     assert row_buckets(5) == [1, 2, 3, 4, 5]
-    assert row_buckets(24) == [1, 2, 3, 4, 6, 8, 12, 16, 24]
-    assert row_buckets(100)[-3:] == [64, 96, 100]
+    assert row_buckets(24) == [1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24]
+    assert row_buckets(100)[-5:] == [72, 80, 88, 96, 100]
 
 
 @pytest.mark.parametrize("huge_pages", [False, True])

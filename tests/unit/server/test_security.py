@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from dragoman.cli.main import app
@@ -122,6 +126,45 @@ def test_the_file_is_read_again_and_a_faulty_one_is_not(tmp_path: Path) -> None:
     clock.now += 2.0
     with pytest.raises(Unauthenticated):
         tokens.principal(old)
+
+
+@contextlib.contextmanager
+def no_file_can_be_opened() -> Iterator[None]:
+    """As when a process has run out of descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_file_that_could_not_be_read_for_a_moment_is_read_later(tmp_path: Path) -> None:
+    path, clock = tmp_path / "tokens.toml", Clock()
+    old, new = new_token(), new_token()
+    write(path, entry("web", old), 1)
+    tokens = TokenFile(path, clock)
+    write(path, entry("web", new), 2)
+    with no_file_can_be_opened(), capture_logs() as logs:
+        for _ in range(3):
+            clock.now += 2.0
+            assert tokens.principal(old).name == "web"
+    assert [line["log_level"] for line in logs] == ["error"]
+    clock.now += 2.0
+    assert tokens.principal(new).name == "web"
+
+
+def test_certificates_that_could_not_be_read_for_a_moment_are_read_later(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    files = pem(tmp_path, authority.issue_cert("localhost"))
+    certificates = Certificates(files)
+    pem(tmp_path, authority.issue_cert("localhost"))
+    os.utime(files.certificate, ns=(1, 1))
+    with no_file_can_be_opened(), capture_logs() as logs:
+        assert [certificates.changed() for _ in range(3)] == [None] * 3
+    assert [line["log_level"] for line in logs] == ["error"]
+    assert certificates.changed() is not None
+    assert certificates.changed() is None
 
 
 @pytest.mark.parametrize("token", ["", "x", "ü", "\0", "a" * 10_000])

@@ -48,6 +48,11 @@ def test_overloaded(seconds: float, milliseconds: str) -> None:
     assert status.trailing_metadata == (("grpc-retry-pushback-ms", milliseconds),)
 
 
+def test_what_is_too_large_is_not_tried_again() -> None:
+    status = status_of(errors.TooLarge("too large"))
+    assert (status.code, status.trailing_metadata) == (grpc.StatusCode.RESOURCE_EXHAUSTED, ())
+
+
 def test_deadline_exceeded() -> None:
     assert status_of(errors.DeadlineExceeded()).code is grpc.StatusCode.DEADLINE_EXCEEDED
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import platform
 import re
 import threading
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -11,6 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dragoman_server.engine import Engine
 from dragoman_server.errors import Cancelled, Internal
+from dragoman_server.explaining.explainer import Explainer
+from dragoman_server.machine import heap
 from dragoman_server.model_host import ModelHost, RunningEngine
 from dragoman_server.telemetry.calls import Call, request_id
 from dragoman_server.telemetry.collector import ServerCollector, registry
@@ -39,6 +44,25 @@ def value(found: CollectorRegistry, name: str, **labels: str) -> float | None:
     return found.get_sample_value(name, labels)
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc's malloc")
+def test_the_heap_is_what_was_allocated() -> None:
+    before = heap()
+    kept = np.ones(8 << 20, np.uint8)
+    held = heap()
+    del kept
+    after = heap()
+    assert before is not None
+    assert held is not None
+    assert after is not None
+    # Other threads of the tests may allocate a little meanwhile.
+    assert held.used - before.used == pytest.approx(8 << 20, rel=0.1)
+    assert after.used - before.used < 1 << 20
+    shown_used = value(shown(), "dragoman_heap_bytes", state="used")
+    assert shown_used is not None
+    assert shown_used > 1 << 20
+    assert value(shown(), "dragoman_heap_bytes", state="free") is not None
+
+
 @given(st.lists(st.floats(0, 100)), st.lists(st.floats(0, 100), min_size=1, unique=True).map(sorted))
 def test_a_histogram_counts_every_value_below_its_bounds(values: list[float], bounds: list[float]) -> None:
     histogram = Histogram(bounds)
@@ -63,6 +87,7 @@ def test_a_scripted_run_is_counted_exactly(start: Start) -> None:
     for outcome, count in {"completed": 2, "failed": 1, "cancelled": 0, "expired": 0}.items():
         assert value(found, "dragoman_requests_total", **LANE, outcome=outcome) == count
     assert value(found, "dragoman_source_tokens_total", **LANE) == 6
+    assert value(found, "dragoman_nonfinite_rows_total", **LANE) == 0
     assert value(found, "dragoman_target_tokens_total", **LANE) == sum(
         len(answer.token_ids) for caller in callers for answer in caller.completion().answers
     )
@@ -101,7 +126,7 @@ def test_what_waits_runs_and_is_cancelled_is_seen(start: Start) -> None:
 def test_calls_by_method_and_status() -> None:
     meter = RpcMeter()
     for code, refused in (("OK", ""), ("OK", ""), ("RESOURCE_EXHAUSTED", "queue_full")):
-        call = Call("Translate", refused=refused, items={"OK": 2})
+        call = Call("Translate", refused=refused, items={"OK": 2}, given_up=bool(refused))
         meter.begins(call)
         meter.ends(call, code, 0.25)
     meter.begins(Call("Translate"))
@@ -113,6 +138,19 @@ def test_calls_by_method_and_status() -> None:
     assert value(found, "dragoman_rpc_seconds_bucket", rpc="Translate", le="0.25") == 3
     assert value(found, "dragoman_rpcs_refused_total", reason="queue_full") == 1
     assert value(found, "dragoman_bulk_items_total", code="OK") == 6
+    assert value(found, "dragoman_slow_readers_total") == 1
+
+
+def test_the_queue_of_explain_is_its_own(start: Start) -> None:
+    explained = host(start(FakeRuntime(1)))
+    explainer = Explainer(lambda: pytest.fail("nobody asks"), max_waiting=7)
+    object.__setattr__(explained, "explainer", explainer)
+    found = registry(ServerCollector(RpcMeter(), LoopLag(), lambda: [explained], ready=lambda: True, gpu=False))
+    labels = {"model": "deu-eng", "version": "7"}
+    assert value(found, "dragoman_explain_waiting", **labels) == 0
+    assert value(found, "dragoman_explain_max_waiting", **labels) == 7
+    assert value(found, "dragoman_explanations_total", **labels, outcome="completed") == 0
+    assert value(found, "dragoman_explain_seconds_count", **labels) == 0
 
 
 def test_a_gpu_that_is_not_used_is_told(start: Start) -> None:

@@ -1,0 +1,40 @@
+// Products of 8-bit matrices: unsigned activations by signed weights, which are packed once and shared by all sessions.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace dragoman {
+
+constexpr size_t kPanel = 32;  // columns that are computed at a time
+
+// Weights (depth, columns) in panels of 32 columns; within a panel, four numbers of each column side by side.
+struct PackedWeights {
+  size_t depth, columns;      // as given
+  size_t padded_depth;        // rounded up to 4
+  std::vector<int8_t> bytes;  // (panels, padded_depth / 4, 32, 4)
+  std::vector<int32_t> sums;  // (panels * 32): of each column
+};
+
+// Packed weights of these numbers: those that another session made of the same ones, where it still holds them.
+std::shared_ptr<const PackedWeights> packed(const int8_t* weights, size_t depth, size_t columns);
+
+struct Product {
+  const uint8_t* left;  // (rows, padded_depth)
+  const PackedWeights* weights;
+  const int32_t* offsets;  // (panels * 32): taken off the sums: zero point times the column's sum
+  const float* scales;     // (panels * 32): of the sums
+  const float* bias;       // (panels * 32)
+  float* output;           // (rows, columns)
+  size_t rows;
+};
+
+// Whether the processor has the instructions (AVX-512 VNNI); without them onnxruntime's own products serve.
+bool has_products();
+
+// Exact in integers, so a row's result does not depend on the others.
+void multiply(const Product& product);
+
+}  // namespace dragoman

@@ -1,0 +1,149 @@
+"""``python -m tests.bench.planning``: what the queueing model predicts, and what a server does at the same rates."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from dragoman_server.building import build_host
+from dragoman_server.bundle import LoadedBundle, load_bundle
+from dragoman_server.logs import configure
+from dragoman_server.planning.calling import Called, Floats, open_loop
+from dragoman_server.planning.closed_form import estimate
+from dragoman_server.planning.measuring import measure, own_texts
+from dragoman_server.planning.model import REQUESTS, Prediction, capacity, predict
+from dragoman_server.planning.profile import Profile
+from dragoman_server.planning.server_process import serving
+from dragoman_server.planning.subject import Subject, subject_of
+from dragoman_server.planning.workload import Workload
+from dragoman_server.settings import Settings
+from tests.bench.results import FOLDER, ROOT, Result, Table, verdict
+
+WITHIN = 0.2
+SHARES = (0.2, 0.4, 0.6, 0.75, 0.9, 1.3)
+"""Of the rate that the model takes for the most."""
+_WARM_UP_SECONDS = 2.0
+
+
+def main(
+    model: Annotated[str, typer.Option(help="Of those under models/.")] = "deu-eng",
+    seconds: Annotated[float, typer.Option(min=3.0, help="Of each rate.")] = 20.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Of each rate; what is compared is their median.")] = 3,
+    output: Annotated[Path, typer.Option(help="Where planning.json and planning.png go.")] = FOLDER,
+) -> None:
+    """Measure the profile, then the server at several rates, each with requests of its own."""
+    configure("warning", "console")
+    settings = Settings()
+    bundle = load_bundle(ROOT / "models" / model / "1", settings.precision)
+    profile = measure(bundle, settings)
+    workload = Workload.measured(profile, local=True)
+    subject = _subject(bundle, settings)
+    most = capacity(profile, workload)
+    rates = [share * most for share in SHARES]
+    # A queue that only grows is as long as the run: there the model gets as many requests as the server.
+    counts = [_count(rate, seconds) if rate > most else REQUESTS for rate in rates]
+    predictions = [predict(profile, workload, rate, requests=n) for rate, n in zip(rates, counts, strict=True)]
+    measured: list[list[dict[str, float]]] = []
+    with serving(bundle.path, model, settings) as address:
+        for number, rate in enumerate(rates):
+            measured.append([])
+            for turn in range(rounds):
+                called = asyncio.run(_load(address, subject, rate, seconds, seed=100 * number + turn))
+                measured[-1].append(_figures(called, profile.cores))
+                print(f"{rate:8.1f} requests/s, round {turn + 1}: {measured[-1][-1]}", flush=True)
+    _publish(profile, workload, predictions, measured, {"seconds": seconds, "rounds": rounds}, output)
+
+
+def _subject(bundle: LoadedBundle, settings: Settings) -> Subject:
+    host = build_host(1, bundle, settings.model_copy(update={"lanes": 1, "max_rows": 1}))
+    return subject_of(host, own_texts())
+
+
+def _count(rate: float, seconds: float) -> int:
+    return max(100, int(rate * (_WARM_UP_SECONDS + seconds)))
+
+
+async def _load(address: str, subject: Subject, rate: float, seconds: float, seed: int) -> Called:
+    """A Poisson process of texts that are drawn at random, by a caller on the same machine."""
+    chance = np.random.default_rng(seed)
+    count = _count(rate, seconds)
+    due: Floats = np.cumsum(chance.exponential(1 / rate, count))
+    calls = [subject.calls[place] for place in chance.integers(0, len(subject.calls), count)]
+    return await open_loop(address, calls, due)
+
+
+def _figures(called: Called, cores: int) -> dict[str, float]:
+    """Of the calls that were due after the warm-up; throughput while calls were due."""
+    due = called.answered_at - called.latencies
+    counted = np.isfinite(called.latencies) & (due >= _WARM_UP_SECONDS)
+    last = float(np.nanmax(due))
+    answered = called.answered_at[np.isfinite(called.answered_at)]
+    meanwhile = np.count_nonzero((answered >= _WARM_UP_SECONDS) & (answered <= last))
+    p50, p95, p99 = np.percentile(called.latencies[counted], [50, 95, 99]) * 1e3
+    return {
+        "throughput": float(meanwhile / (last - _WARM_UP_SECONDS)),
+        "p50_ms": float(p50),
+        "p95_ms": float(p95),
+        "p99_ms": float(p99),
+        "mean_ms": float(called.latencies[counted].mean() * 1e3),
+        "refused": float(np.mean(~np.isfinite(called.latencies))),
+        "caller_cores": called.cpu_seconds / called.seconds / cores,
+    }
+
+
+def _publish(  # noqa: PLR0917  (as its one caller has them)
+    profile: Profile,
+    workload: Workload,
+    predictions: Sequence[Prediction],
+    measured: Sequence[Sequence[dict[str, float]]],
+    settings: dict[str, Any],
+    output: Path,
+) -> None:
+    rows, errors = [], []
+    for predicted, found in zip(predictions, measured, strict=True):
+        real = {key: float(np.median([one[key] for one in found])) for key in found[0]}
+        off = {key: getattr(predicted, key) / real[key] - 1 for key in ("throughput", "p50_ms", "p99_ms")}
+        errors.append(off)
+        formula = estimate(profile, workload, predicted.rate)
+        cells = [f"{predicted.rate:,.0f}"]
+        for key, digits in (("throughput", 0), ("p50_ms", 1), ("p99_ms", 1)):
+            low, high = (limit(one[key] for one in found) for limit in (min, max))
+            cells += [
+                f"{getattr(predicted, key):,.{digits}f}",
+                f"{real[key]:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})",
+                f"{off[key]:+.0%}",
+            ]
+        cells += [f"{predicted.utilisation:.0%}", f"{formula.mean_ms:,.1f}", f"{real['mean_ms']:,.1f}"]
+        cells.append(verdict(max(map(abs, off.values())), WITHIN, at_most=True))
+        rows.append(cells)
+    columns = ["requests/s", "answers/s, predicted", "measured", "error", "p50 ms, predicted", "measured", "error"]
+    columns += ["p99 ms, predicted", "measured", "error", "cores", "mean ms, formula", "mean ms, measured"]
+    columns.append(f"within {WITHIN:.0%}")
+    title = f"{profile.model}, {profile.lanes} lanes of {profile.max_rows} rows, through gRPC"
+    Result(
+        "planning",
+        settings,
+        {
+            "profile": profile.model_dump(),
+            "predicted": [asdict(one) for one in predictions],
+            "measured": [list(found) for found in measured],
+            "errors": errors,
+        },
+        [Table(title, columns, rows)],
+        [
+            "Poisson arrivals, lengths at random, each call counted from the moment at which it was due.",
+            "The caller runs on the same cores; its time is part of the prediction. Medians of the rounds, least and "
+            "largest in brackets.",
+            "The last rate is more than the server can answer: latency is what the queue's bound leaves of it.",
+        ],
+    ).publish(output)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -13,6 +13,9 @@ from dragoman_protos.v1.bundle_pb2 import Certificate, Measurement, Quality, Tes
 
 MAX_LOGIT_DIFFERENCE = 1e-3
 MIN_IDENTICAL = 0.995
+LIMITS = {"fp32": (MAX_LOGIT_DIFFERENCE, MIN_IDENTICAL), "fp16": (0.2, 0.97)}
+"""Precisions that must be near to PyTorch token by token: below which difference of logits, and which share of
+identical greedy outputs at least. float16 has 11 bits: a logit of 16 is known to 0.008 after a single rounding."""
 MAX_BLEU_LOSS = 0.3
 GREEDY = "greedy"
 BEAM_SIZE = 4
@@ -32,19 +35,20 @@ class CertificateError(Exception):
 def find_misses(measurements: Iterable[Measurement]) -> Iterator[str]:
     """Every limit that is missed.
 
-    fp32: logits and greedy outputs. Every precision: BLEU no more than 0.3 below PyTorch's. A NaN misses.
+    fp32 and fp16: logits and greedy outputs. Every precision: BLEU no more than 0.3 below PyTorch's. A NaN misses.
     """
     for measured in measurements:
-        if measured.precision == "fp32":
-            if not measured.max_logit_difference < MAX_LOGIT_DIFFERENCE:
+        if measured.precision in LIMITS:
+            most, least = LIMITS[measured.precision]
+            if not measured.max_logit_difference < most:
                 yield (
-                    f"fp32: largest logit difference from PyTorch {measured.max_logit_difference:.3g}, "
-                    f"must be below {MAX_LOGIT_DIFFERENCE:g}"
+                    f"{measured.precision}: largest logit difference from PyTorch "
+                    f"{measured.max_logit_difference:.3g}, must be below {most:g}"
                 )
-            if not measured.identical_greedy >= MIN_IDENTICAL:
+            if not measured.identical_greedy >= least:
                 yield (
-                    f"fp32: {measured.identical_greedy:.2%} of {measured.parity_sentences} greedy outputs are "
-                    f"PyTorch's, must be at least {MIN_IDENTICAL:.1%}"
+                    f"{measured.precision}: {measured.identical_greedy:.2%} of {measured.parity_sentences} greedy "
+                    f"outputs are PyTorch's, must be at least {least:.1%}"
                 )
         yield from bleu_misses(measured)
 

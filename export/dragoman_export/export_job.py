@@ -19,7 +19,7 @@ from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.machine import usable_cores
 from dragoman_server.progress import Stages
 
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = ("fp32", "int8", "fp16")
 
 
 class ExportError(Exception):

@@ -145,6 +145,8 @@ def _limits(job: ExportJob, trained: TrainedModel[TextEncoder]) -> Limits:
         faults.append(f"target_tokens = {job.options.target_tokens}: an encoder has no target")
     if job.options.columns is not None:
         faults.append(f"columns = {','.join(job.options.columns)}: an encoder has no languages")
+    if "fp16" in job.options.precisions:
+        faults.append("precision = fp16: int8 or fp32, an encoder has no caches for a GPU to keep")
     if faults:
         raise ExportError("; ".join(faults))
     return Limits(source_tokens=source)

@@ -10,7 +10,7 @@ from dragoman_export.certificate import CertificateError, issue
 from dragoman_export.describing import describe_generation
 from dragoman_export.explain_step import add_explain
 from dragoman_export.export_job import ExportError, ExportJob, ExportResult
-from dragoman_export.language_graph import export_language_graph
+from dragoman_export.language_graph import export_half_language_graph, export_language_graph
 from dragoman_export.language_measuring import (
     COMPARED_ROWS,
     LanguageBench,
@@ -45,24 +45,31 @@ from dragoman_server.explaining.graph import ExplainInput
 _CALIBRATION_WINDOWS = 200
 
 Exporter = Callable[[LanguageModel, Path], Path]
-"""Writes a float32 graph into a folder."""
+"""Writes a graph into a folder."""
 Measured = tuple[Measurement, list[list[int]]]
 """The figures of one precision so far, and its greedy continuations."""
 
 
 def export_generation(
-    job: ExportJob, trained: TrainedModel[LanguageModel], *, exporter: Exporter = export_language_graph
+    job: ExportJob,
+    trained: TrainedModel[LanguageModel],
+    *,
+    exporter: Exporter = export_language_graph,
+    half_exporter: Exporter = export_half_language_graph,
 ) -> ExportResult:
     """Export a decoder-only model; the errors are those of ``export_bundle``."""
-    return _Export(job, trained, exporter).run()
+    return _Export(job, trained, exporter, half_exporter).run()
 
 
 class _Export:
     """The steps of one export, with what they share."""
 
-    def __init__(self, job: ExportJob, trained: TrainedModel[LanguageModel], exporter: Exporter) -> None:
+    def __init__(
+        self, job: ExportJob, trained: TrainedModel[LanguageModel], exporter: Exporter, half_exporter: Exporter
+    ) -> None:
         options = job.options
         self.job, self.stages, self.trained, self.exporter = job, job.stages, trained, exporter
+        self.half_exporter = half_exporter
         self.manifest = describe_generation(trained, name=job.name, limits=_limits(job, trained))
         self.window = self.manifest.limits.target_tokens
         self.shares = text_shares(trained.provenance)
@@ -74,9 +81,11 @@ class _Export:
         model, options = self.trained.model, self.job.options
         with self.stages.stage("graph"):
             graphs = {"fp32": self.exporter(model, self.job.folder / "fp32")}
+            if "fp16" in options.precisions:
+                graphs["fp16"] = self.half_exporter(model, self.job.folder / "fp16")
         greedy = self.bench.by_pytorch(model, self.stages)
         nats = self.bench.nats_by_pytorch(model, self.stages)
-        measured = {"fp32": self._measure("fp32", graphs["fp32"], nats)}
+        measured = {name: self._measure(name, path, nats) for name, path in graphs.items()}
         quantized, measured["int8"] = self._quantize(graphs["fp32"], nats)
         graphs["int8"] = quantized.path
         self._compare(graphs, greedy, measured)

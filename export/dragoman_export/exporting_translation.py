@@ -11,7 +11,7 @@ from dragoman_export.certificate import BEAM, BEAM_SIZE, GREEDY, bleu_misses, is
 from dragoman_export.describing import describe_translation
 from dragoman_export.explain_step import add_explain
 from dragoman_export.export_job import ExportError, ExportJob, ExportOptions, ExportResult, trained_as
-from dragoman_export.graphs import GraphPaths, export_graphs
+from dragoman_export.graphs import GraphPaths, export_graphs, export_half_graphs
 from dragoman_export.measuring import (
     Outputs,
     TestBench,
@@ -35,21 +35,24 @@ from dragoman_server.explaining.graph import ExplainInput
 _CALIBRATION_SENTENCES = 600
 
 Exporter = Callable[[Transformer, Path], GraphPaths]
-"""Writes float32 graphs into a folder."""
+"""Writes graphs into a folder."""
 
 
-def export_translation(job: ExportJob, *, exporter: Exporter = export_graphs) -> ExportResult:
+def export_translation(
+    job: ExportJob, *, exporter: Exporter = export_graphs, half_exporter: Exporter = export_half_graphs
+) -> ExportResult:
     """Export an encoder-decoder model; the errors are those of ``export_bundle``."""
-    return _Export(job, exporter).run()
+    return _Export(job, exporter, half_exporter).run()
 
 
 class _Export:
     """The steps of one export, with what they share."""
 
-    def __init__(self, job: ExportJob, exporter: Exporter) -> None:
+    def __init__(self, job: ExportJob, exporter: Exporter, half_exporter: Exporter) -> None:
         options, trained = job.options, trained_as(job.trained, Transformer)
         columns = _columns(options, trained)
         self.job, self.options, self.stages, self.trained, self.exporter = job, options, job.stages, trained, exporter
+        self.half_exporter = half_exporter
         self.text, self.calibration = (read_parallel(paths, columns) for paths in (options.data, options.calibration))
         self.manifest = describe_translation(trained, name=job.name, limits=_limits(options, trained))
         self.directions = [Direction(*pair) for pair in trained.provenance.directions]
@@ -66,9 +69,11 @@ class _Export:
             self.stages.say(f"{self.reader.shortened} sentences of the test set were cut to the longest source")
         with self.stages.stage("graphs"):
             graphs = {"fp32": self.exporter(self.trained.model, self.job.folder / "fp32")}
+            if "fp16" in self.options.precisions:
+                graphs["fp16"] = self.half_exporter(self.trained.model, self.job.folder / "fp16")
         greedy = self.bench.by_pytorch(self.trained.model, self.stages)
         expected = {GREEDY: self.bench.scores(greedy)}
-        measurements = {"fp32": self._decode("fp32", graphs["fp32"], greedy)}
+        measurements = {name: self._decode(name, paths, greedy) for name, paths in graphs.items()}
         quantized, measurements["int8"] = self._quantize(graphs["fp32"], greedy)
         graphs["int8"] = quantized.paths
         self._compare(graphs, greedy, measurements)

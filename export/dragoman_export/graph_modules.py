@@ -155,12 +155,34 @@ def group_query_attention(
     return outputs
 
 
-class DecoderLayerGraph(nn.Module):
-    """One decoder layer over one token for each row."""
+def weights_apart(queries: Tensor, keys: Tensor, bias: Tensor, *, num_heads: int) -> Tensor:
+    """What ``group_query_attention`` gives as weights, by plain operators: on CUDA that operator has none to give.
 
-    def __init__(self, layer: DecoderLayer, *, with_weights: bool) -> None:
+    Queries (rows, 1, d_model), keys (rows, heads, capacity, head_dim) and what is added to scores (rows, most),
+    capacity or more -> weights in float32 (rows, heads, 1, capacity), zero where the bias is minus infinity.
+    """
+    split = queries.reshape(-1, 1, num_heads, queries.shape[2] // num_heads).transpose(1, 2)  # (rows, heads, 1, dim)
+    scores = (split @ keys.transpose(2, 3)).float() / math.sqrt(split.shape[3])
+    bias = bias.float()[:, None, None, : keys.shape[2]]
+    return (scores + bias).softmax(dim=-1)
+
+
+class DecoderLayerGraph(nn.Module):
+    """One decoder layer over one token for each row.
+
+    ``longest_apart``: weights are not asked of the attention operator, but computed for sources of so many tokens at
+    most; 0: the operator gives them.
+    """
+
+    beyond: Tensor
+
+    def __init__(self, layer: DecoderLayer, *, with_weights: bool, longest_apart: int = 0) -> None:
         super().__init__()
-        self.with_weights = with_weights
+        self.with_weights, self.apart = with_weights, bool(longest_apart and with_weights)
+        if self.apart:
+            # A table rather than a range: that would be made by the processor, and copied to the GPU at each step.
+            square = torch.full((longest_apart, longest_apart), float("-inf")).triu(diagonal=1)
+            self.register_buffer("beyond", square)
         self.num_heads = layer.self_attention.num_heads
         self.query_key_value = Projection(layer.self_attention.query_key_value)
         self.self_output = Projection(layer.self_attention.output)
@@ -197,28 +219,39 @@ class DecoderLayerGraph(nn.Module):
             [queries, *cross_last, *cross, *cross_lengths],
             x,
             num_heads=self.num_heads,
-            with_weights=self.with_weights,
+            with_weights=self.with_weights and not self.apart,
         )
+        weights = present_cross[2:]
+        if self.apart:
+            bias = F.embedding(cross_lengths[0], self.beyond)
+            weights = [weights_apart(queries, present_cross[0], bias, num_heads=self.num_heads)]
         x = self.cross_residual.leave(x, self.cross_output(context))
         x = self.feed_forward_residual.leave(x, self.feed_forward(self.feed_forward_residual.enter(x)))
-        return x, [*present, *present_cross[:2]], present_cross[2:]
+        return x, [*present, *present_cross[:2]], weights
 
 
 class DecoderGraph(nn.Module):
-    """One step: the token decoded last of every row -> scores of the next, caches written in place."""
+    """One step: the token decoded last of every row -> scores of the next, caches written in place.
+
+    Scores and attention are float32 whatever the weights are. ``apart``: attention is computed by operators that CUDA
+    has, as ``DecoderLayerGraph`` does it.
+    """
 
     embedding: Tensor
     position_table: Tensor
     output: Tensor
 
-    def __init__(self, model: Transformer, top_k: int) -> None:
+    def __init__(self, model: Transformer, top_k: int, *, apart: bool = False) -> None:
         super().__init__()
         self.top_k = top_k
         self.register_buffer(EMBEDDING, scaled_embedding(model.embedding))
         self.register_buffer("position_table", model.decoder_positions.table.detach().clone())
         self.register_buffer("output", model.embedding.weight.detach().T.contiguous())
         layers = [narrowed(layer, DecoderLayer) for layer in model.decoder]
-        self.layers = nn.ModuleList(DecoderLayerGraph(layer, with_weights=layer is layers[-1]) for layer in layers)
+        longest = model.config.max_length if apart else 0
+        self.layers = nn.ModuleList(
+            DecoderLayerGraph(layer, with_weights=layer is layers[-1], longest_apart=longest) for layer in layers
+        )
         self.norm = model.decoder_norm
 
     def forward(  # noqa: PLR0917  (the graph's inputs)
@@ -248,9 +281,9 @@ class DecoderGraph(nn.Module):
                 x, past[own], (lengths, total_length), cross[own], cross_last[own], (cross_lengths, cross_total)
             )
             present += caches
-        logits = self.norm(x)[:, 0] @ self.output  # (rows, vocabulary)
+        logits = (self.norm(x)[:, 0] @ self.output).float()  # (rows, vocabulary)
         top_log_probs, top_ids = logits.log_softmax(dim=-1).topk(self.top_k, dim=-1)
-        return top_log_probs, top_ids, logits, weights[0].mean(dim=(1, 2)), present
+        return top_log_probs, top_ids, logits, weights[0].float().mean(dim=(1, 2)), present
 
 
 def _side_by_side(model: Transformer) -> nn.Linear:

@@ -1,7 +1,8 @@
-"""Exports a trained ``Transformer`` to encoder.onnx and decoder.onnx in float32."""
+"""Exports a trained ``Transformer`` to encoder.onnx and decoder.onnx, in float32 or in float16."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -29,20 +30,37 @@ def export_graphs(model: Transformer, folder: Path, *, top_k: int = TOP_K) -> Gr
 
     ``top_k`` is capped by the vocabulary. Nothing is printed to stdout.
     """
+    return _export(EncoderGraph(model), DecoderGraph(model, _capped(top_k, model)), model, folder)
+
+
+def export_half_graphs(model: Transformer, folder: Path, *, top_k: int = TOP_K) -> GraphPaths:
+    """The same in float16, for GPUs: weights, caches and products; norms, softmax and scores are float32.
+
+    Made of operators that onnxruntime has for CUDA. On the CPU they run too, converted from node to node.
+    """
+    own = copy.deepcopy(model)  # a graph shares the model's norms
+    return _export(EncoderGraph(own).half(), DecoderGraph(own, _capped(top_k, own), apart=True).half(), own, folder)
+
+
+def _capped(top_k: int, model: Transformer) -> int:
+    return min(top_k, model.config.vocabulary)
+
+
+def _export(encoder: EncoderGraph, decoder: DecoderGraph, model: Transformer, folder: Path) -> GraphPaths:
     folder.mkdir(parents=True, exist_ok=True)
     paths = GraphPaths(folder / ENCODER, folder / DECODER)
     with quiet(), torch.no_grad():
-        _export_encoder(model, paths.encoder)
-        _export_decoder(model, paths.decoder, min(top_k, model.config.vocabulary))
+        _export_encoder(encoder, paths.encoder)
+        _export_decoder(decoder, model, paths.decoder)
     return paths
 
 
-def _export_encoder(model: Transformer, path: Path) -> None:
+def _export_encoder(graph: EncoderGraph, path: Path) -> None:
     packed = pack([[1, 1, 1], [1, 1]])
     axes = {1: {0: "tokens"}, 2: {0: "batch", 1: "source"}}
     shapes = {name: axes[value.ndim] for name, value in packed.feeds.items()} | {"last_index": {0: "batch"}}
     export_module(
-        EncoderGraph(model).eval(),
+        graph.eval(),
         path,
         inputs={name: torch.from_numpy(value) for name, value in packed.feeds.items()},
         dynamic_shapes=shapes,
@@ -51,12 +69,12 @@ def _export_encoder(model: Transformer, path: Path) -> None:
     )
 
 
-def _export_decoder(model: Transformer, path: Path, top_k: int) -> None:
+def _export_decoder(graph: DecoderGraph, model: Transformer, path: Path) -> None:
     config = model.config
     names = list(_cache_names(model))
     rows, target, source = 2, 5, 4
-    past = torch.zeros(rows, config.num_heads, target, config.head_dim)
-    cross = torch.zeros(rows, config.num_heads, source, config.head_dim)
+    past = torch.zeros(rows, config.num_heads, target, config.head_dim, dtype=graph.output.dtype)
+    cross = torch.zeros(rows, config.num_heads, source, config.head_dim, dtype=graph.output.dtype)
     plain = {
         "input_ids": torch.ones(rows, 1, dtype=torch.int64),
         "lengths": torch.zeros(rows, dtype=torch.int32),
@@ -71,13 +89,13 @@ def _export_decoder(model: Transformer, path: Path, top_k: int) -> None:
         for part in ("key", "value")
     ]
     export_module(
-        DecoderGraph(model, top_k).eval(),
+        graph.eval(),
         path,
         inputs={
             **plain,
             "past": [past.clone() for _ in names],
             "cross": [cross.clone() for _ in names],
-            "cross_last": [torch.zeros(rows, 1, config.d_model) for _ in names],
+            "cross_last": [torch.zeros(rows, 1, config.d_model, dtype=graph.output.dtype) for _ in names],
         },
         dynamic_shapes={
             **{name: {0: "rows"} if tensor.dim() else {} for name, tensor in plain.items()},

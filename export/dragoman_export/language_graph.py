@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from dragoman_export.graphs import DECODER, TOP_K
 from dragoman_export.onnx_export import export_module, quiet
 from dragoman_model.language_model import LanguageModel
 from dragoman_model.layers import EncoderLayer
+
+_NOT_SMALL = 256
+"""Numbers of a constant."""
 
 
 class LanguageLayerGraph(nn.Module):
@@ -45,15 +49,23 @@ class LanguageLayerGraph(nn.Module):
 
 
 class LanguageGraph(nn.Module):
-    """The tokens that were decoded last -> scores of the next, caches written in place."""
+    """The tokens that were decoded last -> scores of the next, caches written in place.
+
+    Scores are float32 whatever the weights are. ``apart``: positions come from a table, so that nothing is made by the
+    processor and copied to the GPU at each step.
+    """
 
     embedding: Tensor
     position_table: Tensor
     output: Tensor
+    places: Tensor
 
-    def __init__(self, model: LanguageModel, top_k: int) -> None:
+    def __init__(self, model: LanguageModel, top_k: int, *, apart: bool = False) -> None:
         super().__init__()
-        self.top_k = top_k
+        self.top_k, self.apart = top_k, apart
+        if apart:
+            # onnxruntime takes small constants to the processor, and all that is computed with them.
+            self.register_buffer("places", torch.arange(max(_NOT_SMALL, model.config.max_length)))
         self.register_buffer(EMBEDDING, scaled_embedding(model.embedding))
         self.register_buffer("position_table", model.positions.table.detach().clone())
         self.register_buffer("output", model.embedding.weight.detach().T.contiguous())
@@ -70,14 +82,16 @@ class LanguageGraph(nn.Module):
         caches. Several tokens need rows = 1: the operator takes no more.
         """
         time = input_ids.shape[1]
-        positions = lengths.to(torch.int64)[:, None] + torch.arange(time)  # (rows, time)
+        places = self.places[:time] if self.apart else torch.arange(time)
+        positions = lengths.to(torch.int64)[:, None] + places  # (rows, time)
         x = F.embedding(input_ids, self.embedding) + F.embedding(positions, self.position_table)
-        ends = lengths + (time - 1)  # each row's length after the call, less one
+        # Each row's length after the call, less one.
+        ends = positions[:, -1] if self.apart else lengths + (time - 1)
         present: list[Tensor] = []
         for number, layer in enumerate(self.layers):
             x, caches = layer(x, past[2 * number : 2 * number + 2], (ends.to(torch.int32), total_length))
             present += caches
-        logits = self.norm(x)[:, -1] @ self.output  # (rows, vocabulary)
+        logits = (self.norm(x)[:, -1] @ self.output).float()  # (rows, vocabulary)
         top_log_probs, top_ids = logits.log_softmax(dim=-1).topk(self.top_k, dim=-1)
         return top_log_probs, top_ids, logits, present
 
@@ -87,6 +101,16 @@ def export_language_graph(model: LanguageModel, folder: Path, *, top_k: int = TO
 
     ``top_k`` is capped by the vocabulary. Nothing is printed to stdout.
     """
+    return _export(LanguageGraph(model, min(top_k, model.config.vocabulary)), model, folder)
+
+
+def export_half_language_graph(model: LanguageModel, folder: Path, *, top_k: int = TOP_K) -> Path:
+    """The same in float16, for GPUs: weights, caches and products; norms, softmax and scores are float32."""
+    own = copy.deepcopy(model)  # a graph shares the model's norms
+    return _export(LanguageGraph(own, min(top_k, own.config.vocabulary), apart=True).half(), own, folder)
+
+
+def _export(graph: LanguageGraph, model: LanguageModel, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     config = model.config
     names = [f"{kind}_{layer}" for layer in range(config.decoder_layers) for kind in ("key", "value")]
@@ -96,11 +120,12 @@ def export_language_graph(model: LanguageModel, folder: Path, *, top_k: int = TO
         "lengths": torch.zeros(rows, dtype=torch.int32),
         "total_length": torch.tensor(time, dtype=torch.int32),
     }
+    past = torch.zeros(rows, config.num_heads, capacity, config.head_dim, dtype=graph.output.dtype)
     with quiet(), torch.no_grad():
         export_module(
-            LanguageGraph(model, min(top_k, config.vocabulary)).eval(),
+            graph.eval(),
             folder / DECODER,
-            inputs={**plain, "past": [torch.zeros(rows, config.num_heads, capacity, config.head_dim) for _ in names]},
+            inputs={**plain, "past": [past.clone() for _ in names]},
             dynamic_shapes={
                 "input_ids": {0: "rows", 1: "time"},
                 "lengths": {0: "rows"},

@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dragoman_protos.v1.bundle_pb2 import Bundle
-from dragoman_server.compiled_kernels import chosen_library
+from dragoman_server.compiled_kernels import library_for
+from dragoman_server.device import CPU, Device
 from dragoman_server.generation_host import GenerationHost
 from dragoman_server.model_host import ModelHost
 from dragoman_server.settings import Settings
@@ -22,28 +23,28 @@ _TOKENS_AROUND = 2
 """Language tag and end-of-sentence, or [CLS] and [SEP]."""
 
 
-def build_host(version: int, bundle: LoadedBundle, settings: Settings) -> ModelHost:
+def build_host(version: int, bundle: LoadedBundle, settings: Settings, device: Device = CPU) -> ModelHost:
     """The host of a checked bundle; its engine is yet to be started. ValueError for a family without one."""
-    return replace(_engine_host(version, bundle, settings), explainer=_explainer(bundle))
+    return replace(_engine_host(version, bundle, settings, device), explainer=_explainer(bundle))
 
 
-def _engine_host(version: int, bundle: LoadedBundle, settings: Settings) -> ModelHost:
+def _engine_host(version: int, bundle: LoadedBundle, settings: Settings, device: Device) -> ModelHost:
     family = bundle.manifest.family
     if family == Bundle.FAMILY_ENCODER_DECODER:
-        return _translation_host(version, bundle, settings)
+        return _translation_host(version, bundle, settings, device)
     if family == Bundle.FAMILY_DECODER:
-        return _generation_host(version, bundle, settings)
+        return _generation_host(version, bundle, settings, device)
     if family == Bundle.FAMILY_ENCODER:
-        return _understanding_host(version, bundle, settings)
+        return _understanding_host(version, bundle, settings, device)
     raise ValueError(f"family = {Bundle.Family.Name(family)}: no engine of this server runs it")
 
 
-def _translation_host(version: int, bundle: LoadedBundle, settings: Settings) -> TranslationHost:
+def _translation_host(version: int, bundle: LoadedBundle, settings: Settings, device: Device) -> TranslationHost:
     from dragoman_server.engine import Engine  # noqa: PLC0415  (numpy)
     from dragoman_server.runtime import OnnxRuntime  # noqa: PLC0415  (onnxruntime)
     from dragoman_server.tokenization import TextCodec  # noqa: PLC0415  (tokenizers)
 
-    manifest, kernels = bundle.manifest, chosen_library(settings.kernels)
+    manifest, kernels = bundle.manifest, library_for(settings.kernels, device)
     runtimes = [
         OnnxRuntime(
             bundle.encoder,
@@ -51,6 +52,7 @@ def _translation_host(version: int, bundle: LoadedBundle, settings: Settings) ->
             dimensions=manifest.dimensions,
             limits=manifest.limits,
             max_rows=settings.max_rows,
+            device=device,
             kernels=kernels,
         )
         for _ in range(settings.lanes)
@@ -82,18 +84,19 @@ def _translation_host(version: int, bundle: LoadedBundle, settings: Settings) ->
     )
 
 
-def _generation_host(version: int, bundle: LoadedBundle, settings: Settings) -> GenerationHost:
+def _generation_host(version: int, bundle: LoadedBundle, settings: Settings, device: Device) -> GenerationHost:
     from dragoman_server.prompt_engine import PromptEngine  # noqa: PLC0415  (numpy)
     from dragoman_server.prompt_runtime import OnnxPromptRuntime  # noqa: PLC0415  (onnxruntime)
     from dragoman_server.tokenization import TextCodec  # noqa: PLC0415  (tokenizers)
 
-    manifest, kernels = bundle.manifest, chosen_library(settings.kernels)
+    manifest, kernels = bundle.manifest, library_for(settings.kernels, device)
     runtimes = [
         OnnxPromptRuntime(
             bundle.decoder,
             dimensions=manifest.dimensions,
             limits=manifest.limits,
             max_rows=settings.max_rows,
+            device=device,
             kernels=kernels,
         )
         for _ in range(settings.lanes)
@@ -120,7 +123,7 @@ def _generation_host(version: int, bundle: LoadedBundle, settings: Settings) -> 
     )
 
 
-def _understanding_host(version: int, bundle: LoadedBundle, settings: Settings) -> UnderstandingHost:
+def _understanding_host(version: int, bundle: LoadedBundle, settings: Settings, device: Device) -> UnderstandingHost:
     from dragoman_server.encoder_codec import EncoderCodec  # noqa: PLC0415  (tokenizers)
     from dragoman_server.pass_engine import PassEngine  # noqa: PLC0415  (numpy)
     from dragoman_server.pass_runtime import OnnxPassRuntime  # noqa: PLC0415  (onnxruntime)
@@ -134,7 +137,8 @@ def _understanding_host(version: int, bundle: LoadedBundle, settings: Settings) 
             dimensions=manifest.dimensions,
             limits=manifest.limits,
             max_rows=settings.max_rows,
-            kernels=chosen_library(settings.kernels) if bundle.precision == "int8" else None,
+            device=device,
+            kernels=library_for(settings.kernels, device) if bundle.precision == "int8" else None,
         )
         for _ in range(settings.lanes)
     ]

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from dragoman_server.compiled_kernels import Kernels
 from dragoman_server.settings import (
-    Device,
+    DeviceName,
     LogFormat,
     LogLevel,
     Precision,
@@ -43,7 +43,18 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
         str | None,
         typer.Option("--otlp-endpoint", metavar="URL", help="Where traces are sent, over gRPC. Default: nowhere."),
     ] = None,
-    device: Annotated[Device | None, typer.Option(help="Where the graphs run. Default: auto.")] = None,
+    device: Annotated[
+        DeviceName | None,
+        typer.Option(help="Where the graphs run. Default: auto, a GPU where one can be used."),
+    ] = None,
+    cuda_graphs: Annotated[
+        bool | None,
+        typer.Option("--cuda-graphs", help="On a GPU: capture a step once for each number of rows. Default: no."),
+    ] = None,
+    gpu_reserve: Annotated[
+        float | None,
+        typer.Option("--gpu-reserve", help="Share of a GPU's memory that caches leave free. Default: 0.1."),
+    ] = None,
     precision: Annotated[Precision | None, typer.Option(help="Which graphs are served. Default: int8.")] = None,
     kernels: Annotated[
         Kernels | None,
@@ -52,7 +63,7 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
         ),
     ] = None,
     lanes: Annotated[
-        int | None, typer.Option(help="Engine threads for each model. Default: one for each usable core.")
+        int | None, typer.Option(help="Engine threads for each model. Default: one for each usable core; on a GPU 1.")
     ] = None,
     max_rows: Annotated[
         int | None, typer.Option("--max-rows", help="Hypotheses that a lane decodes at once. Default: 128.")
@@ -138,6 +149,8 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
         "http_port": http_port,
         "otlp_endpoint": otlp_endpoint,
         "device": device,
+        "cuda_graphs": cuda_graphs,
+        "gpu_reserve": gpu_reserve,
         "precision": precision,
         "kernels": kernels,
         "lanes": lanes,

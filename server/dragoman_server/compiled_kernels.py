@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from dragoman_server.device import Device
 from dragoman_server.kernels.build import LIBRARY
 
 Kernels = Literal["auto", "builtin", "compiled"]
@@ -67,3 +68,8 @@ def chosen_library(kernels: Kernels) -> Path | None:
             raise
         return None
     return library.path if kernels == "compiled" or library.instructions != PORTABLE else None
+
+
+def library_for(kernels: Kernels, device: Device) -> Path | None:
+    """``chosen_library`` on the processor; None on a GPU, which has onnxruntime's operators alone."""
+    return chosen_library(kernels) if device.kind == "cpu" else None

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from importlib import metadata
 
 from dragoman_server import machine
 from dragoman_server.compiled_kernels import PORTABLE, KernelLibrary, KernelsUnavailableError, open_library
+from dragoman_server.device import CUDA_PROVIDER, Device, DeviceError
+from dragoman_server.gpus import Gpu, gpus
 from dragoman_server.settings import load_settings
 
 _MEMORY_NEEDED = 400 << 20
 _MEMORY_WANTED = 1 << 30
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)\s*>=\s*(?P<version>[0-9.]+)")
+_STAND_INS = {"onnxruntime": ("onnxruntime-gpu",)}
 _SERVER_EXTRA = re.compile(r"""extra\s*==\s*["']server["']""")
 
 
@@ -44,6 +48,7 @@ def examine(load_default_bundle: Callable[[], str]) -> list[Check]:
         python(sys.version_info[:3]),
         *packages(_declared_requirements()),
         providers(),
+        *graphics(gpus(), _provider_offered, probe_gpu),
         instructions(machine.int8_instructions()),
         kernels(open_library),
         cores(machine.usable_cores()),
@@ -71,15 +76,22 @@ def packages(requirements: Iterable[str] | None) -> list[Check]:
         wanted = _REQUIREMENT.match(requirement)
         if wanted is None or ("extra" in requirement and not _SERVER_EXTRA.search(requirement)):
             continue
-        try:
-            found = metadata.version(wanted["name"])
-        except metadata.PackageNotFoundError:
+        found = _installed(wanted["name"])
+        if found is None:
             checks.append(Check(wanted["name"], Verdict.FAIL, "missing", "pip install 'dragoman[server]'"))
             continue
         old = _numbers(found) < _numbers(wanted["version"])
         hint = f"needs {wanted['version']}: pip install --upgrade {wanted['name']}" if old else ""
         checks.append(Check(wanted["name"], Verdict.FAIL if old else Verdict.OK, found, hint))
     return checks
+
+
+def _installed(name: str) -> str | None:
+    """A distribution's version, or that of one that has the same module; None where there is none."""
+    for known in (name, *_STAND_INS.get(name, ())):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(known)
+    return None
 
 
 def providers() -> Check:
@@ -91,9 +103,45 @@ def providers() -> Check:
     found = ", ".join(available)
     if "CPUExecutionProvider" not in available:
         return Check("providers", Verdict.FAIL, found, "this onnxruntime cannot run on the CPU: install another build")
-    if machine.has_nvidia_gpu() and "CUDAExecutionProvider" not in available:
+    if machine.has_nvidia_gpu() and CUDA_PROVIDER not in available:
         return Check("providers", Verdict.WARN, found, "there is a GPU, but this onnxruntime was built without CUDA")
     return Check("providers", Verdict.OK, found)
+
+
+def graphics(found: Sequence[Gpu], offered: Callable[[], bool], probe: Callable[[], None]) -> list[Check]:
+    """Each GPU, and whether onnxruntime computes on the first; nothing to say of a machine without one.
+
+    ``offered``: whether onnxruntime has the provider at all; ``probe`` runs something, or raises DeviceError.
+    """
+    checks = [
+        Check(
+            f"gpu {number}",
+            Verdict.OK,
+            f"{gpu.name}, driver {gpu.driver}, {gpu.free / (1 << 30):.1f} of {gpu.total / (1 << 30):.1f} GiB free",
+        )
+        for number, gpu in enumerate(found)
+    ]
+    if not found or not offered():  # the providers' check says so
+        return checks
+    try:
+        probe()
+    except DeviceError as error:
+        return [*checks, Check("cuda", Verdict.FAIL, str(error), "docs/gpu.md lists the libraries that it needs")]
+    return [*checks, Check("cuda", Verdict.OK, "onnxruntime computes on the first GPU")]
+
+
+def _provider_offered() -> bool:
+    try:
+        return CUDA_PROVIDER in importlib.import_module("onnxruntime").get_available_providers()
+    except ImportError:
+        return False
+
+
+def probe_gpu() -> None:
+    """Run something on the first GPU; DeviceError where that fails."""
+    from dragoman_server.device_choice import probe  # noqa: PLC0415  (onnxruntime may be what is missing)
+
+    probe(Device("cuda", resident=True))
 
 
 def instructions(flags: list[str] | None) -> Check:

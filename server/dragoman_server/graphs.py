@@ -12,6 +12,7 @@ CACHE_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor
 """Element types that a cache may have: onnxruntime's name -> numpy's."""
 
 INT64, INT32, FLOAT = ("tensor(int64)",), ("tensor(int32)",), ("tensor(float)",)
+FLOATS = ("tensor(float)", "tensor(float16)")
 CACHE = tuple(CACHE_TYPES)
 """Types of a ``Port``."""
 

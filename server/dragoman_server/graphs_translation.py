@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dragoman_protos.v1.bundle_pb2 import Bundle, Dimensions
 from dragoman_server.bundle_rules import FamilyRules
-from dragoman_server.graphs import CACHE, FLOAT, INT32, INT64, Port, Signature, check_graph
+from dragoman_server.graphs import CACHE, FLOAT, FLOATS, INT32, INT64, Port, Signature, check_graph
 
 
 def encoder_signature(dimensions: Dimensions) -> Signature:
@@ -23,7 +23,7 @@ def encoder_signature(dimensions: Dimensions) -> Signature:
     }
     outputs = {
         "cross": Port(CACHE, (caches, dimensions.num_heads, None, dimensions.head_dim)),
-        "cross_last": Port(FLOAT, (caches, None, 1, dimensions.d_model)),
+        "cross_last": Port(FLOATS, (caches, None, 1, dimensions.d_model)),
     }
     return Signature(inputs, outputs)
 
@@ -48,7 +48,7 @@ def decoder_signature(dimensions: Dimensions) -> Signature:
         for kind in ("key", "value"):
             inputs[f"past_{kind}_{layer}"] = outputs[f"present_{kind}_{layer}"] = cache
             inputs[f"cross_{kind}_{layer}"] = outputs[f"present_cross_{kind}_{layer}"] = cache
-            inputs[f"cross_last_{kind}_{layer}"] = Port(FLOAT, (None, 1, dimensions.d_model))
+            inputs[f"cross_last_{kind}_{layer}"] = Port(FLOATS, (None, 1, dimensions.d_model))
     return Signature(inputs, outputs)
 
 
@@ -66,6 +66,7 @@ def check_pair(encoder: Path, decoder: Path, dimensions: Dimensions) -> list[str
             pairs = [(past, types, f"present_{kind}_{layer}", types)]
             pairs += [("past_key_0", types, past, types), ("cross_key_0", types, cross, types)]
             pairs += [(cross, types, f"present_{cross}", types), (cross, types, "cross", encoder_types)]
+            pairs += [(f"cross_last_{kind}_{layer}", types, "cross_last", encoder_types)]
             for left, left_types, right, right_types in pairs:
                 a, b = left_types.get(left), right_types.get(right)
                 if a and b and a != b:

@@ -12,9 +12,12 @@ import structlog
 from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server import machine
 from dragoman_server.catalogue import Catalogue, choose_default
-from dragoman_server.compiled_kernels import KernelsUnavailableError, chosen_library, open_library
+from dragoman_server.compiled_kernels import KernelsUnavailableError, library_for, open_library
+from dragoman_server.device import CPU, CUDA_PROVIDER, Device
+from dragoman_server.device_choice import choose_device, settings_for
 from dragoman_server.errors import NotFound, ServerError, Violation
 from dragoman_server.first_answers import FirstAnswer
+from dragoman_server.gpu_memory import fitted
 from dragoman_server.memory_budget import MemoryBudget, MemoryShort, memory_need
 from dragoman_server.model_host import ModelHost
 from dragoman_server.service.option_limits import option_violations, source_option_violations
@@ -24,8 +27,6 @@ from dragoman_server.version_policy import parse_policies
 if TYPE_CHECKING:
     from dragoman_server.bundle import LoadedBundle
     from dragoman_server.repository import ModelVersion
-
-_CUDA = "CUDAExecutionProvider"
 
 _log = structlog.get_logger(__name__)
 
@@ -52,11 +53,12 @@ def load(settings: Settings) -> Loaded:
 
     Raises SettingsError where the settings ask for what is not there, LoadingError with the faults of all bundles.
     """
-    _check_device(settings)
-    _check_kernels(settings)
+    device = choose_device(settings)
+    _check_kernels(settings, device)
+    settings = settings_for(settings, device)
     entries = chosen_versions(settings)
     default = choose_default({entry.name for entry in entries}, settings.default_model)
-    loader = ModelLoader(settings)
+    loader = ModelLoader(settings, device=device)
     hosts: list[ModelHost] = []
     answers = {}
     try:
@@ -72,10 +74,10 @@ def load(settings: Settings) -> Loaded:
 
 
 class ModelLoader:
-    """Loads one version after the other, each only if there is memory for it. Threads may share it."""
+    """Loads one version after the other on a device, each only if there is memory for it. Threads may share it."""
 
-    def __init__(self, settings: Settings, budget: MemoryBudget | None = None) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, budget: MemoryBudget | None = None, *, device: Device = CPU) -> None:
+        self._settings, self._device = settings, device
         limit = settings.memory_limit
         self._budget = budget or MemoryBudget(None if limit is None else limit << 20)
 
@@ -105,12 +107,15 @@ class ModelLoader:
         """Start the engine of a validated bundle, and what it answered first; blocks. Raises LoadingError."""
         from dragoman_server.building import build_host  # noqa: PLC0415  (onnxruntime)
 
-        settings = self._settings
-        packs = bundle.precision == "int8" and chosen_library(settings.kernels) is not None
-        need = memory_need(bundle, lanes=settings.lanes, max_rows=settings.max_rows, packs=packs)
+        settings, device = self._settings, self._device
         try:
+            if device.kind == "cuda":
+                settings, device = fitted(bundle, settings, device)
+            resident = device.kind == "cuda"
+            packs = bundle.precision == "int8" and library_for(settings.kernels, device) is not None
+            need = memory_need(bundle, lanes=settings.lanes, max_rows=settings.max_rows, packs=packs, resident=resident)
             with self._budget.loading(need):
-                host = build_host(entry.version, bundle, settings)
+                host = build_host(entry.version, bundle, settings, device)
                 self._budget.promise(host, need)
         except (MemoryShort, ValueError) as error:
             raise LoadingError([str(error)]) from error
@@ -173,23 +178,10 @@ def newest_versions(root: Path | None) -> list[ModelVersion]:
     return list(newest.values())
 
 
-def _check_device(settings: Settings) -> None:
-    if settings.device != "cuda":
-        return
-    import onnxruntime  # noqa: PLC0415  (slow, and needed here alone)
-
-    available = onnxruntime.get_available_providers()
-    if _CUDA not in available:
-        limit = f"{_CUDA} is missing: onnxruntime offers {', '.join(available)}; pip install 'dragoman[server-gpu]'"
-        raise SettingsError([Violation("device", "cuda", limit)])
-    # Never fall back in silence: the runtime of this version has no GPU lanes.
-    raise SettingsError([Violation("device", "cuda", "auto or cpu: this version decodes on the CPU")])
-
-
-def _check_kernels(settings: Settings) -> None:
+def _check_kernels(settings: Settings, device: Device) -> None:
     """Say which operators will run, or SettingsError where the compiled ones are asked for and not to be had."""
     try:
-        library = chosen_library(settings.kernels)
+        library = library_for(settings.kernels, device)
     except KernelsUnavailableError as error:
         raise SettingsError([Violation("kernels", settings.kernels, f"auto or builtin: {error}")]) from error
     found = "onnxruntime's" if library is None else f"compiled, {open_library(library).instructions}"
@@ -222,7 +214,7 @@ def _default_violations(bundle: LoadedBundle, settings: Settings) -> list[Violat
 
 def _report_device(host: ModelHost) -> None:
     log = _log.bind(model=host.name, version=host.version, provider=host.provider, lanes=host.lanes)
-    if machine.has_nvidia_gpu() and host.provider != _CUDA:
+    if machine.has_nvidia_gpu() and host.provider != CUDA_PROVIDER:
         log.warning("model started WITHOUT the GPU of this machine")
     else:
         log.info("model started")

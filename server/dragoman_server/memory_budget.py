@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from dragoman_server.bundle import LoadedBundle
     from dragoman_server.model_host import ModelHost
 
-_MIB = 1 << 20
+MIB = 1 << 20
 _FLOAT_BYTES = 4
-_WORKING = 16 * _MIB
+WORKING = 16 * MIB
 """Of a lane, tokenizer and allocator included. Two lanes of deu-eng with 64 rows, 54 MiB of weights and caches, gave
 80 to 85 MiB back after they had been busy."""
 _ITEM_BYTES = {"int8": 1, "float16": 2, "float32": 4}
@@ -55,8 +55,12 @@ class MemoryNeed:
         return f"{lanes} x ({each}){packed} = {_mib(self.total)}"
 
 
-def memory_need(bundle: LoadedBundle, *, lanes: int, max_rows: int, packs: bool = False) -> MemoryNeed:
+def memory_need(
+    bundle: LoadedBundle, *, lanes: int, max_rows: int, packs: bool = False, resident: bool = False
+) -> MemoryNeed:
     """What the bundle's sessions and caches take; graphs take what their files do. ``packs``: with compiled operators.
+
+    ``resident``: of the host's memory, where caches are a device's. Weights pass through it.
 
     A lane's caches: keys and values for each decoder layer, row, head and position of target and source, and the logits
     of each row.
@@ -69,13 +73,14 @@ def memory_need(bundle: LoadedBundle, *, lanes: int, max_rows: int, packs: bool 
         weights += sum(path.stat().st_size for path in (graph, *(graph.parent / name for name in outside)))
     manifest, packed = bundle.manifest, weights if packs else 0
     if manifest.family == Bundle.FAMILY_ENCODER:
-        return MemoryNeed(weights, 0, _WORKING, lanes, packed)
+        return MemoryNeed(weights, 0, WORKING, lanes, packed)
     shape, limits = manifest.dimensions, manifest.limits
     # A decoder alone has one row more, where prompts are staged.
     rows = max_rows + (manifest.family == Bundle.FAMILY_DECODER)
     positions = 2 * shape.decoder_layers * rows * (limits.target_tokens + limits.source_tokens)
-    caches = positions * shape.num_heads * shape.head_dim * _ITEM_BYTES[cache_type(bundle.decoder)]
-    return MemoryNeed(weights, caches + max_rows * shape.vocabulary * _FLOAT_BYTES, _WORKING, lanes, packed)
+    item = 0 if resident else _ITEM_BYTES[cache_type(bundle.decoder)]
+    caches = positions * shape.num_heads * shape.head_dim * item
+    return MemoryNeed(weights, caches + max_rows * shape.vocabulary * _FLOAT_BYTES, WORKING, lanes, packed)
 
 
 class MemoryBudget:
@@ -136,7 +141,7 @@ class MemoryBudget:
 
 
 def _mib(size: int) -> str:
-    return f"{size / _MIB:.1f} MiB"
+    return f"{size / MIB:.1f} MiB"
 
 
 def give_back() -> None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
 from dragoman_server.compiled_kernels import takes_heads
+from dragoman_server.device import CPU, Device
 from dragoman_server.packing import pack
 from dragoman_server.sessions import lane_session
 
@@ -72,17 +73,24 @@ def packed_feeds(inputs: Sequence[EncoderInput], names: Collection[str]) -> dict
 
 
 class OnnxPassRuntime:
-    """One onnxruntime session of one thread. The tokens of a pass lie side by side, so no padding is computed.
+    """One onnxruntime session on a device. The tokens of a pass lie side by side, so no padding is computed.
 
-    ``kernels`` is a library of compiled operators; None: onnxruntime's own.
+    ``kernels`` is a library of compiled operators, for the processor alone; None: onnxruntime's own.
     """
 
     def __init__(
-        self, encoder: Path, *, dimensions: Dimensions, limits: Limits, max_rows: int, kernels: Path | None = None
+        self,
+        encoder: Path,
+        *,
+        dimensions: Dimensions,
+        limits: Limits,
+        max_rows: int,
+        device: Device = CPU,
+        kernels: Path | None = None,
     ) -> None:
         if max_rows < 1:
             raise ValueError(f"max_rows = {max_rows}: at least 1")
-        self._session = lane_session(encoder, kernels if takes_heads(dimensions.head_dim) else None)
+        self._session = lane_session(encoder, device, kernels=kernels if takes_heads(dimensions.head_dim) else None)
         self._inputs: list[str] = [port.name for port in self._session.get_inputs()]
         self._outputs: list[str] = [port.name for port in self._session.get_outputs()]
         self._max_rows, self._source_capacity = max_rows, limits.source_tokens

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
-from dragoman_server.row_decoder import BoundCache, RowDecoder, StepOutput, bind
+from dragoman_server.device import CPU, Device
+from dragoman_server.row_decoder import RowDecoder, StepOutput
+from dragoman_server.row_memory import Array, Binding
 
 PREFILL_CHUNK = 64
 
 
 class OnnxPromptRuntime(RowDecoder):
-    """One onnxruntime session of one thread, caches that it writes in place, and a staging cache of one row.
+    """One onnxruntime session on a device, caches there that it writes in place, and a staging cache of one row.
 
     A chunk is always of one prompt by itself: the operator takes several tokens of one row only, and so a prompt's
     caches do not depend on who else is there. ``kernels`` is a library of compiled operators; None: onnxruntime's own.
@@ -30,6 +31,7 @@ class OnnxPromptRuntime(RowDecoder):
         limits: Limits,
         max_rows: int,
         prefill_chunk: int = PREFILL_CHUNK,
+        device: Device = CPU,
         huge_pages: bool = True,
         kernels: Path | None = None,
     ) -> None:
@@ -40,6 +42,7 @@ class OnnxPromptRuntime(RowDecoder):
             dimensions=dimensions,
             capacity=limits.target_tokens,
             max_rows=max_rows,
+            device=device,
             huge_pages=huge_pages,
             kernels=kernels,
         )
@@ -50,7 +53,7 @@ class OnnxPromptRuntime(RowDecoder):
         self._chunk_ids = np.zeros((1, prefill_chunk), np.int64)
         self._chunk_begin, self._chunk_end = np.zeros(1, np.int32), np.array(1, np.int32)
         self._unread = np.zeros((1, dimensions.top_k), np.float32), np.zeros((1, dimensions.top_k), np.int64)
-        self._chunk_bindings: dict[int, Any] = {}
+        self._chunk_bindings: dict[int, Binding] = {}
         """By the tokens of a chunk."""
         self._bind_buckets()
 
@@ -84,7 +87,7 @@ class OnnxPromptRuntime(RowDecoder):
             self._chunk_bindings[count] = self._bind_chunk(count)
         self._chunk_ids[0, :count] = tokens
         self._chunk_begin[...], self._chunk_end[...] = begin, end
-        self._decoder.run_with_iobinding(self._chunk_bindings[count])
+        self._chunk_bindings[count].run()
         self._staged = end
 
     def admit(self, row: int, length: int) -> None:
@@ -93,7 +96,7 @@ class OnnxPromptRuntime(RowDecoder):
             raise ValueError(f"row {row}: 0 to {self._max_rows - 1}")
         if not 0 <= length <= self._staged:
             raise ValueError(f"{length} positions of a prompt: 0 to {self._staged}, those that are staged")
-        self._self[:, row, :, :length] = self._staging[:, 0, :, :length]
+        self._self.take(row, self._staging, length)
         self._begin(row, length)
 
     def step(
@@ -105,14 +108,11 @@ class OnnxPromptRuntime(RowDecoder):
         self._prepare(tokens, with_logits, False)
         return self._run()
 
-    def _bind_chunk(self, count: int) -> Any:
-        inputs: dict[str, npt.NDArray[Any]] = {
+    def _bind_chunk(self, count: int) -> Binding:
+        inputs: dict[str, Array] = {
             "input_ids": self._chunk_ids[:, :count],
             "lengths": self._chunk_begin,
             "total_length": self._chunk_end,
         }
-        caches = (
-            BoundCache(f"past_{kind}", f"present_{kind}", cache)
-            for kind, cache in zip(self._kinds, self._staging, strict=True)
-        )
-        return bind(self._decoder, inputs, caches, dict(zip(("top_log_probs", "top_ids"), self._unread, strict=True)))
+        unread: dict[str, Array] = dict(zip(("top_log_probs", "top_ids"), self._unread, strict=True))
+        return self._memory.bind(self._decoder, 1, inputs, self._cache_parts(self._staging), unread, steady=False)

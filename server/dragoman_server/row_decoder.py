@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from dragoman_protos.v1.bundle_pb2 import Dimensions
+from dragoman_server.device import Device
+from dragoman_server.device_memory import DeviceMemory
 from dragoman_server.graphs import CACHE_TYPES
-from dragoman_server.huge_pages import zeros
+from dragoman_server.row_memory import Array, Binding, HostMemory, Part, RowCaches, RowMemory
 from dragoman_server.rows import Move, row_buckets
 from dragoman_server.sessions import fitting_kernels, lane_session
 
 _NOTHING = -1
 _PLAIN = False, False
 """Neither logits nor attention."""
-
-Array = npt.NDArray[Any]
 
 
 class StepOutput(NamedTuple):
@@ -34,16 +33,8 @@ class StepOutput(NamedTuple):
     """The last layer's cross-attention, mean of its heads, zero beyond a row's source; where it was asked for."""
 
 
-class BoundCache(NamedTuple):
-    """A cache that is read and written in place, and the graph's names for that."""
-
-    past: str
-    present: str
-    array: Array
-
-
 class RowDecoder:
-    """One onnxruntime session of one thread, and self caches of ``max_rows`` rows and ``capacity`` positions.
+    """One onnxruntime session on a device, and self caches there of ``max_rows`` rows and ``capacity`` positions.
 
     A step over n rows runs in the smallest bucket of at least n rows; each bucket is bound once, to a prefix of the
     arrays, and a step only rewrites the arrays' content. Families add what else their graph reads: they override the
@@ -57,15 +48,17 @@ class RowDecoder:
         dimensions: Dimensions,
         capacity: int,
         max_rows: int,
+        device: Device,
         huge_pages: bool,
         kernels: Path | None,
     ) -> None:
         if max_rows < 1:
             raise ValueError(f"max_rows = {max_rows}: at least 1")
+        self._memory: RowMemory = DeviceMemory(device) if device.resident else HostMemory(huge_pages=huge_pages)
         self._kernels = fitting_kernels(kernels, decoder, dimensions.head_dim)
-        self._decoder = lane_session(decoder, self._kernels)
+        self._decoder = lane_session(decoder, device, captured=True, kernels=self._kernels)
         self._max_rows, self._target_capacity = max_rows, capacity
-        self._dimensions, self._huge_pages = dimensions, huge_pages
+        self._dimensions = dimensions
         self._types = {port.name: CACHE_TYPES.get(port.type) for port in self._decoder.get_inputs()}
         self._kinds = [f"{kind}_{layer}" for layer in range(dimensions.decoder_layers) for kind in ("key", "value")]
         self._self = self._new_caches("past_key_0", max_rows, capacity)
@@ -76,7 +69,7 @@ class RowDecoder:
         self._beginnings = 0
         self._longest = 0
         """Most positions of a live row."""
-        self._total = np.array(1, np.int32)
+        self._total = np.array(capacity if self._memory.fixed_lengths else 1, np.int32)
         self._top_log_probs = np.zeros((max_rows, dimensions.top_k), np.float32)
         self._top_ids = np.zeros((max_rows, dimensions.top_k), np.int64)
         # Memory is taken when it is first written, so by servers that are asked for what needs logits.
@@ -109,7 +102,7 @@ class RowDecoder:
         for source, target, kept in moves:
             same = self._origins[source] == self._origins[target]
             begin, length = kept if same else 0, int(self._lengths[source])
-            self._self[:, target, :, begin:length] = self._self[:, source, :, begin:length]
+            self._self.copy(source, target, begin, length)
             if same and length == self._lengths[target]:
                 continue
             self._stale = True
@@ -117,18 +110,26 @@ class RowDecoder:
             if not same:
                 self._origins[target] = self._origins[source]
                 self._copy_beginning(source, target)
+        self._settle()
 
     def _copy_beginning(self, source: int, target: int) -> None:
         """Copy what is not in the self caches and never changes while a row grows."""
 
-    def _new_caches(self, name: str, rows: int, time: int) -> Array:
-        """One array for the caches of all layers, keys and values by turns: a row is copied by one assignment.
+    def _settle(self) -> None:
+        """All that was to be copied has been."""
+        self._self.settle()
 
-        (caches, rows, num_heads, time, head_dim), of the type of the graph's input ``name``.
-        """
+    def _new_caches(self, name: str, rows: int, time: int) -> RowCaches:
+        """The caches of all layers, keys and values by turns, of the type of the graph's input ``name``."""
         dimensions = self._dimensions
         shape = (len(self._kinds), rows, dimensions.num_heads, time, dimensions.head_dim)
-        return zeros(shape, np.dtype(self._types[name]), huge_pages=self._huge_pages)
+        return self._memory.caches(shape, self._type(name))
+
+    def _type(self, name: str) -> str:
+        """The element type of a graph's input, by numpy's name."""
+        found = self._types[name]
+        assert found is not None, "a checked bundle has caches of known types"
+        return found
 
     def _begin(self, row: int, length: int) -> None:
         """The row starts over, with that many positions."""
@@ -149,10 +150,15 @@ class RowDecoder:
         total = self._longest + 1
         if total > self._target_capacity:
             raise ValueError(f"a row has {total} target tokens: at most {self._target_capacity}")
-        self._total[...] = total
+        if not self._memory.fixed_lengths:
+            self._total[...] = total
 
     def _run(self) -> StepOutput:
-        self._decoder.run_with_iobinding(self._binding)
+        self._binding.run()
+        return self._grown()
+
+    def _grown(self) -> StepOutput:
+        """What the step that was just run gave; each live row is longer by one position."""
         self._live_lengths += 1
         self._longest += 1
         return self._output
@@ -188,30 +194,24 @@ class RowDecoder:
         """What a step over so many rows reads, by the graph's names."""
         return {"input_ids": self._ids[:rows], "lengths": self._lengths[:rows], "total_length": self._total}
 
-    def _caches(self, rows: int) -> Iterator[BoundCache]:
-        """What a step over so many rows reads and writes."""
-        for kind, own in zip(self._kinds, self._self, strict=True):
-            yield BoundCache(f"past_{kind}", f"present_{kind}", own[:rows])
+    def _parts(self) -> Iterator[Part]:
+        """What a step reads and writes where it is."""
+        yield from self._cache_parts(self._self)
 
-    def _bind(self, rows: int, *, with_logits: bool) -> Any:
-        """Bind the first ``rows`` rows of every array. Attention is bound by each step that gives it."""
+    def _cache_parts(self, caches: RowCaches) -> Iterator[Part]:
+        """The self caches of all layers, in the steps of rows or in those of one prompt."""
+        for number, kind in enumerate(self._kinds):
+            yield Part(f"past_{kind}", f"present_{kind}", caches, number)
+
+    def _bind(self, rows: int, *, with_logits: bool) -> Binding:
+        """Bind the first ``rows`` rows of everything. Attention is bound by each step that gives it."""
         outputs: dict[str, Array] = {"top_log_probs": self._top_log_probs, "top_ids": self._top_ids}
         if with_logits:
             outputs["logits"] = self._logits
-        return bind(
-            self._decoder, self._inputs(rows), self._caches(rows), {name: out[:rows] for name, out in outputs.items()}
+        return self._memory.bind(
+            self._decoder,
+            rows,
+            self._inputs(rows),
+            self._parts(),
+            {name: out[:rows] for name, out in outputs.items()},
         )
-
-
-def bind(session: Any, inputs: dict[str, Array], caches: Iterator[BoundCache], outputs: dict[str, Array]) -> Any:
-    """A binding to the memory of these arrays; caches are bound as input and output, so written in place."""
-    binding = session.io_binding()
-    for name, array in inputs.items():
-        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
-    for past, present, array in caches:
-        value = ort.OrtValue.ortvalue_from_numpy(array)
-        binding.bind_ortvalue_input(past, value)
-        binding.bind_ortvalue_output(present, value)
-    for name, array in outputs.items():
-        binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
-    return binding

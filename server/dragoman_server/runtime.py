@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
+from dragoman_server.device import CPU, Device
 from dragoman_server.packing import pack, similar_lengths
-from dragoman_server.row_decoder import BoundCache, RowDecoder, StepOutput
+from dragoman_server.row_decoder import RowDecoder, StepOutput
+from dragoman_server.row_memory import Array, Part
 from dragoman_server.rows import Move
 from dragoman_server.sessions import lane_session
 
@@ -78,7 +80,7 @@ class PromptRuntime(StepRuntime, Protocol):
 
 
 class OnnxRuntime(RowDecoder):
-    """Two onnxruntime sessions of one thread each, and caches that the decoder writes in place.
+    """Two onnxruntime sessions on one device, and caches there that the decoder writes in place.
 
     The caches are allocated once, for ``max_rows`` and the limits. ``kernels`` is a library of compiled operators;
     None: onnxruntime's own.
@@ -92,6 +94,7 @@ class OnnxRuntime(RowDecoder):
         dimensions: Dimensions,
         limits: Limits,
         max_rows: int,
+        device: Device = CPU,
         huge_pages: bool = True,
         kernels: Path | None = None,
     ) -> None:
@@ -100,15 +103,18 @@ class OnnxRuntime(RowDecoder):
             dimensions=dimensions,
             capacity=limits.target_tokens,
             max_rows=max_rows,
+            device=device,
             huge_pages=huge_pages,
             kernels=kernels,
         )
-        self._encoder = lane_session(encoder, self._kernels)
+        self._encoder = lane_session(encoder, device, kernels=self._kernels)
         self._source_capacity = limits.source_tokens
         self._cross = self._new_caches("cross_key_0", max_rows, limits.source_tokens)
-        self._last = np.zeros((len(self._kinds), max_rows, 1, dimensions.d_model), np.float32)
+        self._last = self._memory.vectors(
+            (len(self._kinds), max_rows, 1, dimensions.d_model), self._type("cross_last_key_0")
+        )
         self._cross_lengths = np.zeros(max_rows, np.int32)
-        self._cross_total = np.array(1, np.int32)
+        self._cross_total = np.array(limits.source_tokens if self._memory.fixed_lengths else 1, np.int32)
         self._bind_buckets()
 
     @property
@@ -135,19 +141,18 @@ class OnnxRuntime(RowDecoder):
     def _encode_group(self, rows: Sequence[int], sources: Sequence[Sequence[int]]) -> None:
         packed = pack(sources)
         # (caches, num_heads, tokens, head_dim) and (caches, batch, 1, d_model)
-        cross, last = self._encoder.run(["cross", "cross_last"], packed.feeds)
-        for row, begin, length in zip(rows, packed.begins.tolist(), packed.lengths.tolist(), strict=True):
-            self._cross[:, row, :, :length] = cross[:, :, begin : begin + length]
+        cross, last = self._memory.run(self._encoder, ["cross", "cross_last"], packed.feeds)
+        self._cross.write(rows, packed.begins.tolist(), packed.lengths.tolist(), cross)
+        self._last.write(rows, last)
+        for row in rows:
             self._begin(row, 0)
-        where = np.array(rows)
-        self._last[:, where] = last
-        self._cross_lengths[where] = packed.lengths - 1
+        self._cross_lengths[np.array(rows)] = packed.lengths - 1
 
-    def encoded(self, row: int) -> list[npt.NDArray[Any]]:
+    def encoded(self, row: int) -> list[Array]:
         """Copies of what the row holds of its source, for comparing: keys and values of every layer."""
         length = int(self._cross_lengths[row]) + 1
         # (caches, num_heads, source, head_dim) and (caches, 1, d_model)
-        return [self._cross[:, row, :, :length].copy(), self._last[:, row].copy()]
+        return [self._cross.read(row, length), self._last.read(row)]
 
     def step(
         self, tokens: Sequence[int] | npt.NDArray[np.int64], *, with_logits: bool = False, with_attention: bool = False
@@ -156,36 +161,39 @@ class OnnxRuntime(RowDecoder):
         self._prepare(tokens, with_logits, with_attention)
         if not with_attention:
             return self._run()
-        # As wide as the longest source: what the step before has allocated may not fit. Comes after all others.
-        self._binding.bind_output("cross_attention", "cpu")
-        return self._run()._replace(attention=self._attention())
+        weights = self._binding.run_for("cross_attention")  # (bucket, longest source or more)
+        return self._grown()._replace(attention=self._attention(weights))
 
-    def _attention(self) -> npt.NDArray[np.float32]:
+    def _attention(self, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The last layer's cross-attention of the live rows (rows, source), zero beyond each row's source."""
-        (weights,) = (output.numpy() for output in self._binding.get_outputs()[-1:])
-        rows = len(self._live_ids)
-        real = np.arange(weights.shape[1]) <= self._cross_lengths[:rows, None]
-        return np.where(real, weights[:rows], np.float32(0))
+        lengths = self._cross_lengths[: len(self._live_ids), None]
+        weights = weights[: len(lengths), : int(lengths.max()) + 1]
+        real = np.arange(weights.shape[1]) <= lengths
+        return np.where(real, weights, np.float32(0))
 
     def _copy_beginning(self, source: int, target: int) -> None:
-        length = int(self._cross_lengths[source]) + 1
-        self._cross[:, target, :, :length] = self._cross[:, source, :, :length]
-        self._last[:, target] = self._last[:, source]
-        self._cross_lengths[target] = length - 1
+        self._cross.copy(source, target, 0, int(self._cross_lengths[source]) + 1)
+        self._last.copy(source, target)
+        self._cross_lengths[target] = self._cross_lengths[source]
+
+    def _settle(self) -> None:
+        super()._settle()
+        self._cross.settle()
+        self._last.settle()
 
     def _selecting(self, rows: int) -> None:
-        self._cross_total[...] = int(self._cross_lengths[:rows].max()) + 1
+        if not self._memory.fixed_lengths:
+            self._cross_total[...] = int(self._cross_lengths[:rows].max()) + 1
 
-    def _counters(self) -> list[npt.NDArray[Any]]:
+    def _counters(self) -> list[Array]:
         return [*super()._counters(), self._cross_lengths]
 
-    def _inputs(self, rows: int) -> dict[str, npt.NDArray[Any]]:
-        last = {f"cross_last_{kind}": last[:rows] for kind, last in zip(self._kinds, self._last, strict=True)}
-        cross = {"cross_lengths": self._cross_lengths[:rows], "cross_total": self._cross_total}
-        return super()._inputs(rows) | cross | last
+    def _inputs(self, rows: int) -> dict[str, Array]:
+        return super()._inputs(rows) | {"cross_lengths": self._cross_lengths[:rows], "cross_total": self._cross_total}
 
-    def _caches(self, rows: int) -> Iterator[BoundCache]:
-        yield from super()._caches(rows)
-        for kind, cross in zip(self._kinds, self._cross, strict=True):
+    def _parts(self) -> Iterator[Part]:
+        yield from super()._parts()
+        for number, kind in enumerate(self._kinds):
             # A step writes the last source token's key and value over themselves.
-            yield BoundCache(f"cross_{kind}", f"present_cross_{kind}", cross[:rows])
+            yield Part(f"cross_{kind}", f"present_cross_{kind}", self._cross, number)
+            yield Part(f"cross_last_{kind}", None, self._last, number)

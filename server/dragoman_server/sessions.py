@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,13 @@ import onnxruntime as ort
 import structlog
 
 from dragoman_server.compiled_kernels import takes_heads
+from dragoman_server.device import CPU, CPU_PROVIDER, Device, DeviceError
 from dragoman_server.graphs import cache_type
+
+_SHAPES = frozenset(
+    {"Shape", "Size", "Range", "Gather", "Concat", "Slice", "Squeeze", "Unsqueeze", "Cast", "Add", "Mul"}
+)
+"""Operators that onnxruntime computes shapes with, on the processor by its own choice: a few numbers a step."""
 
 _log = structlog.get_logger(__name__)
 
@@ -20,16 +29,25 @@ def fitting_kernels(kernels: Path | None, decoder: Path, head_dim: int) -> Path 
     return kernels if fits else None
 
 
-def lane_session(path: Path, kernels: Path | None = None) -> Any:
-    """A session of one thread on the CPU, with the operators of the library ``kernels``; None: onnxruntime's own."""
+def lane_session(
+    graph: Path | bytes, device: Device = CPU, *, captured: bool = False, kernels: Path | None = None
+) -> Any:
+    """A session of one thread on the device, of a file or of a graph's bytes.
+
+    ``captured``: its runs may become CUDA graphs. ``kernels``: a library whose operators stand in for onnxruntime's
+    own on the processor; a GPU does without. DeviceError where the device is a GPU, and the session would run elsewhere
+    or compute a part on the processor.
+    """
+    if device.kind == "cuda":
+        return _gpu_session(graph, device, captured=captured)
     if kernels is not None:
         options = _options()
         try:
             options.register_custom_ops_library(str(kernels))
-            return _session(path, options)
+            return _cpu_session(graph, options)
         except Exception as error:  # onnxruntime raises many types that share no base of their own
             _log.warning("the compiled operators do not take a graph: onnxruntime's own run it", why=str(error))
-    return _session(path, _options())
+    return _cpu_session(graph, _options())
 
 
 def _options() -> ort.SessionOptions:
@@ -41,8 +59,41 @@ def _options() -> ort.SessionOptions:
     return options
 
 
-def _session(path: Path, options: ort.SessionOptions) -> Any:
+def _cpu_session(graph: Path | bytes, options: ort.SessionOptions) -> Any:
     # The fused operator is several times slower on CPU than LayerNormalization and Add apart.
-    return ort.InferenceSession(
-        path, options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
+    return ort.InferenceSession(graph, options, providers=[CPU_PROVIDER], disabled_optimizers=["SkipLayerNormFusion"])
+
+
+def _gpu_session(graph: Path | bytes, device: Device, *, captured: bool) -> Any:
+    _load_cuda()
+    options = _options()
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    session = ort.InferenceSession(graph, options, providers=device.providers(captured=captured))
+    # onnxruntime goes on without a provider whose libraries it cannot load.
+    found = session.get_providers()[0]
+    if found == CPU_PROVIDER:
+        raise DeviceError(f"device = {device}: onnxruntime made a session on {found}; its libraries may be missing")
+    if away := nodes_on_cpu(session):
+        raise DeviceError(f"device = {device}: these nodes would run on the processor: {', '.join(away)}")
+    return session
+
+
+@cache
+def _load_cuda() -> None:
+    """Load the libraries of CUDA that pip has put beside Python: onnxruntime looks for them in the system alone."""
+    with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find; the system may have it
+        ort.preload_dlls()
+
+
+def nodes_on_cpu(session: Any) -> list[str]:
+    """Nodes that the processor would run, as "operator name", those of shapes left out.
+
+    Of a session that was made to record where its nodes are.
+    """
+    return sorted(
+        f"{node.op_type} {node.name}".strip()
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name == CPU_PROVIDER
+        for node in part.get_nodes()
+        if node.op_type not in _SHAPES
     )

@@ -16,7 +16,7 @@ from dragoman_server.errors import Violation
 from dragoman_server.machine import usable_cores
 from dragoman_server.version_policy import MODEL_NAME, parse_policies
 
-Device = Literal["auto", "cpu", "cuda"]
+DeviceName = Literal["auto", "cpu", "cuda"]
 Precision = Literal["int8", "fp32", "fp16"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "console"]
@@ -74,12 +74,22 @@ class Settings(BaseSettings):
     otlp_endpoint: str | None = Field(
         default=None, pattern=r"^https?://\S+$", description="Collector of OpenTelemetry traces: http://HOST:PORT"
     )
-    device: Device = Field(default="auto", description="Where the graphs run")
+    device: DeviceName = Field(
+        default="auto", description="Where the graphs run; auto: on a GPU where one can be used, else on the processor"
+    )
+    cuda_graphs: bool = Field(
+        default=False, description="On a GPU: a step is captured once for each number of rows, then launched whole"
+    )
+    gpu_reserve: float = Field(
+        default=0.1, ge=0, le=0.9, description="Share of a GPU's memory that is left free when caches are sized"
+    )
     precision: Precision = Field(default="int8", description="Which of the bundle's graphs are served")
     kernels: Kernels = Field(
         default="auto", description="Operators of int8 models: compiled, or onnxruntime's (builtin)"
     )
-    lanes: int = Field(default_factory=usable_cores, ge=1, le=256, description="Engine threads for each model")
+    lanes: int = Field(
+        default_factory=usable_cores, ge=1, le=256, description="Engine threads for each model; on a GPU 1"
+    )
     max_rows: int = Field(default=128, ge=1, le=1024, description="Hypotheses that a lane decodes at once")
     max_waiting: int = Field(default=1024, ge=1, le=1_000_000, description="Requests that may wait for a row")
     max_waiting_tokens: int = Field(

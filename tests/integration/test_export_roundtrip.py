@@ -35,7 +35,7 @@ def silent() -> Stages:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with checkpoint/, pairs.tsv and the bundle exported from them, in both precisions."""
+    """A folder with checkpoint/, pairs.tsv and the bundle exported from them, in all precisions."""
     root = tmp_path_factory.mktemp("made")
     tiny_model.save_checkpoint(root / "checkpoint")
     tiny_model.write_pairs(root / "pairs.tsv")
@@ -45,7 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def options(root: Path, output: Path, *, overwrite: bool = False) -> ExportOptions:
     data = [root / "pairs.tsv"]
-    precisions = ("int8", "fp32")
+    precisions = ("int8", "fp32", "fp16")
     return ExportOptions(root / "checkpoint", output, data, data, precisions=precisions, overwrite=overwrite)
 
 
@@ -79,7 +79,7 @@ def failures(verification: Verification) -> list[str]:
 def test_the_certificate_holds_what_was_measured(made: Path) -> None:
     manifest = checked_manifest(made / "bundle")
     measured = {m.precision: m for m in manifest.certificate.measurements}
-    assert set(measured) == {"pytorch", "fp32", "int8"}
+    assert set(measured) == {"pytorch", "fp32", "int8", "fp16"}
     assert measured["fp32"].max_logit_difference < 1e-4
     assert measured["fp32"].identical_greedy == 1.0
     assert measured["fp32"].parity_sentences == 2 * len(tiny_model.PAIRS)
@@ -87,6 +87,7 @@ def test_the_certificate_holds_what_was_measured(made: Path) -> None:
     assert {q.direction for q in measured["int8"].quality} == {"en-de", "de-en"}
     assert all("version" in q.signature for m in measured.values() for q in m.quality)
     assert 0 < measured["int8"].max_logit_difference < 1
+    assert 0 < measured["fp16"].max_logit_difference < 0.05
     attention = manifest.certificate.attention
     assert manifest.explain == "explain.onnx"
     assert 0 < attention.max_weight_difference < 1e-5

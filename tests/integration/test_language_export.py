@@ -41,12 +41,13 @@ def silent() -> Stages:
 
 def options(root: Path, output: Path, **changes: object) -> ExportOptions:
     data = [root / "text.txt"]
-    return ExportOptions(root / "checkpoint", output, data, data, **({"precisions": ("int8", "fp32")} | changes))  # type: ignore[arg-type]
+    chosen = {"precisions": ("int8", "fp32", "fp16")} | changes
+    return ExportOptions(root / "checkpoint", output, data, data, **chosen)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with checkpoint/, text.txt and the bundle exported from them, in both precisions."""
+    """A folder with checkpoint/, text.txt and the bundle exported from them, in all precisions."""
     root = tmp_path_factory.mktemp("made")
     tiny_language_model.save_checkpoint(root / "checkpoint")
     tiny_language_model.write_text(root / "text.txt")
@@ -66,11 +67,12 @@ def failures(verification: Verification) -> list[str]:
 def test_the_certificate_holds_what_was_measured(made: Path) -> None:
     manifest = checked_manifest(made / "bundle")
     measured = {m.precision: m for m in manifest.certificate.measurements}
-    assert set(measured) == {"pytorch", "fp32", "int8"}
+    assert set(measured) == {"pytorch", "fp32", "int8", "fp16"}
     assert measured["fp32"].max_logit_difference < 1e-4
     assert measured["fp32"].identical_greedy == 1.0
     assert measured["fp32"].parity_sentences > 5
     assert 0 < measured["int8"].max_logit_difference < 1
+    assert 0 < measured["fp16"].max_logit_difference < 0.05
     with open_job(options(made, made / "other"), silent()) as job:
         trained = trained_as(job.trained, LanguageModel)
     nats = evaluate_texts(trained, [made / "text.txt"], last=0.4, stride=20).nats_per_character

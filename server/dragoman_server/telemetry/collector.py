@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from dragoman_server.device import CUDA_PROVIDER
 from dragoman_server.lanes import EngineState
 from dragoman_server.machine import has_nvidia_gpu, heap
 from dragoman_server.model_host import ModelHost
@@ -19,7 +20,6 @@ from dragoman_server.telemetry.rpc_meter import RpcMeter
 
 _MODEL = ("model", "version")
 _LANE = (*_MODEL, "lane")
-_CUDA = "CUDAExecutionProvider"
 _Reading = tuple[ModelHost, EngineState]
 
 _LANE_HISTOGRAMS: Sequence[tuple[str, str, Callable[[LaneMeter], Histogram]]] = (
@@ -105,7 +105,7 @@ class ServerCollector(Collector):
         missing = GaugeMetricFamily("dragoman_gpu_missing", "1: the machine has a GPU, the model runs without")
         for host, _ in readings:
             info.add_metric([host.name, host.version, host.precision, host.provider], 1.0)
-        away = self._gpu and any(host.provider != _CUDA for host, _ in readings)
+        away = self._gpu and any(host.provider != CUDA_PROVIDER for host, _ in readings)
         missing.add_metric([], float(away))
         yield from (info, missing)
 

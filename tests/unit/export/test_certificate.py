@@ -35,6 +35,13 @@ def test_float_logits_too_far_off_miss(difference: float) -> None:
     assert "0.001" in miss
 
 
+def test_float16_has_limits_of_its_own() -> None:
+    judge([measurement("fp16", difference=0.19, identical=0.97)])
+    first, second = find_misses([measurement("fp16", difference=0.21, identical=0.96)])
+    assert "fp16: largest logit difference from PyTorch 0.21, must be below 0.2" in first
+    assert "fp16: 96.00% of 500 greedy outputs are PyTorch's, must be at least 97.0%" in second
+
+
 def test_all_misses_are_named_with_their_numbers() -> None:
     with pytest.raises(CertificateError) as caught:
         judge([measurement(difference=0.02, identical=0.98), measurement("int8", loss=0.31)])

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from dragoman_export.language_graph import export_language_graph
+from dragoman_export.language_graph import export_half_language_graph, export_language_graph
 from dragoman_export.language_measuring import stepped_logits
 from dragoman_export.language_quantization import observe_language_graph, quantized_language_graphs
 from dragoman_export.language_reference import continue_greedily, forced_logits
@@ -18,9 +18,11 @@ from dragoman_export.quantization_plan import ATTEMPTS
 from dragoman_model.generation import generate
 from dragoman_model.language_model import LanguageModel
 from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
+from dragoman_server.graphs import cache_type
 from dragoman_server.graphs_generation import check_prompt_decoder
 from dragoman_server.prompt_runtime import OnnxPromptRuntime
 from tests.unit.export import tiny_language_model
+from tests.unit.export.placement import copied_to_the_gpu
 
 WINDOW = 48
 CHOICES = [
@@ -168,3 +170,19 @@ def test_candidates_are_capped_by_the_vocabulary_and_nothing_is_printed(
     dimensions = Dimensions(vocabulary=12, d_model=32, num_heads=4, head_dim=8, decoder_layers=1, top_k=12)
     assert check_prompt_decoder(path, dimensions) == []
     assert capsys.readouterr().out == ""
+
+
+def test_a_float16_graph_is_near_pytorch(exported: Exported, tmp_path: Path) -> None:
+    """Prompts in chunks and steps after them, with caches in float16; the model stays as it was."""
+    half = export_half_language_graph(exported.model, tmp_path)
+    assert {parameter.dtype for parameter in exported.model.parameters()} == {torch.float32}
+    assert check_prompt_decoder(half, exported.dimensions) == []
+    assert cache_type(half) == "float16"
+    assert copied_to_the_gpu(half) == []
+    assert copied_to_the_gpu(exported.fp32) != []  # its positions begin as a range
+    parts = [split(ids) for ids in texts(6, seed=3)]
+    found = stepped_logits(
+        runtime(exported._replace(fp32=half), "fp32"), [prompt for prompt, _ in parts], [fed for _, fed in parts]
+    )
+    for (prompt, fed), logits in zip(parts, found, strict=True):
+        np.testing.assert_allclose(logits, forced_logits(exported.model, prompt, fed), rtol=0, atol=0.03)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from dragoman_server.row_decoder import BoundCache, bind
+from dragoman_server.row_memory import HostCaches, HostMemory, Part
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.int8]
@@ -138,14 +138,14 @@ class Case:
         """
         feeds = self.feeds()
         caches = {name: feeds.pop(f"past_{name}").copy() for name in ("key", "value")}
-        bound = (BoundCache(f"past_{name}", f"present_{name}", cache) for name, cache in caches.items())
+        parts = [Part(f"past_{name}", f"present_{name}", HostCaches(cache[None]), 0) for name, cache in caches.items()]
         rows, tokens, hidden = self.query.shape
         outputs = {
             "output": np.zeros((rows, tokens, hidden), np.float32),
             "weights": np.zeros((rows, self.heads, tokens, self.lengths.max()), np.float32),
         }
         running = session(self.model(), library)
-        running.run_with_iobinding(bind(running, feeds, bound, outputs))
+        HostMemory().bind(running, rows, feeds, parts, outputs).run()
         for row, length in enumerate(self.lengths):
             outputs["weights"][row, :, :, length:] = 0
         return Attended(outputs["output"], caches["key"], caches["value"], outputs["weights"])

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dragoman_server.bundle import LoadedBundle, load_bundle
 from dragoman_server.compiled_kernels import KernelsUnavailableError, chosen_library, open_library, takes_heads
+from dragoman_server.device import CPU, Device
 from dragoman_server.kernels.build import BuildError, build
 from dragoman_server.prompt_runtime import OnnxPromptRuntime
 from dragoman_server.runtime import OnnxRuntime
@@ -57,12 +58,12 @@ def test_a_graph_that_they_refuse_runs_on_onnxruntimes(compiled: Path, tmp_path:
     values, *outputs = (helper.make_tensor_value_info(name, kind, None) for name, kind in ports.items())
     node = helper.make_node("TopK", ["values", "k"], ["top", "ids"], largest=0)
     path.write_bytes(model([node], [values], outputs, [numpy_helper.from_array(np.array([2]), "k")]))
-    top, ids = lane_session(path, compiled).run(None, {"values": np.array([[3, 1, 2]], np.float32)})
+    top, ids = lane_session(path, kernels=compiled).run(None, {"values": np.array([[3, 1, 2]], np.float32)})
     assert top.tolist() == [[1, 2]]
     assert ids.tolist() == [[1, 2]]
 
 
-def translator(bundle: LoadedBundle, rows: int, kernels: Path | None) -> OnnxRuntime:
+def translator(bundle: LoadedBundle, rows: int, kernels: Path | None, device: Device = CPU) -> OnnxRuntime:
     manifest = bundle.manifest
     return OnnxRuntime(
         bundle.encoder,
@@ -70,6 +71,7 @@ def translator(bundle: LoadedBundle, rows: int, kernels: Path | None) -> OnnxRun
         dimensions=manifest.dimensions,
         limits=manifest.limits,
         max_rows=rows,
+        device=device,
         kernels=kernels,
     )
 
@@ -102,6 +104,19 @@ def test_the_shipped_translator_says_the_same_and_the_same_to_the_bit_in_any_com
         own_scores, own_ids = decoded(alone, sources[row : row + 1], fed[row : row + 1])
         np.testing.assert_array_equal(own_scores[:, 0], scores[:, row])
         np.testing.assert_array_equal(own_ids[:, 0], ids[:, row])
+
+
+def test_where_the_caches_lie_changes_no_bit_of_what_they_compute(compiled: Path) -> None:
+    bundle = load_bundle(MODELS / "deu-eng" / "1", "int8")
+    random = np.random.default_rng(7)
+    vocabulary = bundle.manifest.dimensions.vocabulary
+    sources = [random.integers(10, vocabulary, length).tolist() for length in (3, 30, 11)]
+    fed = random.integers(10, vocabulary, (3, STEPS))
+    (scores, ids), (resident_scores, resident_ids) = (
+        decoded(translator(bundle, 3, compiled, device), sources, fed) for device in (CPU, Device(resident=True))
+    )
+    np.testing.assert_array_equal(resident_scores, scores)
+    np.testing.assert_array_equal(resident_ids, ids)
 
 
 def test_the_shipped_language_model_reads_prompts_in_chunks(compiled: Path) -> None:

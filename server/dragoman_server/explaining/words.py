@@ -23,7 +23,7 @@ def words(text: str) -> list[Span]:
     for place, letter in enumerate(text):
         now = _kind(letter)
         if now == "mark":
-            now = kind or "sign"
+            now = kind if kind in {"word", "sign"} else "sign"  # what stands before it may be nothing to belong to
         elif letter in _JOINERS and kind == "word" and _kind(text[place + 1 : place + 2]) == "word":
             now = "word"
         if now != kind:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -55,6 +55,7 @@ def test_words(text: str, expected: list[str]) -> None:
     assert texts_of_words(text) == expected
 
 
+@example("\r\xad")  # a mark after white space
 @given(st.text(max_size=30))
 def test_words_hold_everything_but_white_space_once(text: str) -> None:
     found = words(text)

@@ -131,13 +131,15 @@ def test_the_same_seed_gives_the_same_prediction() -> None:
 
 
 @pytest.mark.parametrize("profile", FAMILIES, ids=NAMES)
-def test_no_more_is_answered_than_the_capacity(profile: Profile) -> None:
+def test_no_more_is_answered_than_callers_who_wait_for_each_other_get(profile: Profile) -> None:
     small = profile.model_copy(update={"max_waiting": 20, "call_alone": 0.0001, "call_busy": 0.00005})
     workload = Workload.measured(small)
-    most = capacity(small, workload)
-    found = predict(small, workload, 3 * most, requests=6 * FEW)
+    found = predict(small, workload, 3 * capacity(small, workload), requests=6 * FEW)
+    # Full lanes are not always the fastest: prompts are prefilled one by one, while all rows wait for the next step.
+    rows = small.lanes * small.max_rows
+    gotten = [closed_loop(small, workload, rows // part, 12 * rows, 1).sustained for part in (1, 2, 4)]
     assert found.refused > 0.3
-    assert found.throughput == pytest.approx(most, rel=0.2)
+    assert 0.8 * min(gotten) <= found.throughput <= 1.2 * max(gotten)
     assert found.throughput <= found.rate * (1 - found.refused) * 1.1
 
 

@@ -43,7 +43,7 @@ _SMALLER = {
 _LABELS = ("alarm", "transfer", "translate", "weather")  # some of those that the model "intents" knows
 _PATIENCE = 280
 _SENTENCES = 240
-_TEST_SENTENCES = 60
+_TEST_SENTENCES = 100
 
 
 class Workplace:
@@ -184,9 +184,9 @@ def _short_sentences(language: str) -> list[str]:
 
 
 def _all_lengths(language: str) -> list[str]:
-    """Of up to 18 words."""
+    """Of up to 24 words."""
     found = [one.text for one in own_sentences(1000, seed=5, languages=[language])]
-    chosen = sorted((text for text in found if len(text.split()) <= 18), key=lambda text: len(text.split()))
+    chosen = sorted((text for text in found if len(text.split()) <= 24), key=lambda text: len(text.split()))
     return chosen[:: len(chosen) // _TEST_SENTENCES][:_TEST_SENTENCES]
 
 

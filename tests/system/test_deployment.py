@@ -96,14 +96,16 @@ def under_load(composed: Composed, expected: dict[str, str], fault: Callable[[],
 
 def test_calls_are_balanced_and_encrypted(composed: Composed, expected: dict[str, str]) -> None:
     before = [answered(composed, name) for name in REPLICAS]
-    with composed.client() as client:  # one connection
-        for text in SENTENCES * 4:
-            assert client.translate(text, target="de").text == expected[text]
+    texts = SENTENCES * 8
+    # One connection, and several calls at a time: of two replicas that have nothing to do, either may be the one.
+    with composed.client() as client, ThreadPoolExecutor(8) as pool:
+        translated = pool.map(lambda text: client.translate(text, target="de").text, texts)
+        assert list(translated) == [expected[text] for text in texts]
         chunks = list(client.stream_translate(SENTENCES[0], target="de"))
     assert "".join(chunk.final_text for chunk in chunks[-1:]) == expected[SENTENCES[0]]
     after = [answered(composed, name) for name in REPLICAS]
     assert all(now > then for now, then in zip(after, before, strict=True))
-    assert sum(after) - sum(before) == len(SENTENCES) * 4
+    assert sum(after) - sum(before) == len(texts)
 
 
 def test_who_may_call(composed: Composed) -> None:

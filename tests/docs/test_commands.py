@@ -12,12 +12,15 @@ from tests.docs.workplace import ROOT, Workplace
 
 ELSEWHERE = {"docs/models/deu-eng.md", "docs/http.md", "docs/planning.md"}
 """Run by tests/integration: test_shared_data.py, test_http_process.py and test_planning.py look at the answers, too."""
+DRAWS = {"docs/attention.md"}
+"""Trains three models and draws with them for minutes, however small they are; tests/unit/figures has the parts."""
 NEEDS_GPU = {"docs/gpu.md"}
 """tests/gpu runs what these stand for, on a processor where there is no GPU."""
 PAGES = sorted(
     page.relative_to(ROOT).as_posix()
     for page in (ROOT / "README.md", *ROOT.glob("docs/**/*.md"))
-    if "```sh\n" in page.read_text(encoding="utf-8") and page.relative_to(ROOT).as_posix() not in ELSEWHERE | NEEDS_GPU
+    if "```sh\n" in page.read_text(encoding="utf-8")
+    and page.relative_to(ROOT).as_posix() not in ELSEWHERE | DRAWS | NEEDS_GPU
 )
 
 

@@ -43,7 +43,7 @@ _SMALLER = {
 _LABELS = ("alarm", "transfer", "translate", "weather")  # some of those that the model "intents" knows
 _PATIENCE = 280
 _SENTENCES = 240
-_TEST_SENTENCES = 100
+_TEST_SENTENCES = 60
 
 
 class Workplace:
@@ -105,7 +105,7 @@ class Workplace:
             for name, value in _SMALLER.items():
                 text = re.sub(rf"^{name} = \d+$", f"{name} = {value}", text, flags=re.MULTILINE)
             if path.name.startswith("history"):  # four sentences joined, with a vocabulary that cuts words small
-                text = text.replace("max_length = 256", "max_length = 1024")
+                text = text.replace("max_length = 256", "max_length = 512")
             (recipes / path.name).write_text(text, encoding="utf-8")
         (self.project / "recipe.toml").write_text(
             (recipes / "shakespeare.toml")
@@ -186,9 +186,9 @@ def _short_sentences(language: str) -> list[str]:
 
 
 def _all_lengths(language: str) -> list[str]:
-    """Of up to 24 words."""
+    """Of up to 20 words."""
     found = [one.text for one in own_sentences(1000, seed=5, languages=[language])]
-    chosen = sorted((text for text in found if len(text.split()) <= 24), key=lambda text: len(text.split()))
+    chosen = sorted((text for text in found if len(text.split()) <= 20), key=lambda text: len(text.split()))
     return chosen[:: len(chosen) // _TEST_SENTENCES][:_TEST_SENTENCES]
 
 

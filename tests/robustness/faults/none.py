@@ -11,8 +11,6 @@ from tests.robustness.faults.models import RELOADED
 from tests.robustness.traffic import Traffic
 from tests.robustness.world import World
 
-_HOLES = 2 * RELOADED
-
 
 class NoFault(Fault):
     """The control, and the end of a campaign: each profile once more, after everything that has happened."""
@@ -29,7 +27,6 @@ class NoFault(Fault):
             await world.under_load(profile, nothing, share=1 / len(profiles.PROFILES))
         if world.first is not None:  # what each fault leaves within its bounds must not add up
             since = f"{world.standing.name}, from the first fault to the last"
-            # But for the holes in the heap, which do: what malloc has given out is held to the bound of any fault.
-            world.history.observe(since, "before", world.first, resident_bound=_HOLES)
+            world.history.observe(since, "before", world.first, resident_bound=RELOADED)
             last = await world.standing.reading()
-            world.history.observe(since, "after", last, resident_bound=_HOLES, errors_allowed=True)
+            world.history.observe(since, "after", last, resident_bound=RELOADED, errors_allowed=True)

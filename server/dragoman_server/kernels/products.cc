@@ -71,8 +71,9 @@ inline void finish(const Product& product, __m512i sums, size_t from, float* out
   _mm512_mask_storeu_ps(output, static_cast<__mmask16>(real), result);
 }
 
-// kRows rows by one panel.
-template <size_t kRows>
+// kRows rows by one panel. `kLast` of the panel's rows: the next panel is fetched meanwhile, since weights come from far
+// and the processor's own prefetching begins anew at every page.
+template <size_t kRows, bool kLast>
 void block(const Product& product, size_t row, size_t panel) {
   const size_t depth = product.weights->padded_depth, columns = product.weights->columns, from = panel * kPanel;
   const uint8_t* left = product.left + row * depth;
@@ -83,6 +84,10 @@ void block(const Product& product, size_t row, size_t panel) {
   for (size_t i = 0; i < kRows; ++i) sums[i][0] = sums[i][1] = _mm512_setzero_si512();
   for (; right != end; right += 4 * kPanel, left += 4) {
     const __m512i low = _mm512_loadu_si512(right), high = _mm512_loadu_si512(right + 64);
+    if (kLast) {
+      _mm_prefetch(right + depth * kPanel, _MM_HINT_T0);
+      _mm_prefetch(right + depth * kPanel + 64, _MM_HINT_T0);
+    }
 #pragma GCC unroll 12
     for (size_t i = 0; i < kRows; ++i) {
       int32_t four;
@@ -103,12 +108,12 @@ void block(const Product& product, size_t row, size_t panel) {
 }
 
 template <size_t kRows>
-void rest(const Product& product, size_t row, size_t panel, size_t rows) {
+void last(const Product& product, size_t row, size_t panel, size_t rows) {
   if constexpr (kRows > 0) {
     if (rows == kRows)
-      block<kRows>(product, row, panel);
+      block<kRows, true>(product, row, panel);
     else
-      rest<kRows - 1>(product, row, panel, rows);
+      last<kRows - 1>(product, row, panel, rows);
   }
 }
 
@@ -118,8 +123,8 @@ void multiply(const Product& product) {
   const size_t panels = (product.weights->columns + kPanel - 1) / kPanel;
   for (size_t panel = 0; panel < panels; ++panel) {  // a panel stays in the first cache while all rows pass
     size_t row = 0;
-    for (; row + kMostRows <= product.rows; row += kMostRows) block<kMostRows>(product, row, panel);
-    rest<kMostRows - 1>(product, row, panel, product.rows - row);
+    for (; row + kMostRows < product.rows; row += kMostRows) block<kMostRows, false>(product, row, panel);
+    last<kMostRows>(product, row, panel, product.rows - row);
   }
 }
 

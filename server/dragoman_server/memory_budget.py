@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dragoman_protos.v1.bundle_pb2 import Bundle
@@ -55,23 +56,34 @@ class MemoryNeed:
         return f"{lanes} x ({each}){packed} = {_mib(self.total)}"
 
 
+def packs_weights(bundle: LoadedBundle, library: Path | None) -> bool:
+    """Whether the compiled operators of the library, if any, hold the weights of the bundle's linear maps."""
+    from dragoman_server.fusing.chain_library import ChainLibrary  # noqa: PLC0415  (numpy)
+
+    return bundle.precision == "int8" and library is not None and ChainLibrary(library).has_chains
+
+
 def memory_need(
     bundle: LoadedBundle, *, lanes: int, max_rows: int, packs: bool = False, resident: bool = False
 ) -> MemoryNeed:
-    """What the bundle's sessions and caches take; graphs take what their files do. ``packs``: with compiled operators.
+    """What the bundle's sessions and caches take; graphs take what their files do.
 
+    ``packs``: linear maps are the compiled operators', which hold their weights once for all lanes.
     ``resident``: of the host's memory, where caches are a device's. Weights pass through it.
 
     A lane's caches: keys and values for each decoder layer, row, head and position of target and source, and the logits
     of each row.
     """
+    from dragoman_server.fusing.fusion import packed_bytes  # noqa: PLC0415  (numpy)
     from dragoman_server.graphs import cache_type, external_locations  # noqa: PLC0415  (onnxruntime)
 
     weights = 0
     for graph in bundle.graphs.values():
         outside = external_locations(graph.read_bytes())
         weights += sum(path.stat().st_size for path in (graph, *(graph.parent / name for name in outside)))
-    manifest, packed = bundle.manifest, weights if packs else 0
+    packed = sum(map(packed_bytes, bundle.graphs.values())) if packs else 0
+    weights -= packed
+    manifest = bundle.manifest
     if manifest.family == Bundle.FAMILY_ENCODER:
         return MemoryNeed(weights, 0, WORKING, lanes, packed)
     shape, limits = manifest.dimensions, manifest.limits

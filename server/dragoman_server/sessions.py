@@ -13,12 +13,15 @@ import structlog
 
 from dragoman_server.compiled_kernels import takes_heads
 from dragoman_server.device import CPU, CPU_PROVIDER, Device, DeviceError
+from dragoman_server.fusing.fusion import fused
 from dragoman_server.graphs import cache_type
 
 _SHAPES = frozenset(
     {"Shape", "Size", "Range", "Gather", "Concat", "Slice", "Squeeze", "Unsqueeze", "Cast", "Add", "Mul"}
 )
 """Operators that onnxruntime computes shapes with, on the processor by its own choice: a few numbers a step."""
+
+_FOLDER = "session.model_external_initializers_file_folder_path"
 
 _log = structlog.get_logger(__name__)
 
@@ -40,11 +43,14 @@ def lane_session(
     """
     if device.kind == "cuda":
         return _gpu_session(graph, device, captured=captured)
-    if kernels is not None:
+    if kernels is not None and isinstance(graph, Path):
         options = _options()
+        # A rewritten graph has no place of its own to find the files beside it from.
+        options.add_session_config_entry(_FOLDER, str(graph.parent))
         try:
             options.register_custom_ops_library(str(kernels))
-            return _cpu_session(graph, options)
+            with fused(graph, kernels) as rewritten:
+                return _cpu_session(rewritten, options)
         except Exception as error:  # onnxruntime raises many types that share no base of their own
             _log.warning("the compiled operators do not take a graph: onnxruntime's own run it", why=str(error))
     return _cpu_session(graph, _options())

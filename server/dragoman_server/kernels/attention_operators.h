@@ -130,54 +130,56 @@ class GroupQueryAttention {
   float scale_;
 };
 
-// com.microsoft.MultiHeadAttention of a text with itself; padding costs nothing and gives 0.
-class MultiHeadAttention {
+// Of each text to itself, over tokens that lie side by side without padding.
+class PackedAttention {
  public:
-  static constexpr const char* kName = "MultiHeadAttention";
-  static constexpr std::array<Port, 5> kInputs = {{
-      {ElementType::kFloat},  // query (texts, tokens, hidden)
-      {ElementType::kFloat},  // key
-      {ElementType::kFloat},  // value
-      kOptionalAny,
-      {ElementType::kInt32},  // mask (texts, tokens): 1 for tokens, then 0 for padding
+  static constexpr const char* kName = "PackedAttention";
+  static constexpr std::array<Port, 3> kInputs = {{
+      {ElementType::kFloat},  // queries, keys and values side by side (tokens, 3 * hidden)
+      {ElementType::kInt64},  // the token for each place of the padded batch (texts, longest): a text's first is first
+      {ElementType::kInt32},  // mask of that batch (texts, longest): 1 for tokens, then 0 for padding
   }};
-  static constexpr std::array<Port, 1> kOutputs = {{{ElementType::kFloat}}};  // (texts, tokens, hidden)
+  static constexpr std::array<Port, 1> kOutputs = {{{ElementType::kFloat}}};  // (tokens, hidden)
 
-  explicit MultiHeadAttention(const Attributes& attributes)
+  explicit PackedAttention(const Attributes& attributes)
       : heads_(attributes.get("num_heads", int64_t{0})), scale_(attributes.get("scale", 0.0f)) {
-    attributes.only("unidirectional", int64_t{0});
     require(heads_ > 0, "num_heads must be positive");
   }
 
   void compute(Context& context) const {
-    const auto query = context.input<float>(0), key = context.input<float>(1), value = context.input<float>(2);
-    const auto mask = context.input<int32_t>(4);
-    require(query.rank() == 3 && key.shape == query.shape && value.shape == query.shape, "shapes");
-    const int64_t texts = query.shape[0], tokens = query.shape[1], hidden = query.shape[2], head_dim = hidden / heads_;
+    const auto packed = context.input<float>(0);
+    const auto places = context.input<int64_t>(1);
+    const auto mask = context.input<int32_t>(2);
+    require(packed.rank() == 2 && packed.shape[1] % 3 == 0, "shapes");
+    const int64_t tokens = packed.shape[0], width = packed.shape[1], hidden = width / 3, head_dim = hidden / heads_;
     require(hidden % heads_ == 0 && head_dim % 16 == 0 && head_dim <= 256, "head_dim must be a multiple of 16");
-    require(mask.shape == Shape({texts, tokens}), "the mask must be of the tokens");
-    float* output = context.output<float>(0, query.shape);
+    require(places.rank() == 2 && mask.shape == places.shape, "the mask must be of the places");
+    const int64_t texts = mask.shape[0], longest = mask.shape[1];
+    float* output = context.output<float>(0, {tokens, hidden});
     thread_local std::vector<float> scratch;
-    scratch.resize((tokens + 15) / 16 * 16);
+    scratch.resize((longest + 15) / 16 * 16);
     Attention<float> work = {};
-    work.stride = hidden;
+    work.stride = width;
     work.head_dim = head_dim;
     work.scale = scale_ != 0.0f ? scale_ : 1.0f / std::sqrt(static_cast<float>(head_dim));
     work.weights = scratch.data();
+    int64_t expected = 0;
     for (int64_t text = 0; text < texts; ++text) {
-      const int64_t begin = text * tokens * hidden, length = real(mask.data + text * tokens, tokens);
+      const int64_t begin = places.data[text * longest], length = real(mask.data + text * longest, longest);
+      require(begin == expected && begin + length <= tokens, "texts must follow one another");
+      expected += length;
       work.length = length;
       for (int64_t head = 0; head < heads_; ++head)
-        for (int64_t token = 0; token < length; ++token) {
-          const int64_t from = begin + head * head_dim, at = from + token * hidden;
-          work.query = query.data + at;
-          work.keys = key.data + from;
-          work.values = value.data + from;
-          work.output = output + at;
+        for (int64_t token = begin; token < begin + length; ++token) {
+          const int64_t from = head * head_dim;
+          work.query = packed.data + token * width + from;
+          work.keys = packed.data + begin * width + hidden + from;
+          work.values = work.keys + hidden;
+          work.output = output + token * hidden + from;
           kernels_->attention_floats(work);
         }
-      std::memset(output + begin + length * hidden, 0, sizeof(float) * (tokens - length) * hidden);
     }
+    require(expected == tokens, "all tokens must be of a text");
   }
 
  private:

@@ -35,10 +35,9 @@ struct Kernels {
   // values less their mean, divided by the root of their variance + epsilon, times scales, plus biases.
   void (*normalize)(const float* values, const float* scales, const float* biases, float epsilon, float* output,
                     size_t count);
-  // values minus the logarithm of the sum of their exponentials.
-  void (*log_softmax)(const float* values, float* output, size_t count);
-  // The k greatest values and their indices, greatest first, equal ones by index. `maxima` holds count / 64 + 1 floats.
-  void (*top_k)(const float* values, size_t count, size_t k, float* top, int64_t* indices, float* maxima);
+  // Of the log-softmax of values, the k greatest and their indices, greatest first, equal ones by index. `maxima` holds
+  // count / 16 + 16 floats.
+  void (*best)(const float* values, size_t count, size_t k, float* top, int64_t* indices, float* maxima);
 };
 
 // The best that the processor has; the environment variable DRAGOMAN_INSTRUCTION_SET, for tests, names another.

@@ -1,14 +1,14 @@
-// Operators that stand in for onnxruntime's own in encoders and decoders' steps: same names, inputs, outputs and meaning.
+// The operators that onnxruntime is given.
 //
-// onnxruntime looks among registered operators before its own, so a graph needs no change. Each operator takes what
-// a bundle's graphs hold, and refuses any other node when the session is made.
+// Those of domains that onnxruntime has operators for have the same names, inputs, outputs and meaning: it looks among
+// registered ones before its own, so a graph needs no change. Those of the domain "dragoman" stand for several nodes
+// each, in graphs that dragoman_server.graph_fusion has made of a bundle's.
 #include "attention_operators.h"
-#include "choice_operators.h"
+#include "chain_operator.h"
+#include "choice_operator.h"
 #include "instruction_sets.h"
 #include "normalization_operator.h"
 #include "operator.h"
-#include "product_operator.h"
-#include "products.h"
 
 namespace dragoman {
 namespace {
@@ -24,17 +24,16 @@ OrtCustomOpDomain* made_domain(const Api& api, const char* name, std::initialize
 // Adds the operators of all domains; each domain is made once for all sessions.
 void add_domains(const Api& api, OrtSessionOptions* options) {
   static const Registered<GroupQueryAttention> attention;
-  static const Registered<MultiHeadAttention> text_attention;
-  static const Registered<MatMulIntegerToFloat> product;
   static const Registered<LayerNormalization> normalization;
-  static const Registered<LogSoftmax> log_softmax;
-  static const Registered<TopK> top_k;
-  static OrtCustomOpDomain* const contributed =
-      has_products() ? made_domain(api, "com.microsoft", {&attention, &text_attention, &product})
-                     : made_domain(api, "com.microsoft", {&attention, &text_attention});
-  static OrtCustomOpDomain* const standard = made_domain(api, "", {&normalization, &log_softmax, &top_k});
+  static const Registered<PackedAttention> packed_attention;
+  static const Registered<ChainOperator> chain;
+  static const Registered<Best> best;
+  static OrtCustomOpDomain* const contributed = made_domain(api, "com.microsoft", {&attention});
+  static OrtCustomOpDomain* const standard = made_domain(api, "", {&normalization});
+  static OrtCustomOpDomain* const fused = made_domain(api, "dragoman", {&packed_attention, &chain, &best});
   check(api.add_domain(options, contributed));
   check(api.add_domain(options, standard));
+  check(api.add_domain(options, fused));
 }
 
 }  // namespace

@@ -21,14 +21,23 @@ struct PackedWeights {
 // Packed weights of these numbers: those that another session made of the same ones, where it still holds them.
 std::shared_ptr<const PackedWeights> packed(const int8_t* weights, size_t depth, size_t columns);
 
+// How floats become the bytes of a product: x / scale + zero_point, ties to even, as QuantizeLinear does it.
+struct Quantization {
+  float scale;
+  int32_t zero_point;
+};
+
 struct Product {
   const uint8_t* left;  // (rows, padded_depth)
   const PackedWeights* weights;
   const int32_t* offsets;  // (panels * 32): taken off the sums: zero point times the column's sum
   const float* scales;     // (panels * 32): of the sums
   const float* bias;       // (panels * 32)
-  float* output;           // (rows, columns)
   size_t rows;
+  float* output;                // (rows, columns)
+  const float* addend;          // (rows, columns), added to the output; null: nothing
+  uint8_t* bytes;               // null, or in place of the output: those greater than 0 as bytes (rows, columns)
+  Quantization of_bytes;
 };
 
 // Whether the processor has the instructions (AVX-512 VNNI); without them onnxruntime's own products serve.
@@ -36,5 +45,8 @@ bool has_products();
 
 // Exact in integers, so a row's result does not depend on the others.
 void multiply(const Product& product);
+
+// values (count), a multiple of 16, to bytes.
+void quantize(const float* values, Quantization by, uint8_t* output, size_t count);
 
 }  // namespace dragoman

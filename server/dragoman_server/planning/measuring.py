@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, cast
 
 from dragoman_server import machine
 from dragoman_server.building import build_host
+from dragoman_server.compiled_kernels import library_for
+from dragoman_server.device import CPU
 from dragoman_server.independence.sentences import own_sentences
 from dragoman_server.lanes import LaneEngine
-from dragoman_server.memory_budget import memory_need
+from dragoman_server.memory_budget import memory_need, packs_weights
 from dragoman_server.planning.call_measuring import measure_calls
 from dragoman_server.planning.lane_measuring import Window, encoding_fit, keep_busy
 from dragoman_server.planning.profile import Linear, Memory, Profile, StepPoint
@@ -120,6 +122,10 @@ def _crowding(beside: Sequence[Window], alone: Sequence[Window]) -> float:
 
 
 def _memory(bundle: LoadedBundle, settings: Settings, process: int) -> Memory:
-    one, two = (memory_need(bundle, lanes=1, max_rows=rows) for rows in (settings.max_rows, settings.max_rows + 1))
+    packs = packs_weights(bundle, library_for(settings.kernels, CPU))
+    one, two = (
+        memory_need(bundle, lanes=1, max_rows=rows, packs=packs) for rows in (settings.max_rows, settings.max_rows + 1)
+    )
     row = two.total - one.total
-    return Memory(process=process, lane=one.total - settings.max_rows * row, row=row)
+    # Packed weights are there once, however many lanes there are.
+    return Memory(process=process + one.packed, lane=one.total - one.packed - settings.max_rows * row, row=row)

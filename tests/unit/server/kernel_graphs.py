@@ -30,7 +30,7 @@ def session(model: bytes, library: Path | None) -> ort.InferenceSession:
 def model(nodes: list[Any], inputs: list[Any], outputs: list[Any], constants: Sequence[Any] = ()) -> bytes:
     """A whole ONNX file."""
     graph = helper.make_graph(nodes, "operator", inputs, outputs, constants)
-    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    opsets = [helper.make_opsetid("", 20), *(helper.make_opsetid(name, 1) for name in ("com.microsoft", "dragoman"))]
     made: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
     return made
 

@@ -1,0 +1,164 @@
+#include "chain.h"
+
+#include <algorithm>
+#include <mutex>
+#include <unordered_map>
+
+#include "instruction_sets.h"
+
+namespace dragoman {
+namespace {
+
+// What lies between the products of so many rows fits into the second cache; a multiple of the products' 12.
+constexpr size_t kRowsAtOnce = 96;
+
+// Memory of one thread, which grows to what was ever asked for.
+struct Scratch {
+  std::vector<uint8_t> bytes[2];
+  std::vector<float> floats, normalized;
+  std::vector<float*> results;
+};
+
+template <typename Element>
+Element* room(std::vector<Element>& memory, size_t size) {
+  if (memory.size() < size) memory.resize(size);
+  return memory.data();
+}
+
+void quantize_rows(const Unit& unit, const float* values, size_t rows, uint8_t* bytes, Scratch& scratch) {
+  static const Kernels* const kernels = chosen_kernels();
+  const size_t depth = unit.depth();
+  const Quantization by = unit.linears.front().of_input;
+  if (unit.norm_scales.empty()) return quantize(values, by, bytes, rows * depth);
+  float* normalized = room(scratch.normalized, depth);
+  for (size_t row = 0; row < rows; ++row) {
+    kernels->normalize(values + row * depth, unit.norm_scales.data(), unit.norm_biases.data(), unit.epsilon, normalized,
+                       depth);
+    quantize(normalized, by, bytes + row * depth, depth);
+  }
+}
+
+Product product(const Linear& linear, const uint8_t* left, size_t rows) {
+  Product made = {};
+  made.left = left;
+  made.weights = linear.weights.get();
+  made.offsets = linear.offsets.data();
+  made.scales = linear.scales.data();
+  made.bias = linear.bias.data();
+  made.rows = rows;
+  return made;
+}
+
+void run_unit(const Unit& unit, const float* values, const float* addend, size_t rows, float* result, Scratch& scratch) {
+  uint8_t* left = room(scratch.bytes[0], rows * unit.depth());
+  quantize_rows(unit, values, rows, left, scratch);
+  if (unit.linears.size() == 2) {
+    Product inner = product(unit.linears[0], left, rows);
+    inner.bytes = room(scratch.bytes[1], rows * inner.weights->columns);
+    inner.of_bytes = unit.linears[1].of_input;
+    multiply(inner);
+    left = inner.bytes;
+  }
+  Product outer = product(unit.linears.back(), left, rows);
+  outer.output = result;
+  outer.addend = addend;
+  multiply(outer);
+}
+
+std::mutex mutex;
+std::unordered_map<int64_t, std::shared_ptr<Chain>> chains;
+int64_t made = 0;
+
+Unit& last_unit(int64_t number) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  return chains.at(number)->units.back();
+}
+
+}  // namespace
+
+void Chain::run(const float* input, const float* second, size_t rows, float* const* outputs) const {
+  thread_local Scratch scratch;
+  size_t unkept = 0;
+  for (const Unit& unit : units)
+    if (!unit.kept) unkept += unit.columns();
+  float* floats = room(scratch.floats, unkept * std::min(rows, kRowsAtOnce));
+  for (size_t begin = 0; begin < rows; begin += kRowsAtOnce) {
+    const size_t count = std::min(rows - begin, kRowsAtOnce);
+    const float* values = input + begin * units.front().depth();
+    float* free = floats;
+    float* const* output = outputs;
+    scratch.results.clear();
+    for (const Unit& unit : units) {
+      const size_t columns = unit.columns();
+      float* result = unit.kept ? *output++ + begin * columns : free;
+      if (!unit.kept) free += count * columns;
+      const float* addend = nullptr;
+      if (unit.addend == kSecondInput) addend = second + begin * columns;
+      if (unit.addend >= 0) addend = scratch.results[unit.addend];
+      run_unit(unit, values, addend, count, result, scratch);
+      scratch.results.push_back(result);
+      values = result;
+    }
+  }
+}
+
+std::shared_ptr<const Chain> chain_of(int64_t number) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto found = chains.find(number);
+  return found == chains.end() ? nullptr : found->second;
+}
+
+}  // namespace dragoman
+
+// How a chain is built: begun, then unit by unit, each with one or two linear maps. What is given is copied.
+
+using namespace dragoman;
+
+extern "C" __attribute__((visibility("default"))) int64_t dragoman_chain_begin() {
+  const std::lock_guard<std::mutex> lock(mutex);
+  chains.emplace(++made, std::make_shared<Chain>());
+  return made;
+}
+
+// `scales` and `biases` (depth) are those of the normalisation, null: there is none.
+extern "C" __attribute__((visibility("default"))) void dragoman_chain_unit(int64_t number, const float* scales,
+                                                                           const float* biases, size_t depth,
+                                                                           float epsilon, int64_t addend, int kept) {
+  Unit unit = {};
+  if (scales != nullptr) unit.norm_scales.assign(scales, scales + depth);
+  if (scales != nullptr) unit.norm_biases.assign(biases, biases + depth);
+  unit.epsilon = epsilon;
+  unit.addend = addend;
+  unit.kept = kept != 0;
+  const std::lock_guard<std::mutex> lock(mutex);
+  chains.at(number)->units.push_back(std::move(unit));
+}
+
+// weights (depth, columns), scales (columns), bias (columns) or null; scale and zero point are the input's.
+extern "C" __attribute__((visibility("default"))) void dragoman_chain_linear(int64_t number, const int8_t* weights,
+                                                                             size_t depth, size_t columns, float scale,
+                                                                             int32_t zero_point, const float* scales,
+                                                                             const float* bias) {
+  Linear linear = {};
+  linear.of_input = {scale, zero_point};
+  linear.weights = packed(weights, depth, columns);
+  const size_t padded = linear.weights->sums.size();
+  linear.offsets.assign(padded, 0);
+  linear.scales.assign(padded, 0.0f);
+  linear.bias.assign(padded, 0.0f);
+  for (size_t column = 0; column < columns; ++column) {
+    linear.offsets[column] = zero_point * linear.weights->sums[column];
+    linear.scales[column] = scale * scales[column];
+    if (bias != nullptr) linear.bias[column] = bias[column];
+  }
+  last_unit(number).linears.push_back(std::move(linear));
+}
+
+// Operators that were made for the chain keep it.
+extern "C" __attribute__((visibility("default"))) void dragoman_chain_release(int64_t number) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  chains.erase(number);
+}
+
+// Whether this processor has the instructions that chains are computed with.
+extern "C" __attribute__((visibility("default"))) int dragoman_has_chains() { return has_products() ? 1 : 0; }

@@ -1,0 +1,60 @@
+// A chain of linear maps as one node.
+#pragma once
+
+#include "chain.h"
+#include "operator.h"
+
+namespace dragoman {
+
+// Attribute `chain`: its number. Attribute `flat`: dimensions before the last that the results do not have, of size 1.
+class ChainOperator {
+ public:
+  static constexpr const char* kName = "Chain";
+  static constexpr std::array<Port, 2> kInputs = {{
+      {ElementType::kFloat},                             // (..., depth)
+      {ElementType::kFloat, Characteristic::kOptional},  // (..., columns of the unit that adds it)
+  }};
+  static constexpr std::array<Port, 4> kOutputs = {{  // (..., columns) of each unit that is kept
+      {ElementType::kFloat},
+      {ElementType::kFloat, Characteristic::kOptional},
+      {ElementType::kFloat, Characteristic::kOptional},
+      {ElementType::kFloat, Characteristic::kOptional},
+  }};
+
+  explicit ChainOperator(const Attributes& attributes)
+      : chain_(chain_of(attributes.get("chain", int64_t{0}))), flat_(attributes.get("flat", int64_t{0})) {
+    require(chain_ != nullptr, "no such chain");
+    size_t kept = 0;
+    for (const Unit& unit : chain_->units) {
+      require(unit.linears.size() == 1 || unit.linears.size() == 2, "a unit has one linear map or two");
+      kept += unit.kept;
+    }
+    require(1 <= kept && kept <= kOutputs.size(), "a chain has one result to four");
+  }
+
+  void compute(Context& context) const {
+    const auto values = context.input<float>(0), second = context.input<float>(1);
+    const size_t depth = chain_->units.front().depth();
+    require(values.rank() > static_cast<size_t>(flat_) && values.shape.back() == static_cast<int64_t>(depth), "shapes");
+    const size_t rows = values.size() / depth;
+    Shape shape(values.shape.begin(), values.shape.end() - 1 - flat_);
+    shape.push_back(0);
+    float* outputs[kOutputs.size()] = {};
+    size_t index = 0;
+    for (const Unit& unit : chain_->units) {
+      const auto columns = static_cast<int64_t>(unit.columns());
+      require(unit.addend != kSecondInput || second.size() == static_cast<int64_t>(rows) * columns, "second input");
+      if (!unit.kept) continue;
+      shape.back() = columns;
+      outputs[index] = context.output<float>(index, shape);
+      require(outputs[index++] != nullptr || rows == 0, "every result that is kept must be an output");
+    }
+    chain_->run(values.data, second.data, rows, outputs);
+  }
+
+ private:
+  std::shared_ptr<const Chain> chain_;
+  int64_t flat_;
+};
+
+}  // namespace dragoman

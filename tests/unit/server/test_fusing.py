@@ -1,0 +1,193 @@
+"""Graphs rewritten for the compiled operators: the same to the bit, and nothing is rewritten that is not meant."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from dragoman_server.fusing.chain_library import ChainLibrary
+from dragoman_server.fusing.fusion import fused
+from tests.unit.server.kernel_graphs import model, session
+
+MODELS = Path(__file__).parents[3] / "models"
+WIDTH = 64
+
+
+class Layers:
+    """Builds a graph of quantised linear maps as an exporter writes it; values are (rows, 1, width)."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.random = np.random.default_rng(seed)
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def node(self, operator: str, inputs: list[str], **attributes: Any) -> str:
+        output = f"value_{len(self.nodes)}"
+        domain = "com.microsoft" if operator == "MatMulIntegerToFloat" else ""
+        self.nodes.append(helper.make_node(operator, inputs, [output], domain=domain, **attributes))
+        return output
+
+    def constant(self, value: npt.NDArray[Any]) -> str:
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(value, name))
+        return name
+
+    def norm(self, x: str, width: int = WIDTH) -> str:
+        scales, biases = self.random.normal(1, 0.2, (2, width)).astype(np.float32)
+        return self.node("LayerNormalization", [x, self.constant(scales), self.constant(biases)], epsilon=1e-5)
+
+    def linear(self, x: str, depth: int = WIDTH, columns: int = WIDTH, *, bias: bool = True, zero: int = 121) -> str:
+        scale = self.constant(np.array(0.0213, np.float32))
+        zero_point = self.constant(np.array(zero, np.uint8))
+        left = self.node("QuantizeLinear", [x, scale, zero_point])
+        weights = self.constant(self.random.integers(-127, 128, (depth, columns)).astype(np.int8))
+        scales = self.constant(self.random.uniform(0.001, 0.01, columns).astype(np.float32))
+        added = ["", self.constant(self.random.normal(size=columns).astype(np.float32))] if bias else []
+        return self.node("MatMulIntegerToFloat", [left, weights, scale, scales, zero_point, *added])
+
+    def write(self, path: Path, outputs: list[str], shape: list[Any] | None = None) -> Path:
+        values = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape or ["rows", 1, WIDTH])
+        ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+        path.write_bytes(model(self.nodes, [values], ports, self.constants))
+        return path
+
+
+def operators(graph: bytes) -> Counter[str]:
+    return Counter(node.op_type for node in ModelProto.FromString(graph).graph.node)
+
+
+def both(path: Path, library: Path) -> tuple[ort.InferenceSession, ort.InferenceSession, Counter[str]]:
+    """The graph as it is and as it is rewritten, both with the library's normalisation; and the latter's operators."""
+    with fused(path, library) as rewritten:
+        return session(path.read_bytes(), library), session(rewritten, library), operators(rewritten)
+
+
+def agree(plain: ort.InferenceSession, rewritten: ort.InferenceSession, x: npt.NDArray[np.float32]) -> None:
+    for expected, found in zip(plain.run(None, {"x": x}), rewritten.run(None, {"x": x}), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.fixture(autouse=True)
+def _chains(compiled: Path) -> None:
+    if not ChainLibrary(compiled).has_chains:
+        pytest.skip("this processor has no AVX-512 VNNI, which chains are computed with")
+
+
+def layer(layers: Layers, x: str) -> tuple[str, str]:
+    """What lies between two attentions: x is the first's result; the residual stream begins with it, too."""
+    stream = layers.node("Add", [x, layers.linear(layers.norm(x), zero=128)])
+    inner = layers.node("Relu", [layers.linear(layers.norm(stream), columns=256)])
+    stream = layers.node("Add", [layers.linear(inner, depth=256, zero=0), stream])
+    return stream, layers.linear(layers.norm(stream), columns=3 * WIDTH, bias=False)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.integers(0, 220), seed=st.integers(0, 3), size=st.sampled_from([0.1, 1.0, 30.0, 1e6]))
+def test_a_layer_is_one_node_and_the_same_to_the_bit(
+    compiled: Path, tmp_path: Path, rows: int, seed: int, size: float
+) -> None:
+    layers = Layers(seed)
+    stream, projected = layer(layers, "x")
+    plain, rewritten, found = both(layers.write(tmp_path / "layer.onnx", [stream, projected]), compiled)
+    assert found == {"Chain": 1}
+    x = np.random.default_rng(seed + 7).normal(scale=size, size=(rows, 1, WIDTH)).astype(np.float32)
+    agree(plain, rewritten, x)
+
+
+@pytest.mark.parametrize("rows", [1, 11, 12, 13, 96, 97])
+@pytest.mark.parametrize(("depth", "columns"), [(16, 1), (64, 33), (64, 77), (512, 16)])
+def test_products_are_onnxruntimes_to_the_bit(
+    compiled: Path, tmp_path: Path, rows: int, depth: int, columns: int
+) -> None:
+    layers = Layers(rows)
+    path = layers.write(tmp_path / "product.onnx", [layers.linear("x", depth, columns)], ["rows", depth])
+    plain, rewritten, found = both(path, compiled)
+    assert found == {"Chain": 1}
+    # Halves, which are rounded to the even integer, are among them.
+    x = (np.random.default_rng(1).integers(-300, 300, (rows, depth)) * np.float32(0.0213) / 2).astype(np.float32)
+    agree(plain, rewritten, x)
+
+
+def test_a_row_is_the_same_alone(compiled: Path, tmp_path: Path) -> None:
+    layers = Layers()
+    stream, projected = layer(layers, "x")
+    _, rewritten, _ = both(layers.write(tmp_path / "layer.onnx", [stream, projected]), compiled)
+    x = np.random.default_rng(3).normal(size=(100, 1, WIDTH)).astype(np.float32)
+    together = rewritten.run(None, {"x": x})
+    for row in (0, 5, 95, 96, 99):
+        for alone, all_rows in zip(rewritten.run(None, {"x": x[row : row + 1]}), together, strict=True):
+            np.testing.assert_array_equal(alone[0], all_rows[row])
+
+
+def test_what_comes_from_an_attention_between_is_waited_for(compiled: Path, tmp_path: Path) -> None:
+    """The second map adds what is made of the first one's result elsewhere, so they cannot be one node."""
+    layers = Layers()
+    first = layers.linear("x")
+    elsewhere = layers.linear(layers.node("Tanh", [first]))
+    second = layers.node("Add", [layers.linear(first), elsewhere])
+    plain, rewritten, found = both(layers.write(tmp_path / "graph.onnx", [second]), compiled)
+    assert found["Chain"] == 3
+    agree(plain, rewritten, np.random.default_rng(1).normal(size=(5, 1, WIDTH)).astype(np.float32))
+
+
+def test_a_result_that_is_read_elsewhere_stays(compiled: Path, tmp_path: Path) -> None:
+    layers = Layers()
+    normalized = layers.norm("x")
+    product = layers.linear(normalized)
+    both_sides = layers.node("Relu", [product])
+    last = layers.linear(both_sides)
+    outputs = [normalized, product, both_sides, last]
+    plain, rewritten, found = both(layers.write(tmp_path / "graph.onnx", outputs), compiled)
+    assert found == {"LayerNormalization": 1, "Chain": 2, "Relu": 1}
+    agree(plain, rewritten, np.random.default_rng(1).normal(size=(5, 1, WIDTH)).astype(np.float32))
+
+
+def test_what_the_kernels_are_not_made_for_stays_as_it_is(compiled: Path, tmp_path: Path) -> None:
+    layers = Layers()
+    narrow = layers.linear("x", depth=24)  # no multiple of 16
+    path = layers.write(tmp_path / "narrow.onnx", [narrow], ["rows", 24])
+    plain, rewritten, found = both(path, compiled)
+    assert found == {"QuantizeLinear": 1, "MatMulIntegerToFloat": 1}
+    agree(plain, rewritten, np.random.default_rng(1).normal(size=(5, 24)).astype(np.float32))
+
+    layers = Layers()
+    scaled = layers.node("Add", [layers.linear("x"), layers.constant(np.ones((1, 1, 1), np.float32))])  # not as wide
+    plain, rewritten, found = both(layers.write(tmp_path / "broadcast.onnx", [scaled]), compiled)
+    assert found == {"Chain": 1, "Add": 1}
+    agree(plain, rewritten, np.random.default_rng(1).normal(size=(5, 1, WIDTH)).astype(np.float32))
+
+
+def test_a_chain_that_was_released_is_not_found_and_sessions_keep_theirs(compiled: Path, tmp_path: Path) -> None:
+    layers = Layers()
+    path = layers.write(tmp_path / "graph.onnx", [layers.linear("x")])
+    with fused(path, compiled) as rewritten:
+        kept = session(rewritten, compiled)
+    with pytest.raises(Exception, match="Chain: no such chain"):
+        session(rewritten, compiled)
+    x = np.ones((3, 1, WIDTH), np.float32)
+    np.testing.assert_array_equal(kept.run(None, {"x": x})[0], session(path.read_bytes(), None).run(None, {"x": x})[0])
+
+
+@pytest.mark.parametrize(
+    ("graph", "expected"),
+    [
+        ("deu-eng/1/int8/encoder.onnx", {"Chain": 6, "PackedAttention": 5}),
+        ("deu-eng/1/int8/decoder.onnx", {"Chain": 6, "GroupQueryAttention": 4, "Best": 1}),
+        ("shakespeare/1/int8/decoder.onnx", {"GroupQueryAttention": 3, "Best": 1}),
+        ("intents/1/int8/encoder.onnx", {"PackedAttention": 4}),
+    ],
+)
+def test_the_shipped_graphs_are_rewritten_throughout(compiled: Path, graph: str, expected: dict[str, int]) -> None:
+    with fused(MODELS / graph, compiled) as rewritten:
+        found = operators(rewritten)
+    assert {name: found[name] for name in expected} == expected
+    assert not found.keys() & {"MatMulIntegerToFloat", "LogSoftmax", "TopK", "MultiHeadAttention", "Split"}

@@ -75,8 +75,13 @@ class GroupQueryAttention {
     float* weights = context.output<float>(3, {rows, heads_, tokens, total});
     if (weights != nullptr) std::memset(weights, 0, sizeof(float) * rows * heads_ * tokens * total);
 
-    thread_local std::vector<float> scratch;
+    thread_local std::vector<float> scratch, reciprocals;
     scratch.resize((total + 15) / 16 * 16);
+    reciprocals.resize(2 * key_hidden);
+    for (int64_t i = 0; i < key_hidden; ++i) {
+      reciprocals[i] = 1.0f / key_scales.data[i];
+      reciprocals[key_hidden + i] = 1.0f / value_scales.data[i];
+    }
     Attention<int8_t> work = {};
     work.stride = work.head_dim = head_dim;
     work.scale = scale_ != 0.0f ? scale_ : 1.0f / std::sqrt(static_cast<float>(head_dim));
@@ -93,8 +98,9 @@ class GroupQueryAttention {
         const float* new_value = packed ? given + hidden + key_hidden : value.data + at * key_hidden;
         for (int64_t head = 0; head < key_heads_; ++head) {
           const int64_t place = ((row * key_heads_ + head) * capacity + position) * head_dim, from = head * head_dim;
-          kernels_->quantize(new_key + from, key_scales.data + from, keys + place, head_dim);
-          kernels_->quantize(new_value + from, value_scales.data + from, values + place, head_dim);
+          const float *of_key = reciprocals.data() + from, *of_value = of_key + key_hidden;
+          kernels_->quantize(new_key + from, key_scales.data + from, of_key, keys + place, head_dim);
+          kernels_->quantize(new_value + from, value_scales.data + from, of_value, values + place, head_dim);
         }
         for (int64_t head = 0; head < heads_; ++head) {
           const int64_t overall = row * heads_ + head, from = head / group * head_dim;

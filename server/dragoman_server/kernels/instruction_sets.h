@@ -30,8 +30,8 @@ struct Kernels {
   const char* name;
   void (*attention_bytes)(const Attention<int8_t>&);
   void (*attention_floats)(const Attention<float>&);
-  // values (count) to 8 bits with a scale for each, ties to even, as QuantizeLinear does it.
-  void (*quantize)(const float* values, const float* scales, int8_t* output, size_t count);
+  // values (count) to 8 bits with a scale and its reciprocal for each, ties to even, as QuantizeLinear does it.
+  void (*quantize)(const float* values, const float* scales, const float* reciprocals, int8_t* output, size_t count);
   // values less their mean, divided by the root of their variance + epsilon, times scales, plus biases.
   void (*normalize)(const float* values, const float* scales, const float* biases, float epsilon, float* output,
                     size_t count);

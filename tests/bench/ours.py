@@ -11,11 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.decoding.options import DecodingOptions
+from dragoman_server.device_choice import choose_device, settings_for
 from dragoman_server.engine import Engine
 from dragoman_server.errors import ServerError
-from dragoman_server.loading import load
+from dragoman_server.loading import ModelLoader, newest_versions
 from dragoman_server.logs import configure
 from dragoman_server.request import Outcome, Request
 from dragoman_server.runtime import OnnxRuntime
@@ -62,7 +62,12 @@ class Ours:
         served = Settings(
             models=repository, **asdict(settings), max_waiting=1_000_000, max_waiting_tokens=100_000_000, grace=0.0
         )
-        self.host = load(served).catalogue.find(name, TranslationHost, Bundle.TASK_TRANSLATE)
+        device = choose_device(served)
+        # The one model that is measured, whatever else the repository holds.
+        entry = next(entry for entry in newest_versions(repository) if entry.name == name)
+        host = ModelLoader(settings_for(served, device), device=device).load(entry)
+        assert isinstance(host, TranslationHost)
+        self.host = host
         self._longest = self.host.bundle.limits.target_tokens
 
     def __enter__(self) -> Self:

@@ -77,25 +77,51 @@ inline __m128i to_bytes(__m512 x, __m512 scale, __m512 reciprocal, __m512i zero_
   return _mm512_cvtusepi32_epi8(_mm512_max_epi32(integers, _mm512_setzero_si512()));
 }
 
-// Writes those of 16 sums that are `real`, one bit for each: column `from` and what follows, of the row.
-// Rounds twice, as onnxruntime does it: to the same bits.
-inline void finish(const Product& product, __m512i sums, size_t row, size_t from, uint32_t real) {
-  const __mmask16 kept = static_cast<__mmask16>(real);
-  const __m512 exact = _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, _mm512_loadu_si512(product.offsets + from)));
-  const __m512 scaled = _mm512_mul_ps(exact, _mm512_loadu_ps(product.scales + from));
-  __m512 result = _mm512_add_ps(scaled, _mm512_loadu_ps(product.bias + from));
-  const size_t at = row * product.weights->columns + from;
-  if (product.bytes != nullptr) {
-    const __m512 scale = _mm512_set1_ps(product.of_bytes.scale);
-    const __m512 reciprocal = _mm512_set1_ps(1.0f / product.of_bytes.scale);
-    const __m512 positive = _mm512_max_ps(result, _mm512_setzero_ps());
-    const __m512i zero_point = _mm512_set1_epi32(product.of_bytes.zero_point);
-    _mm_mask_storeu_epi8(product.bytes + at, kept, to_bytes(positive, scale, reciprocal, zero_point));
-    return;
+// What becomes of the sums of 16 columns, from `from` on: those that are `real`, one bit for each, are written.
+class Finish {
+ public:
+  Finish(const Product& product, size_t from, uint32_t real)
+      : kept_(static_cast<__mmask16>(real)),
+        columns_(product.weights->columns),
+        offsets_(_mm512_loadu_si512(product.offsets + from)),
+        scales_(_mm512_loadu_ps(product.scales + from)),
+        bias_(_mm512_loadu_ps(product.bias + from)),
+        output_(product.output + from),
+        addend_(product.addend == nullptr ? nullptr : product.addend + from),
+        bytes_(product.bytes == nullptr ? nullptr : product.bytes + from),
+        scale_(_mm512_set1_ps(product.of_bytes.scale)),
+        reciprocal_(_mm512_set1_ps(1.0f / product.of_bytes.scale)),
+        zero_point_(_mm512_set1_epi32(product.of_bytes.zero_point)) {}
+
+  void write(__m512i sums, size_t row) const { _mm512_mask_storeu_ps(output_ + row * columns_, kept_, result(sums)); }
+
+  void write_added(__m512i sums, size_t row) const {
+    const __m512 addend = _mm512_maskz_loadu_ps(kept_, addend_ + row * columns_);
+    _mm512_mask_storeu_ps(output_ + row * columns_, kept_, _mm512_add_ps(addend, result(sums)));
   }
-  if (product.addend != nullptr) result = _mm512_add_ps(_mm512_maskz_loadu_ps(kept, product.addend + at), result);
-  _mm512_mask_storeu_ps(product.output + at, kept, result);
-}
+
+  void write_bytes(__m512i sums, size_t row) const {
+    const __m512 positive = _mm512_max_ps(result(sums), _mm512_setzero_ps());
+    _mm_mask_storeu_epi8(bytes_ + row * columns_, kept_, to_bytes(positive, scale_, reciprocal_, zero_point_));
+  }
+
+ private:
+  // Rounds twice, as onnxruntime does it: to the same bits.
+  __m512 result(__m512i sums) const {
+    const __m512 exact = _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, offsets_));
+    return _mm512_add_ps(_mm512_mul_ps(exact, scales_), bias_);
+  }
+
+  __mmask16 kept_;
+  size_t columns_;
+  __m512i offsets_;
+  __m512 scales_, bias_;
+  float* output_;
+  const float* addend_;
+  uint8_t* bytes_;
+  __m512 scale_, reciprocal_;
+  __m512i zero_point_;
+};
 
 // kRows rows by one panel. `kLast` of the panel's rows: the next panel is fetched meanwhile, since weights come from far
 // and the processor's own prefetching begins anew at every page.
@@ -125,10 +151,16 @@ void block(const Product& product, size_t row, size_t panel) {
   }
   const size_t wide = std::min(kPanel, columns - from);
   const uint32_t real = wide == kPanel ? ~0u : (1u << wide) - 1;
+  const Finish low(product, from, real), high(product, from + 16, real >> 16);
+  if (product.bytes != nullptr) {
 #pragma GCC unroll 12
-  for (size_t i = 0; i < kRows; ++i) {
-    finish(product, sums[i][0], row + i, from, real);
-    finish(product, sums[i][1], row + i, from + 16, real >> 16);
+    for (size_t i = 0; i < kRows; ++i) low.write_bytes(sums[i][0], row + i), high.write_bytes(sums[i][1], row + i);
+  } else if (product.addend != nullptr) {
+#pragma GCC unroll 12
+    for (size_t i = 0; i < kRows; ++i) low.write_added(sums[i][0], row + i), high.write_added(sums[i][1], row + i);
+  } else {
+#pragma GCC unroll 12
+    for (size_t i = 0; i < kRows; ++i) low.write(sums[i][0], row + i), high.write(sums[i][1], row + i);
   }
 }
 

@@ -113,6 +113,7 @@ class OnnxPromptRuntime(RowDecoder):
             "input_ids": self._chunk_ids[:, :count],
             "lengths": self._chunk_begin,
             "total_length": self._chunk_end,
+            **self._wants_logits(wanted=False),
         }
         unread: dict[str, Array] = dict(zip(("top_log_probs", "top_ids"), self._unread, strict=True))
         return self._memory.bind(self._decoder, 1, inputs, self._cache_parts(self._staging), unread, steady=False)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from dragoman_protos.v1.bundle_pb2 import Dimensions
 from dragoman_server.device import Device
 from dragoman_server.device_memory import DeviceMemory
+from dragoman_server.fusing.fusion import WANTS_LOGITS
 from dragoman_server.graphs import CACHE_TYPES
 from dragoman_server.row_memory import Array, Binding, HostMemory, Part, RowCaches, RowMemory
 from dragoman_server.rows import Move, row_buckets
@@ -194,6 +195,10 @@ class RowDecoder:
         """What a step over so many rows reads, by the graph's names."""
         return {"input_ids": self._ids[:rows], "lengths": self._lengths[:rows], "total_length": self._total}
 
+    def _wants_logits(self, *, wanted: bool) -> dict[str, Array]:
+        """What a rewritten graph is told of it; others give them in any case."""
+        return {WANTS_LOGITS: np.array(int(wanted))} if WANTS_LOGITS in self._types else {}
+
     def _parts(self) -> Iterator[Part]:
         """What a step reads and writes where it is."""
         yield from self._cache_parts(self._self)
@@ -211,7 +216,7 @@ class RowDecoder:
         return self._memory.bind(
             self._decoder,
             rows,
-            self._inputs(rows),
+            self._inputs(rows) | self._wants_logits(wanted=with_logits),
             self._parts(),
             {name: out[:rows] for name, out in outputs.items()},
         )

@@ -242,17 +242,20 @@ class TypeProto(_message.Message):
     class Tensor(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
+        ELEM_TYPE_FIELD_NUMBER: _builtins.int
         SHAPE_FIELD_NUMBER: _builtins.int
+        elem_type: _builtins.int
         @_builtins.property
         def shape(self) -> Global___TensorShapeProto: ...
         def __init__(
             self,
             *,
+            elem_type: _builtins.int | None = ...,
             shape: Global___TensorShapeProto | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["shape", b"shape"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["elem_type", b"elem_type", "shape", b"shape"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["shape", b"shape"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["elem_type", b"elem_type", "shape", b"shape"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

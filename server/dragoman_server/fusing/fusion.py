@@ -12,13 +12,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from dragoman_protos.onnx.graph_pb2 import AttributeProto, ModelProto, NodeProto
+from dragoman_protos.onnx.graph_pb2 import (
+    AttributeProto,
+    ModelProto,
+    NodeProto,
+    TensorShapeProto,
+    TypeProto,
+    ValueInfoProto,
+)
 from dragoman_server.fusing.chain_library import ChainLibrary
 from dragoman_server.fusing.graph_view import GraphView, attribute
 from dragoman_server.fusing.linear_units import Unit, chains_of, find_units
 
+WANTS_LOGITS = "wants_logits"
+"""An input that a rewritten decoder has besides those of its bundle's: an integer, not 0 where logits are fetched."""
 _DOMAIN = "dragoman"
+_INT64 = 7
+"""ONNX's number of that type."""
 _MOST_RESULTS = 4
+_MOST_LEADERS = 16
+"""Candidates that the kernels keep of a row."""
 _LAST = -1
 
 
@@ -26,6 +39,8 @@ class _Replacement(NamedTuple):
     node: NodeProto
     places: list[int]
     """Of the nodes that it stands for; it takes the place of the first."""
+    chooses: bool = False
+    """Whether it is a chain of a single linear map, of whose results the greatest may be chosen at once."""
 
 
 @contextmanager
@@ -39,10 +54,13 @@ def fused(graph: Path, library: Path) -> Iterator[bytes]:
     builder = ChainLibrary(library)
     try:
         view = GraphView(model)
-        found = [*_packed_attentions(view), *_bests(view)]
+        bests = {best.node.input[0]: best for best in _bests(view)}
+        found = [*_packed_attentions(view)]
         if builder.has_chains:
-            found += _chains(view, builder, chains)
-        _replace(model, view, found)
+            for run in _chains(view, builder, chains):
+                best = bests.pop(run.node.output[0], None) if run.chooses else None
+                found.append(run if best is None else _candidates(model, run, best))
+        _replace(model, view, [*found, *bests.values()])
         yield model.SerializeToString()
     finally:
         for chain in chains:
@@ -67,7 +85,21 @@ def _chains(view: GraphView, builder: ChainLibrary, chains: list[int]) -> Iterat
         attributes = {"chain": chains[-1], "flat": int(units[0].flat)}
         outputs = [unit.output for unit, keep in zip(units, kept, strict=True) if keep]
         node = _node("Chain", [units[0].input, *seconds], outputs, _name(units), attributes)
-        yield _Replacement(node, places)
+        chooses = len(units) == 1 and len(units[0].linears) == 1 and units[0].addend is None
+        yield _Replacement(node, places, chooses)
+
+
+def _candidates(model: ModelProto, chain: _Replacement, best: _Replacement) -> _Replacement:
+    """Both as one, which gives the logits only where its new input says so."""
+    kind = TypeProto(tensor_type=TypeProto.Tensor(elem_type=_INT64, shape=TensorShapeProto()))
+    model.graph.input.append(ValueInfoProto(name=WANTS_LOGITS, type=kind))
+    node = NodeProto()
+    node.CopyFrom(chain.node)
+    node.op_type = "Candidates"
+    node.input.append(WANTS_LOGITS)
+    node.output[:] = [*best.node.output, *chain.node.output]
+    node.attribute.extend(best.node.attribute)
+    return _Replacement(node, [*chain.places, *best.places])
 
 
 def _name(units: list[Unit]) -> str:
@@ -107,7 +139,9 @@ def _bests(view: GraphView) -> Iterator[_Replacement]:
         if top is None or attribute(softmax, "axis", _LAST) != _LAST or attribute(top, "axis", _LAST) != _LAST:
             continue
         count = view.constant(top.input[1])
-        if count is None or count.size != 1 or not (attribute(top, "largest", 1) and attribute(top, "sorted", 1)):
+        if count is None or count.size != 1 or count.item() > _MOST_LEADERS:
+            continue
+        if not attribute(top, "largest", 1) or not attribute(top, "sorted", 1):
             continue
         node = _node("Best", softmax.input, top.output, top.name, {"k": int(count.item())})
         yield _Replacement(node, [view.places[id(softmax)], view.places[id(top)]])

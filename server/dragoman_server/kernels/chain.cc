@@ -1,6 +1,7 @@
 #include "chain.h"
 
 #include <algorithm>
+#include <cmath>
 #include <mutex>
 #include <unordered_map>
 
@@ -17,6 +18,7 @@ struct Scratch {
   std::vector<uint8_t> bytes[2];
   std::vector<float> floats, normalized;
   std::vector<float*> results;
+  std::vector<Leader> leaders;
 };
 
 template <typename Element>
@@ -46,6 +48,8 @@ Product product(const Linear& linear, const uint8_t* left, size_t rows) {
   made.scales = linear.scales.data();
   made.bias = linear.bias.data();
   made.rows = rows;
+  made.panels = linear.weights->sums.size() / kPanel;
+  made.stride = linear.weights->columns;
   return made;
 }
 
@@ -65,6 +69,30 @@ void run_unit(const Unit& unit, const float* values, const float* addend, size_t
   multiply(outer);
 }
 
+// Panel by panel: what a panel gives is taken in while it is in the first cache.
+void choose_rows(const Kernels& kernels, const Unit& unit, const float* values, size_t rows, float* logits,
+                 Scratch& scratch) {
+  const Linear& linear = unit.linears.front();
+  const size_t columns = linear.weights->columns;
+  uint8_t* left = room(scratch.bytes[0], rows * unit.depth());
+  quantize_rows(unit, values, rows, left, scratch);
+  Product panel = product(linear, left, rows);
+  const size_t panels = panel.panels;
+  panel.output = room(scratch.floats, rows * kPanel);
+  panel.stride = kPanel;
+  panel.panels = 1;
+  for (; panel.first_panel < panels; ++panel.first_panel) {
+    const size_t first = panel.first_panel * kPanel, count = std::min(kPanel, columns - first);
+    if (count < kPanel) std::fill_n(panel.output, rows * kPanel, -HUGE_VALF);
+    multiply(panel);
+    for (size_t row = 0; row < rows; ++row) {
+      const float* found = panel.output + row * kPanel;
+      kernels.lead(found, kPanel, first, &scratch.leaders[row]);
+      if (logits != nullptr) std::copy_n(found, count, logits + row * columns + first);
+    }
+  }
+}
+
 std::mutex mutex;
 std::unordered_map<int64_t, std::shared_ptr<Chain>> chains;
 int64_t made = 0;
@@ -75,6 +103,20 @@ Unit& last_unit(int64_t number) {
 }
 
 }  // namespace
+
+void choose(const Unit& unit, const float* values, size_t rows, size_t k, float* top, int64_t* indices, float* logits) {
+  static const Kernels* const kernels = chosen_kernels();
+  thread_local Scratch scratch;
+  const size_t depth = unit.depth(), columns = unit.columns();
+  for (size_t begin = 0; begin < rows; begin += kRowsAtOnce) {
+    const size_t count = std::min(rows - begin, kRowsAtOnce);
+    scratch.leaders.assign(count, begun());
+    float* wanted = logits == nullptr ? nullptr : logits + begin * columns;
+    choose_rows(*kernels, unit, values + begin * depth, count, wanted, scratch);
+    for (size_t row = 0; row < count; ++row)
+      kernels->end_lead(&scratch.leaders[row], k, top + (begin + row) * k, indices + (begin + row) * k);
+  }
+}
 
 void Chain::run(const float* input, const float* second, size_t rows, float* const* outputs) const {
   thread_local Scratch scratch;

@@ -42,6 +42,9 @@ struct Chain {
   void run(const float* input, const float* second, size_t rows, float* const* outputs) const;
 };
 
+// The k greatest log-probabilities (rows, k) of what the unit, of one linear map, gives; `logits` (rows, columns) or null.
+void choose(const Unit& unit, const float* values, size_t rows, size_t k, float* top, int64_t* indices, float* logits);
+
 // The chain of that number; null where there is none any more.
 std::shared_ptr<const Chain> chain_of(int64_t number);
 

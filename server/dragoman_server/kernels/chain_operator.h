@@ -6,7 +6,38 @@
 
 namespace dragoman {
 
-// Attribute `chain`: its number. Attribute `flat`: dimensions before the last that the results do not have, of size 1.
+// The chain that a node names. Attribute `chain`: its number. Attribute `flat`: how many dimensions before the last, of
+// size 1, its results do not have.
+class KnownChain {
+ public:
+  explicit KnownChain(const Attributes& attributes)
+      : chain_(chain_of(attributes.get("chain", int64_t{0}))), flat_(attributes.get("flat", int64_t{0})) {
+    require(chain_ != nullptr, "no such chain");
+    for (const Unit& unit : chain_->units)
+      require(unit.linears.size() == 1 || unit.linears.size() == 2, "a unit has one linear map or two");
+  }
+
+  const Chain& get() const { return *chain_; }
+  const std::vector<Unit>& units() const { return chain_->units; }
+
+  size_t rows(const Tensor<const float>& values) const {
+    const size_t depth = units().front().depth();
+    require(values.rank() > static_cast<size_t>(flat_) && values.shape.back() == static_cast<int64_t>(depth), "shapes");
+    return values.size() / depth;
+  }
+
+  // Of a result with so many columns.
+  Shape shape(const Tensor<const float>& values, int64_t columns) const {
+    Shape made(values.shape.begin(), values.shape.end() - 1 - flat_);
+    made.push_back(columns);
+    return made;
+  }
+
+ private:
+  std::shared_ptr<const Chain> chain_;
+  int64_t flat_;
+};
+
 class ChainOperator {
  public:
   static constexpr const char* kName = "Chain";
@@ -21,40 +52,29 @@ class ChainOperator {
       {ElementType::kFloat, Characteristic::kOptional},
   }};
 
-  explicit ChainOperator(const Attributes& attributes)
-      : chain_(chain_of(attributes.get("chain", int64_t{0}))), flat_(attributes.get("flat", int64_t{0})) {
-    require(chain_ != nullptr, "no such chain");
+  explicit ChainOperator(const Attributes& attributes) : chain_(attributes) {
     size_t kept = 0;
-    for (const Unit& unit : chain_->units) {
-      require(unit.linears.size() == 1 || unit.linears.size() == 2, "a unit has one linear map or two");
-      kept += unit.kept;
-    }
+    for (const Unit& unit : chain_.units()) kept += unit.kept;
     require(1 <= kept && kept <= kOutputs.size(), "a chain has one result to four");
   }
 
   void compute(Context& context) const {
     const auto values = context.input<float>(0), second = context.input<float>(1);
-    const size_t depth = chain_->units.front().depth();
-    require(values.rank() > static_cast<size_t>(flat_) && values.shape.back() == static_cast<int64_t>(depth), "shapes");
-    const size_t rows = values.size() / depth;
-    Shape shape(values.shape.begin(), values.shape.end() - 1 - flat_);
-    shape.push_back(0);
+    const size_t rows = chain_.rows(values);
     float* outputs[kOutputs.size()] = {};
     size_t index = 0;
-    for (const Unit& unit : chain_->units) {
+    for (const Unit& unit : chain_.units()) {
       const auto columns = static_cast<int64_t>(unit.columns());
       require(unit.addend != kSecondInput || second.size() == static_cast<int64_t>(rows) * columns, "second input");
       if (!unit.kept) continue;
-      shape.back() = columns;
-      outputs[index] = context.output<float>(index, shape);
+      outputs[index] = context.output<float>(index, chain_.shape(values, columns));
       require(outputs[index++] != nullptr || rows == 0, "every result that is kept must be an output");
     }
-    chain_->run(values.data, second.data, rows, outputs);
+    chain_.get().run(values.data, second.data, rows, outputs);
   }
 
  private:
-  std::shared_ptr<const Chain> chain_;
-  int64_t flat_;
+  KnownChain chain_;
 };
 
 }  // namespace dragoman

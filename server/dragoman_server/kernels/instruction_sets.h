@@ -3,6 +3,8 @@
 // A kernel works on one row or head and reads nothing of the others, so a row's result is the same to the bit in any company.
 #pragma once
 
+#include <cfloat>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -26,6 +28,23 @@ struct Attention {
   size_t next_length;
 };
 
+constexpr size_t kMostLeaders = 16;
+
+// The greatest of a row whose values come piece by piece, and what its log-softmax will need.
+struct Leader {
+  float most[16], totals[16];  // of every sixteenth value: the greatest, and the sum of the exponentials less that
+  float top[kMostLeaders];     // greatest first; at first, minus infinity
+  int32_t indices[kMostLeaders];
+};
+
+// Before the first value: nothing is less than any number is.
+inline Leader begun() {
+  Leader leader = {};
+  for (float& most : leader.most) most = -FLT_MAX;
+  for (float& value : leader.top) value = -HUGE_VALF;
+  return leader;
+}
+
 struct Kernels {
   const char* name;
   void (*attention_bytes)(const Attention<int8_t>&);
@@ -35,9 +54,11 @@ struct Kernels {
   // values less their mean, divided by the root of their variance + epsilon, times scales, plus biases.
   void (*normalize)(const float* values, const float* scales, const float* biases, float epsilon, float* output,
                     size_t count);
-  // Of the log-softmax of values, the k greatest and their indices, greatest first, equal ones by index. `maxima` holds
-  // count / 16 + 16 floats.
-  void (*best)(const float* values, size_t count, size_t k, float* top, int64_t* indices, float* maxima);
+  // Takes in values (count), a multiple of 32, that stand at the places from `first` on.
+  void (*lead)(const float* values, size_t count, size_t first, Leader* leader);
+  // When all have been taken in: the log-softmax of the k greatest, at most kMostLeaders, and their places; greatest first,
+  // equal ones by place.
+  void (*end_lead)(Leader* leader, size_t k, float* top, int64_t* indices);
 };
 
 // The best that the processor has; the environment variable DRAGOMAN_INSTRUCTION_SET, for tests, names another.

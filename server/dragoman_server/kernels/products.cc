@@ -82,27 +82,27 @@ class Finish {
  public:
   Finish(const Product& product, size_t from, uint32_t real)
       : kept_(static_cast<__mmask16>(real)),
-        columns_(product.weights->columns),
+        stride_(product.stride),
         offsets_(_mm512_loadu_si512(product.offsets + from)),
         scales_(_mm512_loadu_ps(product.scales + from)),
         bias_(_mm512_loadu_ps(product.bias + from)),
-        output_(product.output + from),
+        output_(product.output + from - product.first_panel * kPanel),
         addend_(product.addend == nullptr ? nullptr : product.addend + from),
         bytes_(product.bytes == nullptr ? nullptr : product.bytes + from),
         scale_(_mm512_set1_ps(product.of_bytes.scale)),
         reciprocal_(_mm512_set1_ps(1.0f / product.of_bytes.scale)),
         zero_point_(_mm512_set1_epi32(product.of_bytes.zero_point)) {}
 
-  void write(__m512i sums, size_t row) const { _mm512_mask_storeu_ps(output_ + row * columns_, kept_, result(sums)); }
+  void write(__m512i sums, size_t row) const { _mm512_mask_storeu_ps(output_ + row * stride_, kept_, result(sums)); }
 
   void write_added(__m512i sums, size_t row) const {
-    const __m512 addend = _mm512_maskz_loadu_ps(kept_, addend_ + row * columns_);
-    _mm512_mask_storeu_ps(output_ + row * columns_, kept_, _mm512_add_ps(addend, result(sums)));
+    const __m512 addend = _mm512_maskz_loadu_ps(kept_, addend_ + row * stride_);
+    _mm512_mask_storeu_ps(output_ + row * stride_, kept_, _mm512_add_ps(addend, result(sums)));
   }
 
   void write_bytes(__m512i sums, size_t row) const {
     const __m512 positive = _mm512_max_ps(result(sums), _mm512_setzero_ps());
-    _mm_mask_storeu_epi8(bytes_ + row * columns_, kept_, to_bytes(positive, scale_, reciprocal_, zero_point_));
+    _mm_mask_storeu_epi8(bytes_ + row * stride_, kept_, to_bytes(positive, scale_, reciprocal_, zero_point_));
   }
 
  private:
@@ -113,7 +113,7 @@ class Finish {
   }
 
   __mmask16 kept_;
-  size_t columns_;
+  size_t stride_;
   __m512i offsets_;
   __m512 scales_, bias_;
   float* output_;
@@ -177,8 +177,7 @@ void last(const Product& product, size_t row, size_t panel, size_t rows) {
 }  // namespace
 
 void multiply(const Product& product) {
-  const size_t panels = (product.weights->columns + kPanel - 1) / kPanel;
-  for (size_t panel = 0; panel < panels; ++panel) {  // a panel stays in the first cache while all rows pass
+  for (size_t panel = product.first_panel; panel < product.first_panel + product.panels; ++panel) {  // a panel stays in the first cache while all rows pass
     size_t row = 0;
     for (; row + kMostRows < product.rows; row += kMostRows) block<kMostRows, false>(product, row, panel);
     last<kMostRows>(product, row, panel, product.rows - row);

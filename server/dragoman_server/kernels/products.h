@@ -34,9 +34,11 @@ struct Product {
   const float* scales;     // (panels * 32): of the sums
   const float* bias;       // (panels * 32)
   size_t rows;
-  float* output;                // (rows, columns)
-  const float* addend;          // (rows, columns), added to the output; null: nothing
-  uint8_t* bytes;               // null, or in place of the output: those greater than 0 as bytes (rows, columns)
+  size_t first_panel, panels;  // those that are computed
+  size_t stride;               // columns of what is written, which begins with the first panel
+  float* output;               // (rows, stride)
+  const float* addend;         // (rows, stride), added to the output; null: nothing
+  uint8_t* bytes;              // null, or in place of the output: those greater than 0 as bytes (rows, stride)
   Quantization of_bytes;
 };
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from dragoman_server.fusing.chain_library import ChainLibrary
-from dragoman_server.fusing.fusion import fused
+from dragoman_server.fusing.fusion import WANTS_LOGITS, fused
 from tests.unit.server.kernel_graphs import model, session
 
 MODELS = Path(__file__).parents[3] / "models"
@@ -166,6 +166,53 @@ def test_what_the_kernels_are_not_made_for_stays_as_it_is(compiled: Path, tmp_pa
     agree(plain, rewritten, np.random.default_rng(1).normal(size=(5, 1, WIDTH)).astype(np.float32))
 
 
+def choosing(path: Path, vocabulary: int, k: int) -> Path:
+    """The end of a decoder: (rows, 1, width) -> the k best of (rows, vocabulary), and those logits."""
+    layers = Layers(vocabulary)
+    last = layers.node("Gather", [layers.norm("input_ids"), layers.constant(np.array(0))], axis=1)
+    logits = layers.linear(last, columns=vocabulary, bias=False)
+    log_probs = layers.node("LogSoftmax", [logits], axis=-1)
+    count = layers.constant(np.array([k]))
+    layers.nodes.append(helper.make_node("TopK", [log_probs, count], ["top", "ids"], axis=-1))
+    # The graph's input has the name that says that there is one token for each row.
+    values = helper.make_tensor_value_info("input_ids", TensorProto.FLOAT, ["rows", 1, WIDTH])
+    kinds = {"top": TensorProto.FLOAT, "ids": TensorProto.INT64, logits: TensorProto.FLOAT}
+    ports = [helper.make_tensor_value_info(name, kind, None) for name, kind in kinds.items()]
+    path.write_bytes(model(layers.nodes, [values], ports, layers.constants))
+    return path
+
+
+@pytest.mark.parametrize(("vocabulary", "k"), [(17, 5), (64, 16), (300, 16), (2001, 1)])
+@pytest.mark.parametrize("rows", [1, 13, 100])
+def test_the_best_of_a_product_and_its_logits_only_where_they_are_wanted(
+    compiled: Path, tmp_path: Path, rows: int, vocabulary: int, k: int
+) -> None:
+    path = choosing(tmp_path / "end.onnx", vocabulary, k)
+    with fused(path, compiled) as graph:
+        rewritten = session(graph, compiled)
+        assert operators(graph) == {"Candidates": 1}
+    plain = session(path.read_bytes(), compiled)
+    x = np.random.default_rng(rows).normal(size=(rows, 1, WIDTH)).astype(np.float32)
+    names = [port.name for port in plain.get_outputs()]
+    expected_top, expected_ids, expected_logits = plain.run(names, {"input_ids": x})
+    top, ids, logits = rewritten.run(names, {"input_ids": x, WANTS_LOGITS: np.array(1)})
+    np.testing.assert_array_equal(logits, expected_logits)
+    np.testing.assert_array_equal(ids, expected_ids)
+    np.testing.assert_allclose(top, expected_top, rtol=3e-7, atol=2e-6)
+    lean_top, lean_ids = rewritten.run(names[:2], {"input_ids": x, WANTS_LOGITS: np.array(0)})
+    np.testing.assert_array_equal(lean_top, top)
+    np.testing.assert_array_equal(lean_ids, ids)
+    for row in {0, rows // 2, rows - 1}:
+        alone = rewritten.run(names[:2], {"input_ids": x[row : row + 1], WANTS_LOGITS: np.array(0)})
+        np.testing.assert_array_equal(alone[0][0], top[row])
+        np.testing.assert_array_equal(alone[1][0], ids[row])
+
+
+def test_more_candidates_than_the_kernels_keep_stay_onnxruntimes(compiled: Path, tmp_path: Path) -> None:
+    with fused(choosing(tmp_path / "end.onnx", 100, 17), compiled) as graph:
+        assert operators(graph) == {"Chain": 1, "LogSoftmax": 1, "TopK": 1}
+
+
 def test_a_chain_that_was_released_is_not_found_and_sessions_keep_theirs(compiled: Path, tmp_path: Path) -> None:
     layers = Layers()
     path = layers.write(tmp_path / "graph.onnx", [layers.linear("x")])
@@ -181,8 +228,8 @@ def test_a_chain_that_was_released_is_not_found_and_sessions_keep_theirs(compile
     ("graph", "expected"),
     [
         ("deu-eng/1/int8/encoder.onnx", {"Chain": 6, "PackedAttention": 5}),
-        ("deu-eng/1/int8/decoder.onnx", {"Chain": 6, "GroupQueryAttention": 4, "Best": 1}),
-        ("shakespeare/1/int8/decoder.onnx", {"GroupQueryAttention": 3, "Best": 1}),
+        ("deu-eng/1/int8/decoder.onnx", {"Chain": 5, "GroupQueryAttention": 4, "Candidates": 1, "Best": 0}),
+        ("shakespeare/1/int8/decoder.onnx", {"GroupQueryAttention": 3, "Candidates": 1, "Best": 0}),
         ("intents/1/int8/encoder.onnx", {"PackedAttention": 4}),
     ],
 )

@@ -199,7 +199,7 @@ def choosing(k: int, library: Path | None) -> ort.InferenceSession:
 
 
 @pytest.mark.parametrize(
-    ("size", "k"), [(1, 1), (5, 5), (16, 3), (100, 16), (255, 16), (300, 300), (1000, 1), (1039, 16), (8000, 16)]
+    ("size", "k"), [(1, 1), (5, 5), (16, 3), (100, 16), (255, 16), (300, 13), (1000, 1), (1039, 16), (8000, 16)]
 )
 def test_the_best_log_probabilities(library: Path, size: int, k: int) -> None:
     logits = np.random.default_rng(size).normal(scale=6, size=(9, size)).astype(np.float32)
@@ -218,17 +218,6 @@ def test_equal_candidates_come_by_their_ids_as_onnxruntimes_do(library: Path) ->
     np.testing.assert_array_equal(ids, choosing(16, None).run(None, {"logits": logits})[1])
 
 
-def test_candidates_that_become_equal_come_by_their_ids(library: Path) -> None:
-    """Far from 0, neighbouring logits have one log-probability."""
-    logits = np.full((1, 400), -500, np.float32)
-    logits[0, 0] = 600
-    for place in range(30):
-        logits[0, 399 - 7 * place] = np.nextafter(np.float32(1), np.float32(2)) if place % 2 else 1
-    top, ids = choosing(16, library).run(None, {"logits": logits})
-    assert (top[0, 1:] == top[0, 1]).all()
-    assert ids[0].tolist() == [0, *range(399 - 7 * 29, 399 - 7 * 14, 7)]
-
-
 def test_impossible_candidates_and_no_numbers(library: Path) -> None:
     logits = np.full((4, 500), -np.inf, np.float32)
     logits[0, 7] = 1
@@ -241,5 +230,6 @@ def test_impossible_candidates_and_no_numbers(library: Path) -> None:
     assert ids[0, 0] == 7
     assert (top[0, 1:] == -np.inf).all()
     assert ids[1].tolist() == list(range(0, 48, 3))
+    np.testing.assert_allclose(top[1], -np.log(167), rtol=1e-6)
     assert not np.isfinite(top[2:, 0]).any()  # one number that is none spoils its row, as with onnxruntime
     assert ((ids >= 0) & (ids < 500)).all()

@@ -201,6 +201,14 @@ class DragomanServer:
         """The same with http:// or https:// before it."""
         return None if self._http is None else self._http.url
 
+    @property
+    def http_paths(self) -> dict[str, str]:
+        """Every path that the HTTP port answers, and by which method: POST where it is not asked by GET."""
+        from starlette.routing import Route  # noqa: PLC0415  (off by default: not loaded then)
+
+        routes = [] if self._http is None else [route for route in self._http.app.routes if isinstance(route, Route)]
+        return {route.path: "GET" if "GET" in (route.methods or ()) else "POST" for route in routes}
+
     async def _started_http(self, port: int, inference: InferenceService, models: ModelService) -> HttpServer:
         from dragoman_server.telemetry.collector import ServerCollector, registry  # noqa: PLC0415  (as below)
         from dragoman_server.web.api import api_routes  # noqa: PLC0415  (off by default: not loaded then)

@@ -25,7 +25,7 @@ _DOING = {
 
 
 class Catalogue:
-    """The loaded models, as they were at one moment; never changes. By name, the newest version first.
+    """The loaded models, as they were at one moment; they never become others. By name, the newest version first.
 
     A request names a model as "NAME", its newest version, or as "NAME@VERSION".
     """
@@ -48,13 +48,22 @@ class Catalogue:
         """Whether the call may use the host: it has found it, or nothing so far and may find it."""
         return any(one is host for one in self._found or self)
 
+    def let_go(self, host: ModelHost) -> None:
+        """Of a call that does not need the host: hold it no more, so that its memory can go before the call ends."""
+        assert not self.needs(host)
+        self._hosts = {
+            name: {version: one for version, one in versions.items() if one is not host}
+            for name, versions in self._hosts.items()
+            if any(one is not host for one in versions.values())
+        }
+
     def __iter__(self) -> Iterator[ModelHost]:
         for versions in self._hosts.values():
             yield from versions.values()
 
     def is_default(self, host: ModelHost) -> bool:
         """Whether it answers requests that name no model."""
-        return bool(self._hosts) and self._newest(self.default) is host
+        return self.default in self._hosts and self._newest(self.default) is host
 
     def resolve(self, reference: str) -> ModelHost:
         """The model of that name, the default for "". Raises NotFound."""

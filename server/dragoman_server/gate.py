@@ -42,6 +42,11 @@ class Gate:
         """The models; None while they load. They stay when the gate has closed."""
         return self._catalogue
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody is inside."""
+        return not self._inside
+
     def close(self) -> None:
         """Let no further call in; those inside go on."""
         self._closed.set()
@@ -91,12 +96,17 @@ class Gate:
         self._held.discard(catalogue)
 
     async def wait_unused(self, host: ModelHost, seconds: float) -> bool:
-        """Wait until no call needs the host, which is offered to no new one; at most so long. Whether none does."""
+        """Wait until no call needs the host, which is offered to no new one; at most so long. Whether none does.
+
+        Then no call holds it either.
+        """
         end = time.monotonic() + seconds
         while any(catalogue.needs(host) for catalogue in self._held):
             if time.monotonic() >= end:
                 return False
             await asyncio.sleep(_GLANCE_SECONDS)
+        for catalogue in self._held:
+            catalogue.let_go(host)
         return True
 
     async def wait_idle(self, seconds: float) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import structlog
 
 from dragoman_server.loading import Loaded
+from dragoman_server.memory_return import bound_heap
 from dragoman_server.server import DragomanServer
 from dragoman_server.settings import Settings
 
@@ -30,6 +31,7 @@ async def run(
     with exit status 128 + its number.
     Raises SettingsError when the port cannot be had, and whatever ``load`` raises.
     """
+    bound_heap()
     stopping = _Stopping(settings.grace)
     server = DragomanServer(settings)
     try:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -154,11 +152,3 @@ class MemoryBudget:
 
 def _mib(size: int) -> str:
     return f"{size / MIB:.1f} MiB"
-
-
-def give_back() -> None:
-    """Return what models that are gone have left behind to the system; takes a moment."""
-    gc.collect()  # an engine and its lanes know each other
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # a C library other than glibc
-            ctypes.CDLL(None).malloc_trim(0)

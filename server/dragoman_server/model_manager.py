@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,7 +17,7 @@ from dragoman_server.catalogue import Catalogue, choose_default
 from dragoman_server.errors import FailedPrecondition, NotFound, Unavailable
 from dragoman_server.gate import Gate
 from dragoman_server.loading import LoadingError
-from dragoman_server.memory_budget import give_back
+from dragoman_server.memory_return import give_back
 from dragoman_server.model_host import ModelHost
 from dragoman_server.repository import ModelVersion, Repository, Stamp, stamp_of
 from dragoman_server.version_policy import VersionPolicies
@@ -51,8 +52,8 @@ class ModelManager:
     """Changes what the gate lets calls in to. Belongs to the event loop's thread.
 
     A model that is offered no more goes when no call needs it, at the latest after ``grace`` seconds; then ``forget``
-    is told. Loads of one model come one after the other, of several side by side, each in a thread; two of the same
-    version are one.
+    is told, and its memory goes back to the system, for which an unloading waits ``return_seconds`` at most. Loads of
+    one model come one after the other, of several side by side, each in a thread; two of the same version are one.
     """
 
     def __init__(
@@ -63,12 +64,14 @@ class ModelManager:
         *,
         grace: float,
         forget: Callable[[ModelHost], None],
+        return_seconds: float = 10.0,
     ) -> None:
         self._gate = gate
         self._repository = repository
         self._policies = policies
         self._grace = grace
         self._forget = forget
+        self._return_seconds = return_seconds
         self._loader: Loader | None = None
         self._served = Catalogue([], "")
         self._preferred = ""
@@ -76,6 +79,7 @@ class ModelManager:
         self._loading: dict[_Key, asyncio.Task[ModelHost]] = {}
         self._failed: dict[_Key, _Failure] = {}
         self._retiring: list[_Retirement] = []
+        self._returning: set[asyncio.Task[None]] = set()
         self._locks: dict[str, asyncio.Lock] = {}
         self._closed = False
 
@@ -166,6 +170,8 @@ class ModelManager:
         await asyncio.gather(*(asyncio.to_thread(host.stop, grace) for host in hosts))
         if tasks := [*self._loading.values(), *(retirement.task for retirement in self._retiring)]:
             await asyncio.wait(tasks, timeout=grace)
+        for returning in self._returning:
+            returning.cancel()
 
     def _wanted(self, name: str, version: int | None) -> list[ModelVersion]:
         """What to load; reads the repository."""
@@ -272,8 +278,14 @@ class ModelManager:
         await asyncio.to_thread(host.stop, max(0.0, end - time.monotonic()) if unused else 0.0)
         self._forget(host)
         self._retiring = [one for one in self._retiring if one.host is not host]
-        del host  # the last reference, so that its memory can go
-        await asyncio.to_thread(give_back)
+        parts = [weakref.ref(part) for part in (host.engine, host.explainer) if part is not None]
+        returning = asyncio.create_task(give_back(weakref.ref(host), parts))
+        del host  # so that its memory can go
+        self._returning.add(returning)
+        returning.add_done_callback(self._returning.discard)
+        done, _ = await asyncio.wait([returning], timeout=self._return_seconds)
+        if not done:
+            log.warning("the memory of an unloaded model is held by a call that has not ended")
         log.info("model unloaded")
 
     def _lock(self, name: str) -> asyncio.Lock:

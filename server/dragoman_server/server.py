@@ -17,6 +17,7 @@ from dragoman_server.catalogue import Catalogue
 from dragoman_server.errors import Violation
 from dragoman_server.gate import Gate
 from dragoman_server.loading import ModelLoader
+from dragoman_server.memory_return import HeapTrimming
 from dragoman_server.model_manager import Loader, ModelManager
 from dragoman_server.open_inference.service import OpenInferenceService
 from dragoman_server.polling import Polling
@@ -81,6 +82,7 @@ class DragomanServer:
         self._gate = Gate()
         self._calls = RpcMeter()
         self._lag = LoopLag()
+        self._trimming = HeapTrimming(lambda: self._gate.is_idle)
         self._tracing = tracing or _tracing(settings)
         self._record = CallRecord(self._calls, self._tracing)
         self._callers = Callers(tokens, methods(settings), stranger(settings))
@@ -159,6 +161,7 @@ class DragomanServer:
         self._manager.open(catalogue, loader or ModelLoader(self._settings))
         if self._polling is not None:
             self._polling.start()
+        self._trimming.start()
         await self._health.serving()
 
     async def drain(self, grace: float) -> None:
@@ -170,6 +173,7 @@ class DragomanServer:
         await self._health.drain()
         if self._polling is not None:
             await self._polling.stop()
+        await self._trimming.stop()
         self._gate.close()
         finished = await self._gate.wait_idle(grace)
         if not finished:
@@ -196,6 +200,14 @@ class DragomanServer:
     def http_url(self) -> str | None:
         """The same with http:// or https:// before it."""
         return None if self._http is None else self._http.url
+
+    @property
+    def http_paths(self) -> dict[str, str]:
+        """Every path that the HTTP port answers, and by which method: POST where it is not asked by GET."""
+        from starlette.routing import Route  # noqa: PLC0415  (off by default: not loaded then)
+
+        routes = [] if self._http is None else [route for route in self._http.app.routes if isinstance(route, Route)]
+        return {route.path: "GET" if "GET" in (route.methods or ()) else "POST" for route in routes}
 
     async def _started_http(self, port: int, inference: InferenceService, models: ModelService) -> HttpServer:
         from dragoman_server.telemetry.collector import ServerCollector, registry  # noqa: PLC0415  (as below)

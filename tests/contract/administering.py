@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import grpc
 
@@ -36,8 +37,10 @@ class FakeLoader:
     """Makes models with fake engines; ``before`` may refuse or wait first."""
 
     before: Callable[[ModelVersion], None] = lambda entry: None
-    engines: dict[str, FakeEngine] = field(default_factory=dict)
-    """The newest of each version, as NAME@VERSION."""
+    engines: WeakValueDictionary[str, FakeEngine] = field(default_factory=WeakValueDictionary)
+    """The newest of each version, as NAME@VERSION; the server alone keeps them."""
+    stopped: dict[str, list[float]] = field(default_factory=dict)
+    """What they were stopped with, when they are gone too."""
     loads: list[str] = field(default_factory=list)
     at_once: int = 0
     """Most loads at one time."""
@@ -56,6 +59,7 @@ class FakeLoader:
             with self._lock:
                 self._now -= 1
         engine = self.engines[reference] = FakeEngine()
+        self.stopped[reference] = engine.stopped_with
         return replace(model(engine, entry.name), version=str(entry.version))
 
 

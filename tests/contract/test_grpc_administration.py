@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 import weakref
 from collections.abc import AsyncIterator
@@ -33,7 +32,7 @@ async def test_a_new_version_takes_over_and_an_old_one_can_come_back(tmp_path: P
         assert (loaded.name, loaded.version, loaded.state, loaded.default) == ("deu-eng", "2", READY, True)
         assert [await served.version(name) for name in (None, "deu-eng", "deu-eng@2")] == ["2"] * 3
         await served.until(("deu-eng", "2", READY))
-        assert served.loader.engines["deu-eng@1"].stopped_with
+        assert served.loader.stopped["deu-eng@1"]
         with pytest.raises(NotFound, match="no version 1 of model 'deu-eng'; served are 2"):
             await served.version("deu-eng@1")
         await served.client.load_model("deu-eng")
@@ -62,7 +61,7 @@ async def test_no_request_fails_while_versions_are_exchanged(tmp_path: Path) -> 
             assert seen == sorted(seen)
             assert set(seen) <= {1, 2, 3}
         await served.until(("deu-eng", "3", READY))
-        assert all(served.loader.engines[f"deu-eng@{old}"].stopped_with for old in (1, 2))
+        assert all(served.loader.stopped[f"deu-eng@{old}"] for old in (1, 2))
 
 
 async def test_what_runs_ends_on_the_version_that_it_began_with(tmp_path: Path) -> None:
@@ -174,31 +173,53 @@ async def test_unloading_waits_for_what_runs_and_leaves_nothing(tmp_path: Path) 
         assert not engine.stopped_with
         held[0].finish(echo(held[0]))
         assert (await running).text == "ABC"
-        await asyncio.gather(*unloading)
-        assert engine.stopped_with
-        with pytest.raises(NotFound):
-            await served.client.unload_model("deu-eng")
         held.clear()
         while not engine.submitted.empty():
             engine.submitted.get_nowait()
         gone = weakref.ref(engine)
         del engine
-        gc.collect()
+        await asyncio.gather(*unloading)
+        assert served.loader.stopped["deu-eng@1"]
         assert gone() is None
+        with pytest.raises(NotFound):
+            await served.client.unload_model("deu-eng")
+
+
+async def test_nothing_is_left_of_a_model_when_its_unloading_is_over(tmp_path: Path) -> None:
+    held: list[Request] = []
+    async with administered(tmp_path, "deu-eng@1", "fra-eng@1") as served:
+        other = served.loader.engines["fra-eng@1"]
+        other.behave = held.append
+        running = asyncio.create_task(served.client.translate("abc", target="de", model="fra-eng"))
+        while not held:
+            await asyncio.sleep(0.01)
+        engine = served.loader.engines["deu-eng@1"]
+        engine.behave = engine.submit  # as an engine and its lanes know each other: it is garbage to be collected
+        gone = weakref.ref(engine)
+        del engine
+        # A call of another model goes on meanwhile: it found both models in the catalogue, and needs one.
+        await served.client.unload_model("deu-eng")
+        assert gone() is None
+        assert not running.done()
+        held[0].finish(echo(held[0]))
+        assert (await running).text == "ABC"
 
 
 async def test_when_the_grace_is_over_what_runs_is_ended(tmp_path: Path) -> None:
     held: list[Request] = []
     async with administered(tmp_path, "deu-eng@1", grace=0.05) as served:
-        engine = served.loader.engines["deu-eng@1"]
-        engine.behave = held.append
+        served.loader.engines["deu-eng@1"].behave = held.append
         running = asyncio.create_task(served.client.translate("abc", target="de"))
         while not held:
             await asyncio.sleep(0.01)
-        await served.client.unload_model("deu-eng")
-        assert engine.stopped_with == [0.0]  # which ends all that it has
+        unloading = asyncio.create_task(served.client.unload_model("deu-eng"))
+        while not served.loader.stopped["deu-eng@1"]:
+            await asyncio.sleep(0.01)
+        assert served.loader.stopped["deu-eng@1"] == [0.0]  # which ends all that it has
         held[0].finish(echo(held[0]))
+        held.clear()
         await running
+        await unloading
 
 
 async def test_without_the_default_another_model_answers_and_without_any_none(tmp_path: Path) -> None:
@@ -296,4 +317,4 @@ async def test_a_draining_server_does_not_serve_what_it_was_loading(tmp_path: Pa
             await asyncio.sleep(0.01)
         loading.cancel()
         go.set()
-    assert all(engine.stopped_with for engine in served.loader.engines.values())
+    assert all(served.loader.stopped.values())

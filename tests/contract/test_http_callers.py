@@ -54,6 +54,24 @@ async def test_who_may_call(tokens: Path) -> None:
         assert error_of(refused)["type"] == "rate_limit_error"
 
 
+OPEN = {"/healthz", "/readyz", "/openapi.json"}
+
+
+async def test_every_path_is_closed_to_strangers_but_probes_and_what_says_nothing_of_the_server(tokens: Path) -> None:
+    async with web(tokens=tokens) as here:
+        paths = here.server.http_paths
+        assert paths.keys() >= {*OPEN, "/", "/metrics", "/v1/translate", "/v1/models", "/v1/models/{name}"}
+        for path, method in paths.items():
+            page = path == "/" or path.startswith("/playground/")  # files, the same for everybody
+            for given in ({}, {"authorization": "Bearer x"}, {"authorization": f"Basic {INFER}"}):
+                answer = await here.client.request(
+                    method, path.format(name="toy"), json=ASKED if method == "POST" else None, headers=given
+                )
+                assert answer.status_code == (200 if page or path in OPEN else 401), (path, given)
+                assert "default-src 'none'" in answer.headers["content-security-policy"]
+                assert not any(name.startswith("access-control") for name in answer.headers)
+
+
 async def test_nobody_is_read_before_they_are_known(tokens: Path) -> None:
     async with web(tokens=tokens) as here:
         host, _, port = here.http.rpartition(":")

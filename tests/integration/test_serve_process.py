@@ -35,6 +35,16 @@ def serve(repository: Path) -> Iterator[Callable[..., ServerProcess]]:
         yield start
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_it_does_not_listen_where_others_reach_it_without_tls_and_tokens(repository: Path, host: str) -> None:
+    with ServerProcess(repository, "--precision", "fp32", "--host", host) as server:
+        assert server.end() == 1
+        assert not any("listening" in line for line in server.logs)
+        said = "\n".join(server.logs)
+    for word in (f"host = {host}", "tls_certificate and tls_key", "tokens (or tls_client_ca)", "--insecure"):
+        assert word in said
+
+
 def test_announces_itself_translates_and_ends_well(serve: Callable[..., ServerProcess]) -> None:
     server = serve("--lanes", "2")
     address = server.wait_ready()

@@ -17,9 +17,9 @@ from tests.robustness.history import Begun, Ended, Event, Observed, Piece, Readi
 
 DESCRIPTORS = 8
 """gRPC keeps a few for its pollers, which it makes as it needs them; a connection that leaks is one for each."""
-ALLOCATED = 48.0
+ALLOCATED = 32.0
 """MiB of malloc, without the holes in the heap that resident memory has. What is made on first use stays (23 were
-seen), and a model that is gone may wait for the next collection of garbage (40); what is kept for good adds up."""
+seen); a model that is kept takes 40."""
 THREADS = 12
 """The pool of asyncio (cores + 4) and those of gRPC come as they are needed, and stay."""
 

@@ -25,7 +25,7 @@ SETTLE_SECONDS = 20.0
 _LOOK_SECONDS = 0.05
 RESIDENT = 64.0
 """MiB that a server may have more after a fault than after the warm-up before it. What is loaded on first use and holes
-in the heap take up to 40 (docs/operating.md, "Memory"); a kept row or stream would take more with every request."""
+in the heap that are not given back yet take up to 40; a kept row or stream would take more with every request."""
 _RETRY = Retry(budget=1000)
 """Faults break many calls of few clients, and what is looked at is whether each of them is tried again."""
 CHANNEL_OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0), ("grpc.enable_http_proxy", 0))

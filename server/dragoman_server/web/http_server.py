@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import structlog
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
 
 from dragoman_server.errors import Violation
 from dragoman_server.security.certificates import CertificateFiles
@@ -37,12 +37,13 @@ class HttpServer:
 
     def __init__(
         self,
-        app: ASGIApp,
+        app: Starlette,
         host: str,
         port: int,
         certificates: CertificateFiles | None,
         limits: HttpLimits = HttpLimits(),  # noqa: B008  (frozen)
     ) -> None:
+        self.app = app
         self._host = host
         self._port = port
         self._scheme = "http" if certificates is None else "https"

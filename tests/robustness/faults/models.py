@@ -22,8 +22,8 @@ from tests.robustness.world import World
 
 LOAD_SECONDS = 120.0
 RELOADED = 96.0
-"""MiB that a server may have more after a model has come and gone: docs/operating.md, "Memory", found 34 and holes that
-come and go by as much; both versions together take 130 more."""
+"""MiB that a server may have more after a model has come and gone: a load leaves holes in the heap, which are given
+back up to two seconds later, and first use what stays; both versions together take 130 more."""
 _TRANSLATIONS = (asks.SHORT, asks.WIDE, asks.LONG, asks.TEXTS)
 _GONE = frozenset({"NOT_FOUND"})
 _AWAY = frozenset({"OK", "NOT_FOUND", "UNAVAILABLE"})

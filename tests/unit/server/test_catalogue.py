@@ -117,3 +117,19 @@ def test_without_models() -> None:
     for reference in ("", "a"):
         with pytest.raises(NotFound, match="none is served"):
             nothing.resolve(reference)
+
+
+def test_a_call_lets_go_of_what_it_does_not_need() -> None:
+    one, two = host("a", TAG), host("b", TAG)
+    served = Catalogue([one, two], "a")
+    call = served.for_call()
+    assert call.find("b", Reader, TAG) is two
+    assert not call.needs(one)
+    call.let_go(one)
+    assert list(call) == [two]
+    assert not call.is_default(two)
+    assert call.resolve("b") is two
+    with pytest.raises(NotFound, match="no model 'a'; served are b"):
+        call.resolve("a")
+    assert list(served) == [one, two]  # others have it still
+    assert served.is_default(one)

@@ -74,7 +74,8 @@ class AwayRepository(Repository):
 
 async def test_a_repository_that_cannot_be_read_is_told_and_changes_nothing(tmp_path: Path) -> None:
     gate, hosts = Gate(), Hosts()
-    manager = ModelManager(gate, AwayRepository(tmp_path), parse_policies("latest"), grace=60, forget=lambda gone: None)
+    repository, policies = AwayRepository(tmp_path), parse_policies("latest")
+    manager = ModelManager(gate, repository, policies, grace=60, forget=lambda gone: None)
     manager.open(Catalogue([hosts.load(ModelVersion("a", 2, tmp_path))], "a"), hosts)
     for version in (None, 3):
         with pytest.raises(FailedPrecondition) as refused:
@@ -109,7 +110,8 @@ def test_whatever_happens_nothing_is_stopped_that_is_needed_and_all_else_is(step
 async def lived(steps: list[Step], policy: str, root: Path) -> None:
     gate, hosts, forgotten = Gate(), Hosts(), list[ModelHost]()
     policies = parse_policies(policy)
-    manager = ModelManager(gate, Repository(root), policies, grace=60, forget=forgotten.append)
+    # What was made is kept here, to be asked whether it was stopped: its memory is not to be waited for.
+    manager = ModelManager(gate, Repository(root), policies, grace=60, forget=forgotten.append, return_seconds=0.0)
     manager.open(Catalogue([hosts.load(ModelVersion("a", 2, root))], "a"), hosts)
     tasks: list[asyncio.Task[None]] = []
     held: list[tuple[Catalogue, ModelHost]] = []

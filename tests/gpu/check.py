@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-_COMPARED = frozenset({"hugging_face", "ctranslate2"})
+_COMPARED = frozenset({"attention", "hugging_face", "ctranslate2"})
 _LONGEST_ERROR = 400
 
 
@@ -84,10 +84,12 @@ def parts(device: str, subjects: Sequence[str]) -> Iterator[Part]:
         yield Part("engine", subject, device, 90)
         yield Part("independence", subject, device, 60)
         yield Part("nodes", subject, device, 60)
+        yield Part("gaps", subject, "cuda+graphs" if device == "cuda" else device, 60)
+        if "decoder" in subject:
+            yield Part("attention", subject, device, 90)
     for subject in subjects:
-        if "decoder" not in subject:
-            yield Part("hugging_face", subject, device, 90)
-            yield Part("ctranslate2", subject, device, 60)
+        yield Part("ctranslate2", subject, device, 60)
+        yield Part("hugging_face", subject, device, 90)
 
 
 def table(done: Sequence[Part]) -> str:

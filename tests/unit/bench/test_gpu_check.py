@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.gpu.check import Launch, Part, main, parts, table
+from tests.gpu.check import main, parts, table
 from tests.gpu.launches import idle_share
+from tests.gpu.part import Launch, Part
 
 ROOT = Path(__file__).parents[3]
 

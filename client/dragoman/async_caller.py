@@ -92,7 +92,7 @@ class AsyncCaller:
             try:
                 response = await call
             except grpc.aio.AioRpcError as error:
-                failure = Failure(error.code(), error.details() or "", entries(error.trailing_metadata()))
+                failure = Failure.told(error.code(), error.details(), entries(error.trailing_metadata()))
             except asyncio.CancelledError:
                 self._raise_if_closed()
                 raise
@@ -128,7 +128,7 @@ class AsyncCaller:
                         yield chunk
                 yield reader.last(entries(await call.trailing_metadata()))
             except grpc.aio.AioRpcError as error:
-                failure = Failure(error.code(), error.details() or "", entries(error.trailing_metadata()))
+                failure = Failure.told(error.code(), error.details(), entries(error.trailing_metadata()))
             except asyncio.CancelledError:
                 self._raise_if_closed()
                 raise

@@ -170,7 +170,7 @@ def failure_of(error: grpc.aio.AioRpcError) -> Failure:
     """What the stream ended with; UNAVAILABLE where gRPC cannot tell, since it broke under a message being sent."""
     if error.code() is grpc.StatusCode.INTERNAL and error.details() == _ENDED_UNDER_A_WRITE:
         return Failure(grpc.StatusCode.UNAVAILABLE, "the stream broke while a message was being sent")
-    return Failure(error.code(), error.details() or "", entries(error.trailing_metadata()))
+    return Failure.told(error.code(), error.details(), entries(error.trailing_metadata()))
 
 
 async def _until(condition: Callable[[], bool], news: asyncio.Event) -> None:

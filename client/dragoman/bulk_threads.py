@@ -165,7 +165,7 @@ class BulkThreads:
                     self._progress = time.monotonic()
                     self._to_give.notify()
         except grpc.RpcError:
-            return Failure(call.code(), call.details() or "", tuple(call.trailing_metadata() or ()))
+            return Failure.told(call.code(), call.details(), tuple(call.trailing_metadata() or ()))
         finally:
             ended.set()
             with self._to_send:

@@ -93,7 +93,7 @@ class Caller:
             try:
                 response = pending.result()
             except grpc.RpcError:
-                failure = Failure(call.code(), call.details() or "", trailing(call))
+                failure = Failure.told(call.code(), call.details(), trailing(call))
             except grpc.FutureCancelledError:
                 raise Cancelled("the call was cancelled") from None
             except BaseException:  # such as KeyboardInterrupt: the server need not go on
@@ -128,7 +128,7 @@ class Caller:
                         yield chunk
                 yield reader.last(trailing(call))
             except grpc.RpcError:
-                failure = Failure(call.code(), call.details() or "", trailing(call))
+                failure = Failure.told(call.code(), call.details(), trailing(call))
             else:
                 attempts.succeeded()
                 return

@@ -105,6 +105,19 @@ class Failure:
     message: str = ""
     trailing: tuple[tuple[str, str | bytes], ...] = ()
 
+    @classmethod
+    def told(
+        cls, code: grpc.StatusCode, message: str | None, trailing: tuple[tuple[str, str | bytes], ...] = ()
+    ) -> Failure:
+        """As gRPC tells it, but for a call that waited in the core of a server that ended: it was not looked at.
+
+        The core ends it as CANCELLED in these words and without metadata. Nobody has cancelled it, and it may be tried
+        again elsewhere: UNAVAILABLE.
+        """
+        if code is grpc.StatusCode.CANCELLED and message == code.name and not trailing:
+            return cls(grpc.StatusCode.UNAVAILABLE, "the server ended before it answered")
+        return cls(code, message or "", trailing)
+
     def pushback_ms(self) -> int | None:
         """The server's wish, in milliseconds: None when it has none, negative when no retry may follow (gRFC A6)."""
         for key, value in self.trailing:

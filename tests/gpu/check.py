@@ -8,66 +8,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-_COMPARED = frozenset({"hugging_face", "ctranslate2"})
-_LONGEST_ERROR = 400
-
-
-Launch = Callable[[Sequence[str], float], "subprocess.CompletedProcess[str]"]
-"""Runs a command for at most so many seconds; raises subprocess.TimeoutExpired."""
-
-
-def launched(command: Sequence[str], limit: float) -> subprocess.CompletedProcess[str]:
-    """A process of its own, with its output."""
-    return subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
-
-
-@dataclass
-class Part:
-    """One part, and what came of it."""
-
-    name: str
-    subject: str
-    device: str
-    limit: float
-    """Seconds."""
-    seconds: float = 0.0
-    error: str = ""
-    found: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def counts(self) -> bool:
-        """Whether the check fails with it."""
-        return self.name not in _COMPARED
-
-    def run(self, folder: Path, left: float, launch: Launch = launched) -> None:
-        """Run it within its limit and what is left of the whole check's, in seconds."""
-        # The processor takes as long as it takes: there it is not for the figures.
-        limit = left if self.device == "cpu" else min(self.limit, left)
-        if limit < 1:
-            self.error = "not run: the time is up"
-            return
-        command = [sys.executable, "-m", "tests.gpu.parts", self.name, self.subject, str(folder), self.device]
-        began = time.monotonic()
-        try:
-            done = launch(command, limit)
-            if done.returncode:
-                self.error = (done.stderr.strip().splitlines() or ["no message"])[-1][:_LONGEST_ERROR]
-            else:
-                self.found = json.loads(done.stdout.strip().splitlines()[-1])
-        except subprocess.TimeoutExpired:
-            self.error = f"not done after {limit:.0f} s"
-        except (ValueError, IndexError):
-            self.error = f"printed no JSON: {done.stdout[-_LONGEST_ERROR:]!r}"
-        self.seconds = time.monotonic() - began
+from tests.gpu.part import Launch, Part, launched
+from tests.gpu.targets import targets
 
 
 def parts(device: str, subjects: Sequence[str]) -> Iterator[Part]:
@@ -84,10 +33,12 @@ def parts(device: str, subjects: Sequence[str]) -> Iterator[Part]:
         yield Part("engine", subject, device, 90)
         yield Part("independence", subject, device, 60)
         yield Part("nodes", subject, device, 60)
+        yield Part("gaps", subject, "cuda+graphs" if device == "cuda" else device, 60)
+        if "decoder" in subject:
+            yield Part("attention", subject, device, 90)
     for subject in subjects:
-        if "decoder" not in subject:
-            yield Part("hugging_face", subject, device, 90)
-            yield Part("ctranslate2", subject, device, 60)
+        yield Part("ctranslate2", subject, device, 60)
+        yield Part("hugging_face", subject, device, 90)
 
 
 def table(done: Sequence[Part]) -> str:
@@ -135,7 +86,8 @@ def main(arguments: Sequence[str] | None = None, launch: Launch = launched) -> i
             # After each part: what was found is there, whatever ends this process.
             (given.output / "gpu.json").write_text(json.dumps([asdict(one) for one in done], indent=1) + "\n")
     failed = [part for part in done if part.error and part.counts]
-    print(f"\n{table(done)}\n\n{len(done)} parts, {len(failed)} checks failed")
+    print("", table(done), "", *targets(done), "", sep="\n")
+    print(f"{len(done)} parts, {len(failed)} checks failed")
     return 1 if failed or not done else 0
 
 

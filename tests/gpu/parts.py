@@ -28,17 +28,15 @@ from dragoman_server.gpus import gpus
 from dragoman_server.prompt_runtime import OnnxPromptRuntime
 from dragoman_server.runtime import OnnxRuntime
 from dragoman_server.sessions import lane_session
-from tests.gpu.subjects import LONGEST, SUBJECTS, Subject
+from tests.gpu.attention import attention
+from tests.gpu.launches import gaps, nodes
+from tests.gpu.measuring import ROUNDS, SOURCE, STEPS, Findings, begin, grow, ladder, median, texts
+from tests.gpu.others import ctranslate2, hugging_face
+from tests.gpu.subjects import SUBJECTS, Subject
 
 if TYPE_CHECKING:
     from dragoman_server.engine import DecodingEngine
 
-Findings = dict[str, Any]
-
-_LADDER = (1, 8, 32, 128, 512)
-_STEPS = 40
-_ROUNDS = 3
-_SOURCE = 24
 _ENCODED_TOGETHER = 8192
 """Source tokens."""
 
@@ -62,7 +60,7 @@ def bandwidth(subject: Subject, folder: Path, device: Device) -> Findings:
     size = 4 << 30 if device.kind == "cuda" else 64 << 20
     source = torch.ones(size // 2, dtype=torch.float16, device=device.kind)
     target = torch.empty_like(source)
-    seconds = _median(lambda: target.copy_(source), 10)
+    seconds = median(lambda: target.copy_(source), 10)
     return {"bytes_per_second": 2 * size / seconds}
 
 
@@ -80,7 +78,7 @@ def parity(subject: Subject, folder: Path, device: Device) -> Findings:
     model, runtime = subject.model(), subject.runtime(folder, device, 16)
     assert isinstance(model, Transformer)
     assert isinstance(runtime, OnnxRuntime)
-    sources = _sources(subject, 16)
+    sources = texts(subject, 16)
     runtime.encode(range(16), sources)
     tokens, logits = [subject.config.bos_id] * 16, []
     fed: list[list[int]] = [[] for _ in sources]
@@ -103,11 +101,11 @@ def parity(subject: Subject, folder: Path, device: Device) -> Findings:
 def independence(subject: Subject, folder: Path, device: Device) -> Findings:
     """The same texts alone and in company of 1 to 63 others: share with the same tokens, and with the same bits."""
     runtime = subject.runtime(folder, device, 64)
-    begins = _sources(subject, 24)
+    begins = texts(subject, 24)
     alone = [_decoded(runtime, subject, [begin])[0] for begin in begins]
     shares: Findings = {}
     for company in (1, 7, 31, 63):
-        others = _sources(subject, company, seed=5)
+        others = texts(subject, company, seed=5)
         together = [_decoded(runtime, subject, [begin, *others])[0] for begin in begins]
         same = [
             (one[0] == other[0], np.array_equal(one[1], other[1])) for one, other in zip(alone, together, strict=True)
@@ -123,18 +121,18 @@ def steps(subject: Subject, folder: Path, device: Device) -> Findings:
     """Seconds of a greedy step, the way to the host and back included, by rows; medians of rounds."""
     paths = subject.graphs(folder)
     found: Findings = {}
-    for rows in _ladder(device):
+    for rows in ladder(device):
         runtime = subject.runtime(folder, device, rows)
-        _begin(runtime, subject, rows)
-        _grow(runtime, rows, _STEPS)
+        begin(runtime, subject, rows)
+        grow(runtime, rows, STEPS)
         rounds = []
-        for _ in range(_ROUNDS):
-            _begin(runtime, subject, rows)
+        for _ in range(ROUNDS):
+            begin(runtime, subject, rows)
             began = time.perf_counter()
-            _grow(runtime, rows, _STEPS)
-            rounds.append((time.perf_counter() - began) / _STEPS)
+            grow(runtime, rows, STEPS)
+            rounds.append((time.perf_counter() - began) / STEPS)
         seconds = statistics.median(rounds)
-        least = subject.bytes_of_a_step(paths.decoder, rows, _STEPS // 2, _SOURCE)
+        least = subject.bytes_of_a_step(paths.decoder, rows, STEPS // 2, SOURCE)
         found[str(rows)] = {"seconds": seconds, "tokens_per_second": rows / seconds, "least_bytes": least}
         del runtime
     return found
@@ -148,7 +146,7 @@ def engine(subject: Subject, folder: Path, device: Device) -> Findings:
 
     found: Findings = {}
     bos, eos = subject.config.bos_id, subject.config.eos_id
-    for requests in _ladder(device):
+    for requests in ladder(device):
         for beams in (1, 4):
             runtime = subject.runtime(folder, device, requests * beams)
             made: DecodingEngine = (
@@ -163,133 +161,33 @@ def engine(subject: Subject, folder: Path, device: Device) -> Findings:
                 if isinstance(runtime, OnnxRuntime)
                 else PromptEngine([runtime], eos=eos, max_waiting=UNBOUNDED, max_waiting_tokens=UNBOUNDED)
             )
-            options = DecodingOptions(max_length=_STEPS, beam_size=beams)
-            asked = [(source, options) for source in _sources(subject, requests, length=_SOURCE)]
+            options = DecodingOptions(max_length=STEPS, beam_size=beams)
+            asked = [(source, options) for source in texts(subject, requests, length=SOURCE)]
             with ServedEngine(made, runtime.provider) as served:
-                seconds = _median(lambda served=served, asked=asked: served.answers(asked), _ROUNDS)  # type: ignore[misc]
+                seconds = median(lambda served=served, asked=asked: served.answers(asked), ROUNDS)  # type: ignore[misc]
                 tokens = sum(len(answer.token_ids) for answer in served.answers(asked))
             found[f"{requests} requests, beam {beams}"] = {"tokens_per_second": tokens / seconds}
             del runtime, made, served
     return found
 
 
-def nodes(subject: Subject, folder: Path, device: Device) -> Findings:
-    """Nodes that a step launches, and what the host needs to launch them, by onnxruntime's own profile."""
-    options = ort.SessionOptions()
-    options.enable_profiling = True
-    options.profile_file_prefix = str(folder / f"profile-{subject.name}")
-    options.log_severity_level = 3
-    path = subject.graphs(folder).decoder
-    session = ort.InferenceSession(path, options, providers=device.providers())
-    feeds: Findings = {}
-    shapes = {"input_ids": (8, 1), "lengths": (8,), "cross_lengths": (8,), "total_length": (), "cross_total": ()}
-    for port in session.get_inputs():
-        kind = {"tensor(int64)": "int64", "tensor(int32)": "int32"}.get(port.type, "float16")
-        shape = shapes.get(port.name)
-        if shape is None:
-            shape = tuple({0: 8, 2: LONGEST}.get(axis, size) for axis, size in enumerate(port.shape))
-            shape = (8, 1, port.shape[2]) if port.name.startswith("cross_last") else shape
-        feeds[port.name] = np.ones(shape, kind) if "total" in port.name else np.zeros(shape, kind)
-    runs = 5
-    for _ in range(runs):
-        session.run(["top_ids"], feeds)
-    events = json.loads(Path(session.end_profiling()).read_text())
-    launched = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
-    by_provider: dict[str, int] = {}
-    for event in launched:
-        name = event["args"].get("provider", "unknown")
-        by_provider[name] = by_provider.get(name, 0) + 1
-    return {
-        "nodes_a_step": {name: count / runs for name, count in by_provider.items()},
-        "seconds_of_launching": sum(event["dur"] for event in launched) / runs * 1e-6,
-    }
-
-
-def hugging_face(subject: Subject, folder: Path, device: Device) -> Findings:
-    """``generate`` of Hugging Face on the same weights in float16, eager: tokens a second by rows and beams."""
-    from tests.bench.hugging_face import hugging_face_model  # noqa: PLC0415  (transformers may be missing)
-
-    model = subject.model()
-    assert isinstance(model, Transformer)
-    theirs = hugging_face_model(model).to(device.kind, torch.float16 if device.kind == "cuda" else torch.float32)
-    found: Findings = {}
-    for rows in _ladder(device)[:4]:
-        ids = torch.tensor(_sources(subject, rows, length=_SOURCE), device=device.kind)
-
-        def run(beams: int, ids: torch.Tensor = ids, **options: str) -> None:
-            theirs.generate(ids, num_beams=beams, min_new_tokens=_STEPS, max_new_tokens=_STEPS, **options)
-
-        for beams in (1, 4):
-            seconds = _median(lambda beams=beams: run(beams), _ROUNDS)  # type: ignore[misc]
-            found[f"{rows} rows, beam {beams}"] = {"tokens_per_second": rows * _STEPS / seconds}
-    if device.kind == "cuda":
-        ids = torch.tensor(_sources(subject, 8, length=_SOURCE), device=device.kind)
-        seconds = _median(
-            lambda: theirs.generate(ids, cache_implementation="static", min_new_tokens=_STEPS, max_new_tokens=_STEPS),
-            _ROUNDS,
-        )
-        found["8 rows, static cache, compiled"] = {"tokens_per_second": 8 * _STEPS / seconds}
-    return found
-
-
-def ctranslate2(subject: Subject, folder: Path, device: Device) -> Findings:
-    """CTranslate2 in float16 on the same weights: tokens a second by rows and beams."""
-    from ctranslate2 import Translator  # noqa: PLC0415  (may be missing)
-
-    from tests.bench.ctranslate2_model import convert, tokens  # noqa: PLC0415
-
-    model, path = subject.model(), folder / f"{subject.name}-ctranslate2"
-    assert isinstance(model, Transformer)
-    if not path.exists():
-        convert(model, path, quantization="float16")
-    kind = "float16" if device.kind == "cuda" else "float32"
-    translator = Translator(str(path), device=device.kind, compute_type=kind)
-    found: Findings = {}
-    for rows in _ladder(device):
-        written = [tokens(ids) for ids in _sources(subject, rows, length=_SOURCE)]
-        for beams in (1, 4):
-
-            def run(beams: int = beams, written: Sequence[Sequence[str]] = written) -> None:
-                translator.translate_batch(
-                    written, beam_size=beams, min_decoding_length=_STEPS, max_decoding_length=_STEPS
-                )
-
-            found[f"{rows} rows, beam {beams}"] = {"tokens_per_second": rows * _STEPS / _median(run, _ROUNDS)}
-    return found
-
-
 PARTS: dict[str, Callable[[Subject, Path, Device], Findings]] = {
     part.__name__: part
-    for part in (machine, bandwidth, graphs, parity, independence, steps, engine, nodes, hugging_face, ctranslate2)
+    for part in (
+        machine,
+        bandwidth,
+        graphs,
+        parity,
+        independence,
+        steps,
+        engine,
+        nodes,
+        gaps,
+        attention,
+        hugging_face,
+        ctranslate2,
+    )
 }
-
-
-def _ladder(device: Device) -> Sequence[int]:
-    return _LADDER if device.kind == "cuda" else _LADDER[:2]
-
-
-def _sources(subject: Subject, count: int, seed: int = 1, length: int | None = None) -> list[list[int]]:
-    """Random texts of 4 to 40 tokens, or all of one length."""
-    random = np.random.default_rng(seed)
-    lengths = [length or int(random.integers(4, 41)) for _ in range(count)]
-    return [random.integers(6, subject.config.vocabulary, size).tolist() for size in lengths]
-
-
-def _begin(runtime: OnnxRuntime | OnnxPromptRuntime, subject: Subject, rows: int) -> None:
-    """Give each row a text of the same length."""
-    sources = _sources(subject, rows, length=_SOURCE)
-    if isinstance(runtime, OnnxRuntime):
-        runtime.encode(range(rows), sources)
-        return
-    for row in range(rows):
-        runtime.prefill(sources[row], 0)
-        runtime.admit(row, _SOURCE)
-
-
-def _grow(runtime: OnnxRuntime | OnnxPromptRuntime, rows: int, count: int) -> None:
-    tokens: Any = [2] * rows
-    for _ in range(count):
-        tokens = runtime.step(tokens).top_ids[:, 0]
 
 
 def _decoded(
@@ -310,18 +208,6 @@ def _decoded(
         ids.append(tokens)
         log_probs.append(output.top_log_probs.copy())
     return [(np.stack(ids)[:, row].tolist(), np.stack(log_probs)[:, row]) for row in range(len(begins))]
-
-
-def _median(run: Callable[[], object], times: int) -> float:
-    """Seconds, after one run that does not count."""
-    seconds = []
-    for _ in range(times + 1):
-        began = time.perf_counter()
-        run()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds[1:])
 
 
 def _version(package: str) -> str:

@@ -98,6 +98,10 @@ SUBJECTS = {
                 max_length=LONGEST,
             ),
         ),
+        Subject(
+            "tiny-decoder",
+            DecoderConfig(vocabulary=300, d_model=32, num_heads=4, d_ff=64, decoder_layers=2, max_length=LONGEST),
+        ),
         Subject("base", _transformer(512, 8)),
         Subject("big", _transformer(1024, 16)),
         # 0.97 billion parameters; its file stays below the 2 GiB that one ONNX file may have.

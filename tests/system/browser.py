@@ -50,6 +50,12 @@ class Visit:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", self._asked)
 
+    def translate(self, text: str, target: str = "de") -> None:
+        """Type it into the panel that translates, and wait for the first words."""
+        self.page.select_option("#to", target)
+        self.page.fill("#source", text)
+        self.page.locator("#translation .word").first.wait_for()
+
     def faults(self) -> list[str]:
         """Errors, violations of the policy, and requests to other origins."""
         elsewhere = [request.url for request in self.requests if _origin(request.url) not in (self.origin, "data://")]

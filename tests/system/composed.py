@@ -37,6 +37,8 @@ class Composed:
         """gRPC and HTTP."""
         self.grpc = f"localhost:{free_port()}"
         self.https = f"localhost:{free_port()}"
+        self.status = f"127.0.0.1:{free_port()}"
+        """The balancer's own page for Prometheus."""
         self._haproxy = haproxy
         command = " ".join(f"'{part}'" for part in _DRAGOMAN)
         script = folder / "dragoman"
@@ -78,6 +80,7 @@ class Composed:
             "REPLICA_GPU_WEB": "127.0.0.1:1",
             "GRPC_BIND": f"127.0.0.1:{self.grpc.partition(':')[2]}",
             "HTTPS_BIND": f"127.0.0.1:{self.https.partition(':')[2]}",
+            "STATUS_BIND": self.status,
         }
         environment = {**self._environment(COMPOSED["services"]["balancer"]), **moved}
         config = ROOT / "deploy" / "haproxy" / "haproxy.cfg"
@@ -88,6 +91,7 @@ class Composed:
         config = (ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text()
         for name, (_, http) in self.ports.items():
             config = config.replace(f"{name}:8080", f"127.0.0.1:{http}")
+        config = config.replace("balancer:8404", self.status)
         config = config.replace("/run/secrets/metrics_token", str(self.secret("metrics_token")))
         config = config.replace("scrape_interval: 5s", "scrape_interval: 1s")
         (self.folder / "prometheus.yml").write_text(config)
@@ -119,6 +123,25 @@ class Composed:
     def wait_ready(self, name: str) -> None:
         """Until the replica takes requests."""
         wait(lambda: _answers(f"http://127.0.0.1:{self.ports[name][1]}/readyz"), f"{name} is not ready")
+
+    def wait_balanced(self, *names: str) -> None:
+        """Until the balancer gives the replicas calls: it asks them every second whether they are ready."""
+        wait(lambda: all(self._is_up(name) for name in names), f"the balancer does not see all of {names}")
+
+    def _is_up(self, name: str) -> bool:
+        try:
+            return self.seen("status", name, state="UP") == 1
+        except OSError:  # it is starting
+            return False
+
+    def seen(self, metric: str, name: str, **labels: str) -> float:
+        """What the balancer says of a replica."""
+        with urllib.request.urlopen(f"http://{self.status}/metrics", timeout=10) as response:
+            text = response.read().decode()
+        wanted = ",".join(f'{key}="{value}"' for key, value in {"proxy": "grpc", "server": name, **labels}.items())
+        found = re.search(rf"^haproxy_server_{metric}{{{re.escape(wanted)}}} (\S+)$", text, re.MULTILINE)
+        assert found is not None, f"the balancer says no {metric} of {name}"
+        return float(found[1])
 
     def logs(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()

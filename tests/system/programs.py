@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -27,9 +28,17 @@ def installed(program: str, package: str | None = None) -> str:
     return path
 
 
+# Below those that the kernel gives to outgoing connections: one of them could take a port before its server does.
+_PORTS = iter(random.sample(range(15_000, 32_000), 1_000))
+
+
 def free_port() -> int:
-    """One that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """One that nobody listens on now, and a different one each time."""
+    for port in _PORTS:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:  # taken
+                continue
+            return port
+    raise AssertionError("no port is free")

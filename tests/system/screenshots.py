@@ -71,7 +71,7 @@ def take_understanding(browser: Browser, origin: str) -> None:
         for name in ("classify", "fill"):
             page.locator(f"#{name}-examples button").first.click()
             page.locator(f"#{name}-receipt").wait_for()
-        save(page, "understand-dark")
+        save(page, "understand-dark", whole=True)
 
 
 def take_attention(browser: Browser, origin: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import ssl
 import subprocess
 import threading
@@ -37,8 +38,7 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
         made.start_balancer()
         for name in REPLICAS:
             made.wait_ready(name)
-        with made.client() as client:
-            wait(lambda: _serving(client), "nobody behind the balancer takes requests")
+        made.wait_balanced(*REPLICAS)
         yield made
     finally:
         made.end()
@@ -49,13 +49,6 @@ def expected(composed: Composed) -> dict[str, str]:
     """What one client alone is told."""
     with composed.client() as client:
         return {text: client.translate(text, target="de").text for text in SENTENCES}
-
-
-def _serving(client: Client) -> bool:
-    try:
-        return client.health(timeout=5) is Health.SERVING
-    except Unavailable:
-        return False
 
 
 def answered(composed: Composed, name: str) -> float:
@@ -99,6 +92,7 @@ def test_calls_are_balanced_and_encrypted(composed: Composed, expected: dict[str
     texts = SENTENCES * 8
     # One connection, and several calls at a time: of two replicas that have nothing to do, either may be the one.
     with composed.client() as client, ThreadPoolExecutor(8) as pool:
+        assert client.health() is Health.SERVING
         translated = pool.map(lambda text: client.translate(text, target="de").text, texts)
         assert list(translated) == [expected[text] for text in texts]
         chunks = list(client.stream_translate(SENTENCES[0], target="de"))
@@ -145,6 +139,21 @@ def test_the_loads_users_get_through_the_balancer_and_find_every_answer_right(co
     assert re.search(r"Aggregated +\d\d+ +0\(0\.00%\)", done.stdout + done.stderr)
 
 
+def test_a_replica_that_is_only_slow_is_not_taken_for_gone(composed: Composed, expected: dict[str, str]) -> None:
+    before = composed.seen("check_failures_total", "replica-2")
+    process = composed.processes["replica-2"]
+    process.send_signal(signal.SIGSTOP)
+    try:
+        time.sleep(2.5)  # two of the balancer's checks
+    finally:
+        process.send_signal(signal.SIGCONT)
+    wait(lambda: composed.seen("check_duration_seconds", "replica-2") > 1, "the balancer has not waited")
+    assert composed.seen("check_failures_total", "replica-2") == before
+    with composed.client() as client, ThreadPoolExecutor(8) as pool:
+        translated = pool.map(lambda text: client.translate(text, target="de").text, SENTENCES)
+        assert list(translated) == [expected[text] for text in SENTENCES]
+
+
 @pytest.mark.parametrize("orderly", [False, True], ids=["killed", "told to end"])
 def test_a_replica_goes_under_load_and_no_call_fails(
     composed: Composed, expected: dict[str, str], orderly: bool
@@ -168,19 +177,20 @@ def test_a_replica_goes_under_load_and_no_call_fails(
         )
 
 
-def test_prometheus_reads_both_replicas_with_its_token(composed: Composed) -> None:
+def test_prometheus_reads_both_replicas_with_its_token_and_the_balancer(composed: Composed) -> None:
     address = composed.start_prometheus(installed("prometheus"))
-    query = urllib.parse.urlencode({"query": 'sum(up{job="dragoman"})'})
 
-    def both_up() -> bool:
+    def found(query: str) -> list[str]:
+        asked = urllib.parse.urlencode({"query": query})
         try:
-            with urllib.request.urlopen(f"http://{address}/api/v1/query?{query}", timeout=20) as response:
+            with urllib.request.urlopen(f"http://{address}/api/v1/query?{asked}", timeout=20) as response:
                 result = json.load(response)["data"]["result"]
         except OSError:  # it is starting
-            return False
-        return [one["value"][1] for one in result] == ["2"]
+            return []
+        return [one["value"][1] for one in result]
 
-    wait(both_up, "Prometheus does not see two replicas")
+    wait(lambda: found('sum(up{job="dragoman"})') == ["2"], "Prometheus does not see two replicas")
+    wait(lambda: found("count(haproxy_server_status{proxy='grpc',state='UP'} == 1)") == ["2"], "nor does the balancer")
     log = composed.logs("prometheus")
     assert "parse" not in log.lower() or "error" not in log.lower()
 

@@ -105,6 +105,27 @@ def test_nothing_is_wider_than_the_window(browser: Browser, served: Served, pane
         assert visit.faults() == []
 
 
+@pytest.mark.parametrize("width", [360, 412])
+def test_nothing_is_cut_off_on_a_phone(browser: Browser, served: Served, width: int) -> None:
+    with visited(browser, served.http, "translate", width=width, height=740) as visit:
+        page = visit.page
+        for one in page.locator("#tabs [role=tab]").all():
+            expect(one).to_be_in_viewport(ratio=1)
+        fill(page, "translate")
+        for one in page.locator("#alternatives [role=option]").all():
+            expect(one).to_be_in_viewport(ratio=1)
+        page.keyboard.press("Escape")
+        page.locator("#tabs [role=tab]", has_text="Attention").click()
+        fill(page, "attention")
+        for place in ("#kinds [role=tab]", "#overview button"):
+            for one in page.locator(place).all():
+                one.scroll_into_view_if_needed()
+                expect(one).to_be_in_viewport(ratio=1)
+        for name in ("#tabs", "#kinds", "#overview"):
+            assert page.locator(name).evaluate("element => element.scrollWidth <= element.clientWidth"), name
+        assert visit.faults() == []
+
+
 def test_errors_can_be_read(browser: Browser, served: Served) -> None:
     for dark in (False, True):
         with visited(browser, served.http, "translate", dark=dark) as visit:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.gpu.check import Launch, Part, main, parts, table
+from tests.gpu.check import main, parts, table
+from tests.gpu.launches import idle_share
+from tests.gpu.part import Launch, Part
 
 ROOT = Path(__file__).parents[3]
 
@@ -66,7 +68,12 @@ def test_time_that_is_up_is_told(tmp_path: Path) -> None:
 
 def test_other_software_does_not_count() -> None:
     listed = list(parts("cuda", ["base", "decoder-1b"]))
-    assert {part.name for part in listed if not part.counts} == {"hugging_face", "ctranslate2"}
+    assert {part.name for part in listed if not part.counts} == {"attention", "hugging_face", "ctranslate2"}
+    assert [part.subject for part in listed if part.name == "attention"] == ["decoder-1b"]
+    assert [part.subject for part in listed if part.name in ("hugging_face", "ctranslate2")] == [
+        *["base"] * 2,
+        *["decoder-1b"] * 2,
+    ]
     assert [part.subject for part in listed if part.name == "parity"] == ["base"]
     assert [part.device for part in listed if part.name == "steps"] == ["cuda", "cuda+graphs"] * 2
 
@@ -77,6 +84,24 @@ def test_the_table_shows_shares_of_the_ceiling() -> None:
     steps = Part("steps", "base", "cuda", 1, found={"8": step})
     assert "8 rows:    1.000 ms,       8000 tokens/s,  50.0% of the ceiling" in table([ceiling, steps])
     assert "FAILED: no" in table([Part("nodes", "base", "cuda", 1, error="no")])
+
+
+def test_a_way_to_attend_that_fails_is_told_and_the_others_are_timed(tmp_path: Path) -> None:
+    arguments = ["--device", "cpu", "--subjects", "tiny-decoder", "--only", "attention", "--output", str(tmp_path)]
+    assert main(arguments) == 0
+    (part,) = json.loads((tmp_path / "gpu.json").read_text())
+    assert part["error"] == ""
+    rows, *pages = part["found"].values()
+    assert rows["8"]["tokens_per_second"] > 0
+    assert rows["8"]["largest_difference"] == 0
+    assert len(pages) == 3
+    assert all("PagedAttention" in way["error"] for way in pages)  # a processor has no kernel of it
+
+
+def test_idle_is_what_no_kernel_covers() -> None:
+    assert idle_share([]) is None
+    assert idle_share([(10, 20), (15, 30)]) == 0
+    assert idle_share([(30, 40), (0, 10), (0, 5)]) == pytest.approx(0.5)
 
 
 def test_a_server_on_a_gpu_needs_what_a_server_needs() -> None:

@@ -93,6 +93,7 @@ export class Alternatives {
     this.place.replaceChildren(box);
     this.settle();
     focusOne(options, Math.max(0, options.findIndex((each) => each.getAttribute("aria-selected") === "true")));
+    this.place.scrollIntoView({ block: "nearest" }); // on a phone it may begin where the screen ends
   }
 
   /** Below the word, inside of the card. */

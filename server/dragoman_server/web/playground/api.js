@@ -3,6 +3,9 @@ import { eventsOf } from "./events.js";
 import { Refusal, Unreachable } from "./faults.js";
 import { askForToken, token } from "./token.js";
 
+/** Tells "reached" whenever the server has answered, and "lost" whenever it has not. */
+export const connection = new EventTarget();
+
 /** The answer of a GET, as it is. */
 export async function get(path) {
   return (await sent(path, {})).json();
@@ -52,6 +55,7 @@ async function sent(path, options) {
     const headers = { ...options.headers, ...(used && { authorization: `Bearer ${used}` }) };
     const request = { ...options, headers, cache: "no-store", redirect: "error" };
     const answer = await read(fetch(path, request), options.signal);
+    connection.dispatchEvent(new Event("reached"));
     if (answer.ok) return answer;
     const error = refusal(answer.status, await answer.json().catch(() => ({})), answer.headers.get("retry-after"));
     if (answer.status !== 401) throw error;
@@ -80,7 +84,9 @@ async function* events(body, signal) {
 /** What a browser says of a connection is different in each; an abort by us stays one. */
 function broken(error, signal) {
   if (signal?.aborted || error.name === "AbortError") return new DOMException("aborted", "AbortError");
-  return error instanceof TypeError ? new Unreachable("Is it still running, and is the network there?") : error;
+  if (!(error instanceof TypeError)) return error;
+  connection.dispatchEvent(new Event("lost"));
+  return new Unreachable("Is it still running, and is the network there?");
 }
 
 function refusal(status, { error = {} }, header) {

@@ -51,10 +51,12 @@ export class GeneratePanel {
       if (!answer) return;
       const [best, ...others] = answer.response.hypotheses;
       this.show(best.text, "");
+      this.draw();
       this.showOthers(prompt, others);
       showReceipt(byId("generate-receipt"), answer, answer.response, best.score);
       announce(`Generated: ${best.text}`);
     } catch (error) {
+      this.draw();
       this.faults.show(error, () => this.generate());
       if (!this.made.textContent) this.output.replaceChildren();
     } finally {
@@ -65,6 +67,7 @@ export class GeneratePanel {
   stop() {
     const focused = document.activeElement === byId("stop");
     this.latest.stop();
+    this.draw();
     this.running(false);
     if (focused) byId("go").focus();
     announce("Stopped.");
@@ -79,15 +82,28 @@ export class GeneratePanel {
   }
 
   begin(prompt) {
+    this.draw();
+    this.drawn = 0;
     this.made = make("span", { class: "made" });
     this.provisional = make("span", { class: "provisional" });
     this.output.replaceChildren(make("span", { class: "given" }, prompt), this.made, this.provisional);
   }
 
-  /** `final` goes on from what it was before: what is there already stays as it is, however long it gets. */
+  /** At the next frame: a text that comes faster than it can be laid out must not keep the page from hearing Stop. */
   show(final, provisional) {
+    this.newest = { final, provisional };
+    this.frame ??= requestAnimationFrame(() => this.draw());
+  }
+
+  /** What is final goes on from what it was before: what is there already stays as it is, however long it gets. */
+  draw() {
+    if (!this.newest) return;
+    cancelAnimationFrame(this.frame);
+    const { final, provisional } = this.newest;
+    this.frame = this.newest = undefined;
     const stays = this.output.scrollHeight - this.output.scrollTop - this.output.clientHeight < 40;
-    this.made.append(final.slice(this.made.textContent.length));
+    this.made.append(final.slice(this.drawn));
+    this.drawn = final.length;
     this.provisional.textContent = provisional;
     if (stays) this.output.scrollTop = this.output.scrollHeight;
   }

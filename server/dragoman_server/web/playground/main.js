@@ -1,4 +1,5 @@
 /* Begins: asks which models are served, and shows the panels that they can fill. */
+import { connection } from "./api.js";
 import { AttentionPanel } from "./attention.js";
 import { byId } from "./dom.js";
 import { Faults } from "./faults.js";
@@ -15,6 +16,7 @@ const translation = new TranslatePanel((...what) => {
 });
 const panels = [translation, new GeneratePanel(), ...understanding(), attention];
 const faults = new Faults(byId("main"), byId("start-fault"));
+let served; // the models, once they are known
 
 const allTabs = [...byId("tabs").querySelectorAll("[role=tab]")];
 const panelOf = (tab) => byId(tab.getAttribute("aria-controls"));
@@ -33,6 +35,7 @@ async function start() {
   try {
     const models = await Models.ask();
     faults.clear();
+    served = models;
     showServed(models);
     for (const tab of allTabs) tab.hidden = models.with(...tab.dataset.tasks.split(" ")).length === 0;
     byId("tabs").hidden = models.all.length === 0;
@@ -40,17 +43,23 @@ async function start() {
     if (models.all.length) choose(location.hash.slice(2));
   } catch (error) {
     byId("tabs").hidden = true;
-    byId("served-text").textContent = "No answer yet";
-    document.querySelector(".dot").className = "dot down";
+    showState("No answer yet", false);
     faults.show(error, start);
   }
 }
 
 function showServed({ all }) {
   const names = [...new Set(all.map((model) => model.name))];
-  byId("served-text").textContent = names.length ? `Serving ${names.join(", ")}` : "No model is served";
+  showState(names.length ? `Serving ${names.join(", ")}` : "No model is served", names.length > 0);
   byId("served").title = all.map((model) => `${model.name} version ${model.version}, ${model.precision}`).join("\n");
-  document.querySelector(".dot").className = names.length ? "dot up" : "dot down";
+}
+
+connection.addEventListener("reached", () => served && showServed(served));
+connection.addEventListener("lost", () => served && showState("No answer", false));
+
+function showState(text, up) {
+  byId("served-text").textContent = text;
+  document.querySelector(".dot").className = up ? "dot up" : "dot down";
 }
 
 start();

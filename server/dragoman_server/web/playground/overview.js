@@ -2,6 +2,11 @@
 import { make } from "./dom.js";
 import { paintSmall, ramp } from "./heatmap.js";
 
+/* In pixels: how wide all heads may be, what stands beside them, and what lies between two. */
+const WIDE = 440;
+const BESIDE = 96;
+const GAP = 8;
+
 export class Overview {
   /** `onChoice(head)`: `[layer, head]`, or null for the mean. */
   constructor(place, onChoice) {
@@ -13,7 +18,8 @@ export class Overview {
   show(maps, head) {
     this.maps = maps;
     const colours = ramp();
-    const side = Math.max(36, Math.min(84, 420 / maps.heads));
+    const room = (this.place.parentElement.clientWidth || WIDE) - BESIDE;
+    const side = Math.max(36, Math.min(84, Math.min(WIDE, room) / maps.heads - GAP));
     const ratio = maps.queries / maps.keys;
     const one = (layer, number) => {
       const canvas = paintSmall(maps, [layer, number], colours);

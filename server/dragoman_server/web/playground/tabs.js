@@ -25,5 +25,9 @@ export class Tabs {
       tab.tabIndex = on ? 0 : -1;
     }
     this.onShow(chosen);
+    // Where the tabs are wider than the screen, the list is scrolled to the chosen one, and the page is not.
+    const begin = chosen.offsetLeft - this.list.offsetLeft;
+    const end = begin + chosen.offsetWidth - this.list.clientWidth;
+    this.list.scrollLeft = Math.min(begin, Math.max(end, this.list.scrollLeft));
   }
 }

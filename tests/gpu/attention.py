@@ -1,0 +1,140 @@
+"""Attention over a row's own memory (GroupQueryAttention, as served) against attention over pages (PagedAttention).
+
+With pages, rows may read the same blocks (a prefix that they share), a beam that forks copies a table's entries and one
+block rather than all that a row holds, and a row that ends leaves no hole. What that is worth depends on what a step
+over pages costs; that is what is timed here, each with and without CUDA graphs, captured for each number of rows.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dragoman_server.device import Device
+from dragoman_server.device_memory import DeviceMemory
+from dragoman_server.row_memory import Binding, Part
+from dragoman_server.sessions import lane_session
+from tests.gpu.measuring import ROUNDS, STEPS, Findings, ladder
+from tests.gpu.paged_graph import Pages, paged_graph
+from tests.gpu.subjects import LONGEST, Subject
+
+_PREFIX = 64
+"""Tokens that all rows begin with."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to attend."""
+
+    name: str
+    block: int | None = None
+    """Positions of a page; None: a row's memory is its own. Flash attention takes 128 and more where heads are as wide
+    as the subject's; below, other kernels read the pages."""
+    shared: bool = False
+    """Whether all rows read the same blocks of the prefix."""
+
+
+WAYS = (
+    Way("rows"),
+    Way("pages of 128", 128),
+    Way("pages of 16", 16),
+    Way("pages of 16, shared prefix", 16, shared=True),
+)
+
+
+def attention(subject: Subject, folder: Path, device: Device) -> Findings:
+    """Seconds of a step after a prefix by way and rows, and how far scores are from the first way's.
+
+    A way that fails is reported with its reason, and the others go on.
+    """
+    found: Findings = {}
+    scores: dict[int, Any] = {}
+    graphs = (False, True) if device.kind == "cuda" else (False,)
+    for way in WAYS:
+        for captured in graphs:
+            name = f"{way.name}, CUDA graphs" if captured else way.name
+            own = replace(device, cuda_graphs=captured)
+            try:
+                found[name] = {str(rows): one for rows, one in _timed(subject, folder, own, way, scores)}
+            except Exception as error:  # onnxruntime raises many types that share no base of their own
+                found[name] = {"error": str(error)[:300]}
+    if "error" in found[WAYS[0].name]:
+        raise RuntimeError(found[WAYS[0].name]["error"])
+    return found
+
+
+def _timed(
+    subject: Subject, folder: Path, device: Device, way: Way, scores: dict[int, Any]
+) -> Iterator[tuple[int, Findings]]:
+    """By rows. ``scores`` are those of the first way, which fills them in."""
+    graph = subject.graphs(folder).decoder
+    pages = None if way.block is None else Pages(way.block, LONGEST)
+    if pages is not None:
+        graph, whole = folder / f"{subject.name}-pages-{pages.block}.onnx", graph
+        if not graph.exists():
+            paged_graph(whole, graph, pages)
+    session = lane_session(graph, device, captured=True)
+    for rows in ladder(device):
+        steps = _Steps(subject, session, device, rows, pages, shared=way.shared)
+        seconds = [steps.run() for _ in range(ROUNDS)]
+        first = scores.setdefault(rows, steps.scores.copy())
+        yield (
+            rows,
+            {
+                "seconds": statistics.median(seconds),
+                "tokens_per_second": rows / statistics.median(seconds),
+                "largest_difference": float(np.abs(first - steps.scores).max()),
+            },
+        )
+
+
+class _Steps:
+    """A number of rows, what they are fed, and a graph bound to their memory."""
+
+    def __init__(
+        self, subject: Subject, session: Any, device: Device, rows: int, pages: Pages | None, *, shared: bool
+    ) -> None:
+        config, top_k = subject.config, subject.dimensions.top_k
+        self._tokens: npt.NDArray[np.int64] = np.random.default_rng(rows).integers(
+            6, config.vocabulary, (_PREFIX + STEPS, rows, 1)
+        )
+        self._tokens[:_PREFIX] = self._tokens[:_PREFIX, :1]
+        self._ids, self._lengths = np.zeros((rows, 1), np.int64), np.zeros(rows, np.int32)
+        self.scores = np.zeros((rows, top_k), np.float32)
+        inputs: dict[str, npt.NDArray[Any]] = {"input_ids": self._ids, "lengths": self._lengths}
+        caches = 2 * config.decoder_layers
+        shape = (caches, rows, config.num_heads, LONGEST, config.head_dim)
+        if pages is None:
+            inputs["total_length"] = np.array(LONGEST, np.int32)
+        else:
+            inputs["block_table"] = pages.table(rows, _PREFIX // pages.block if shared else 0)
+            inputs["steps"] = np.arange(rows + 1, dtype=np.int32)
+            shape = (caches, rows * pages.of_row, pages.block, config.num_heads, config.head_dim)
+        memory = DeviceMemory(device)
+        self._caches = whole = memory.caches(shape, "float16")  # bound by its address
+        names = [f"{kind}_{layer}" for layer in range(config.decoder_layers) for kind in ("key", "value")]
+        parts = [Part(f"past_{name}", f"present_{name}", whole, number) for number, name in enumerate(names)]
+        outputs: dict[str, npt.NDArray[Any]] = {
+            "top_log_probs": self.scores,
+            "top_ids": np.zeros((rows, top_k), np.int64),
+        }
+        self._binding: Binding = memory.bind(session, shape[1], inputs, parts, outputs)
+
+    def run(self) -> float:
+        """Seconds of one of the steps after the prefix, the way to the host and back included."""
+        self._run(0, _PREFIX)
+        began = time.perf_counter()
+        self._run(_PREFIX, _PREFIX + STEPS)
+        return (time.perf_counter() - began) / STEPS
+
+    def _run(self, begin: int, end: int) -> None:
+        for length in range(begin, end):
+            self._ids[...], self._lengths[:] = self._tokens[length], length
+            self._binding.run()

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from dragoman_server.decoding.table import HypothesisTable
-from dragoman_server.rows import Move, RowTable
-
-Ints = npt.NDArray[np.int64]
+from dragoman_server.rows import Ints, Moves, RowTable
 
 
 class RowChanges:
@@ -40,28 +37,25 @@ class RowChanges:
         """Copy rows, all of them live on, to rows that other hypotheses of their own requests have left."""
         self._replaced.append((parents, targets))
 
-    def apply(self, rows: RowTable) -> tuple[list[list[Move]], Ints | None]:
+    def apply(self, rows: RowTable) -> tuple[list[Moves], Ints | None]:
         """Change the tables; returns the copies that the caches need, and each row's new place where any has one.
 
         The copies are carried out list by list; within a list, no row is both read and written. Places are (2 x rows,):
         rows first, then forks by their numbers.
         """
-        table, copies = self._table, []
-        for parents, targets in self._replaced:
-            kept = table.replace(parents, targets)
-            copies.append(list(map(Move, parents.tolist(), targets.tolist(), kept.tolist())))
+        table = self._table
+        copies = [Moves(parents, targets, table.replace(parents, targets)) for parents, targets in self._replaced]
         if not (self._freed or self._parents):
             return copies, None
         used = rows.used
         targets_of_forks, moves = rows.rearrange(self._freed, self._parents)
         places = np.arange(2 * self._first_number)
         places[self._first_number : self._first_number + len(self._parents)] = targets_of_forks
-        forks = [Move(parent, target) for parent, target in zip(self._parents, targets_of_forks, strict=True)]
-        if together := [*moves, *forks]:
-            sources = np.array([move.source for move in together])
-            targets = np.array([move.target for move in together])
+        if moves or self._parents:
+            sources = np.array([move.source for move in moves] + self._parents)
+            targets = np.array([move.target for move in moves] + targets_of_forks)
             table.copy(sources, targets)
             places[sources[: len(moves)]] = targets[: len(moves)]
-            copies.append(together)
+            copies.append(Moves(sources, targets, np.zeros(len(sources), np.int64)))
         table.release(rows.used, used)
         return copies, places

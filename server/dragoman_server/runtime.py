@@ -14,7 +14,7 @@ from dragoman_server.device import CPU, Device
 from dragoman_server.packing import pack, similar_lengths
 from dragoman_server.row_decoder import RowDecoder, StepOutput
 from dragoman_server.row_memory import Array, Part
-from dragoman_server.rows import Move
+from dragoman_server.rows import Ints, Move
 from dragoman_server.sessions import lane_session
 
 __all__ = ["OnnxRuntime", "PromptRuntime", "Runtime", "StepOutput", "StepRuntime"]
@@ -171,15 +171,11 @@ class OnnxRuntime(RowDecoder):
         real = np.arange(weights.shape[1]) <= lengths
         return np.where(real, weights, np.float32(0))
 
-    def _copy_beginning(self, source: int, target: int) -> None:
-        self._cross.copy(source, target, 0, int(self._cross_lengths[source]) + 1)
-        self._last.copy(source, target)
-        self._cross_lengths[target] = self._cross_lengths[source]
-
-    def _settle(self) -> None:
-        super()._settle()
-        self._cross.settle()
-        self._last.settle()
+    def _copy_beginnings(self, sources: Ints, targets: Ints) -> None:
+        lengths = self._cross_lengths[sources]
+        self._cross.copy(sources, targets, np.zeros(len(sources), np.int64), lengths + 1)
+        self._last.copy(sources, targets)
+        self._cross_lengths[targets] = lengths
 
     def _selecting(self, rows: int) -> None:
         if not self._memory.fixed_lengths:

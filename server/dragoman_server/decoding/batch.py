@@ -18,13 +18,13 @@ from dragoman_server.decoding.progress import Progress, progress_of
 from dragoman_server.decoding.step import Group, Step
 from dragoman_server.decoding.table import HypothesisTable, Ints, Task, steps_with_logits
 from dragoman_server.row_changes import RowChanges
-from dragoman_server.rows import Move, RowTable
+from dragoman_server.rows import Moves, RowTable
 
 if TYPE_CHECKING:
     from dragoman_server.runtime import StepOutput, StepRuntime
 
-Copies = list[list[Move]]
-"""For the caches: to be carried out list by list; within a list, no row is both read and written."""
+Copies = list[Moves]
+"""For the caches: to be carried out one after the other; within one, no row is both read and written."""
 
 
 @dataclass(frozen=True)

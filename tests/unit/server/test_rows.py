@@ -11,7 +11,7 @@ from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.decoding.table import HypothesisTable
 from dragoman_server.request import Request
 from dragoman_server.row_changes import RowChanges
-from dragoman_server.rows import Move, RowTable
+from dragoman_server.rows import Move, Moves, RowTable
 
 CAPACITY = 12
 
@@ -107,7 +107,7 @@ def test_a_copy_within_a_request_names_what_the_row_has_already() -> None:
     changes = RowChanges(table)
     changes.replace(np.array([2]), np.array([1]))
     copies, places = changes.apply(rows)
-    assert copies == [[Move(2, 1, kept=3)]]  # begin-of-sentence's, 7's and 8's
+    assert list(map(list, copies)) == [[Move(2, 1, kept=3)]]  # begin-of-sentence's, 7's and 8's
     assert places is None
     assert table.token_ids(1) == [7, 8, 11, 5]
 
@@ -120,7 +120,7 @@ def test_a_copy_within_a_request_that_had_a_prompt_keeps_that_too() -> None:
     changes = RowChanges(table)
     changes.replace(np.array([2]), np.array([1]))
     copies, _ = changes.apply(rows)
-    assert copies == [[Move(2, 1, kept=8)]]  # the six before, the prompt's last and 7
+    assert list(map(list, copies)) == [[Move(2, 1, kept=8)]]  # the six before, the prompt's last and 7
     changes = RowChanges(table)
     assert changes.fork(1) == 4
     changes.apply(rows)
@@ -169,3 +169,13 @@ def test_misuse_is_a_bug() -> None:
         table.rearrange([0], [0])
     with pytest.raises(ValueError, match="capacity = 0"):
         RowTable(0)
+
+
+def test_moves_are_a_sequence_of_moves_kept_as_arrays() -> None:
+    given = [Move(3, 0), Move(4, 1, kept=2)]
+    moves = Moves.of(given)
+    assert (list(moves), len(moves), moves[1], moves[:1]) == (given, 2, given[1], given[:1])
+    assert moves.kept.tolist() == [0, 2]
+    assert Moves.of(moves) is moves
+    assert list(Moves.of([])) == []
+    assert repr(moves) == f"Moves({given})"

@@ -17,6 +17,21 @@ CompletionT = TypeVar("CompletionT")
 _numbers = itertools.count(1)
 
 
+class Cancellations:
+    """When somebody last asked for the end of a submission, whichever: who has seen that need not ask them all."""
+
+    def __init__(self) -> None:
+        self.latest: object = object()
+        """Another object after each cancellation."""
+
+    def note(self) -> None:
+        """Some submission says of itself that it is cancelled, from now on. Any thread."""
+        self.latest = object()
+
+
+cancellations = Cancellations()
+
+
 @dataclass(frozen=True)
 class Receipt:
     """What a submission went through. Times in milliseconds."""
@@ -45,7 +60,7 @@ class Submission(Generic[OptionsT, CompletionT]):
     reply: Callable[[CompletionT | ServerError], None]
     """Called exactly once, from whichever thread ends it; must not block."""
     deadline: float | None = None
-    """On ``time.monotonic()``'s clock."""
+    """On ``time.monotonic()``'s clock; not changed once it is submitted."""
     priority: int = 0
     """0 to 9: the higher goes first."""
     number: int = field(default_factory=lambda: next(_numbers), kw_only=True)
@@ -77,6 +92,7 @@ class Submission(Generic[OptionsT, CompletionT]):
     def cancel(self) -> None:
         """Ask that it ends at the next step. Any thread; idempotent."""
         self.cancelled = True
+        cancellations.note()
 
     @property
     def finished(self) -> bool:

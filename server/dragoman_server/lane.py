@@ -160,11 +160,13 @@ class Lane:
         for request in self._ending[: len(advance.finished)]:
             request.steps = self._steps - request.steps_before
             request.row_steps = self._row_steps - request.row_steps_before
-            if not request.options.forced:
+            options, answers = request.options, request.answers
+            if not options.forced:
                 self.pace.finished(self.joining.size(request), request.steps)
-            self.meter.completes(request, self._turned, sum(len(answer.token_ids) for answer in request.answers))
-            wanted = max(request.options.num_hypotheses, request.options.alternatives)
-            end([request], Completion(n_best(request.answers, wanted), request.receipt()))
+            self.meter.completes(request, self._turned, sum([len(answer.token_ids) for answer in answers]))
+            if len(answers) > 1:
+                answers = n_best(answers, max(options.num_hypotheses, options.alternatives))
+            end([request], Completion(answers, request.receipt()))
         for task, error in advance.failed.items():
             self._fail([_request(task)], error)
         self._ending = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -128,12 +129,13 @@ class RowDecoder:
         assert found is not None, "a checked bundle has caches of known types"
         return found
 
-    def _begin(self, row: int, length: int) -> None:
-        """The row starts over, with that many positions."""
+    def _begin(self, rows: list[int], length: int) -> None:
+        """The rows start over, each by itself, with that many positions."""
         self._stale = True
-        self._origins[row] = self._beginnings
-        self._beginnings += 1
-        self._lengths[row] = length
+        end = self._beginnings + len(rows)
+        self._origins[rows] = np.arange(self._beginnings, end)
+        self._beginnings = end
+        self._lengths[rows] = length
 
     def _bind_buckets(self) -> None:
         self._bindings = {(rows, *_PLAIN): self._bind(rows, with_logits=False) for rows in self._buckets}
@@ -164,11 +166,12 @@ class RowDecoder:
         """Take the views for ``rows`` live rows, and make the rest of their bucket harmless."""
         if not 1 <= rows <= self._max_rows:
             raise ValueError(f"{rows} rows: 1 to {self._max_rows}")
-        bucket = next(size for size in self._buckets if size >= rows)
-        for counter in self._counters():
-            counter[rows:bucket] = 0
-        # A step writes into the caches of these rows, too.
-        self._origins[rows:bucket] = _NOTHING
+        bucket = self._buckets[bisect_left(self._buckets, rows)]
+        if rows < bucket:
+            for counter in self._counters():
+                counter[rows:bucket] = 0
+            # A step writes into the caches of these rows, too.
+            self._origins[rows:bucket] = _NOTHING
         self._live_ids, self._live_lengths = self._ids[:rows, 0], self._lengths[:rows]
         self._longest = int(self._live_lengths.max())
         self._selecting(rows)

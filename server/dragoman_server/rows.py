@@ -85,11 +85,11 @@ class RowTable:
         self.used += 1
         return self.used - 1
 
-    def rearrange(self, freed: Sequence[int], copied: Sequence[int]) -> tuple[list[int], list[Move]]:
+    def rearrange(self, freed: Sequence[int], copied: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
         """Give live rows back and take one new row for each of ``copied``, the rows whose state they start from.
 
-        Returns the new rows, and the moves of the live rows that would else stand outside the prefix. The caller must
-        copy both before the next step: at one time, in any order, since no row is read that is written.
+        Returns the new rows; then the live rows that would else stand outside the prefix, and where each goes. The
+        caller must copy both before the next step: at one time, in any order, since no row is read that is written.
         """
         gone = set(freed)
         assert len(gone) == len(freed), f"rows {sorted(freed)}: one is freed twice"
@@ -101,7 +101,9 @@ class RowTable:
         holes += range(self.used, used)
         movers = [row for row in range(used, self.used) if row not in gone]
         self.used = used
-        return holes[: len(copied)], [Move(*move) for move in zip(movers, holes[len(copied) :], strict=True)]
+        new, targets = holes[: len(copied)], holes[len(copied) :]
+        assert len(movers) == len(targets), "each mover has a hole"
+        return new, movers, targets
 
     def clear(self) -> None:
         """Give every row back."""

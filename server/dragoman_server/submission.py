@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from dragoman_server.errors import ServerError
 
@@ -32,8 +32,7 @@ class Cancellations:
 cancellations = Cancellations()
 
 
-@dataclass(frozen=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What a submission went through. Times in milliseconds."""
 
     queue_ms: float

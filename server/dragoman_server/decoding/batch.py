@@ -63,7 +63,8 @@ class Batch:
     @property
     def tokens(self) -> Ints:
         """(live rows,): what is fed next."""
-        return self.table.tokens[: self.rows.used]
+        tokens: Ints = self.table.tokens[: self.rows.used]
+        return tokens
 
     @property
     def needs_logits(self) -> bool:
@@ -146,7 +147,7 @@ class Batch:
         ends = step.ids[:live] == self._eos
         ends |= table.steps[:live] == table.last[:live]
         if self._searching:
-            ends &= table.plain[:live]
+            ends &= table.plain[:live] > 0
         rows: list[int] = ends.nonzero()[0].tolist()
         if rows:
             for row in rows:
@@ -155,15 +156,16 @@ class Batch:
             step.changes.free(rows)
 
     def _apply(self, changes: RowChanges, step: Step | None) -> Copies:
-        copies, places = changes.apply(self.rows)
-        if places is not None:
-            for group in self._groups.values():
-                if group.tasks:
-                    group.relocate(places)
+        copies, moved = changes.apply(self.rows)
+        if moved is not None:
+            if self._searching:
+                places = moved.places(2 * self.rows.capacity)
+                for group in self._groups.values():
+                    if group.tasks:
+                        group.relocate(places)
             if step is not None:
-                moved = np.flatnonzero(places != np.arange(len(places)))
-                step.ids[places[moved]] = step.ids[moved]
-                step.log_probs[places[moved]] = step.log_probs[moved]
+                step.ids[moved.rows] = step.ids[moved.numbers]
+                step.log_probs[moved.rows] = step.log_probs[moved.numbers]
         return copies
 
     def _forget(self, tasks: Iterable[Task]) -> None:

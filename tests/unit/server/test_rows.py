@@ -71,7 +71,8 @@ def test_live_rows_are_a_prefix_and_every_hypothesis_keeps_its_content(data: st.
             children[owner] = placed
             requests[owner] = width, [row for row, _ in placed]
         requests = {owner: held for owner, held in requests.items() if held[1]}
-        copies, places = changes.apply(rows)
+        copies, moved = changes.apply(rows)
+        places = None if moved is None else moved.places(2 * CAPACITY)
         for moves in copies:
             content.copy(moves)
         for owner, (width, live) in requests.items():
@@ -91,10 +92,10 @@ def test_live_rows_are_a_prefix_and_every_hypothesis_keeps_its_content(data: st.
 def test_the_last_row_fills_the_hole_and_leaving_last_moves_nothing() -> None:
     table = RowTable(4)
     assert [table.allocate() for _ in range(3)] == [0, 1, 2]
-    assert table.rearrange([0], []) == ([], [Move(source=2, target=0)])
-    assert table.rearrange([1], []) == ([], [])
+    assert table.rearrange([0], []) == ([], [2], [0])
+    assert table.rearrange([1], []) == ([], [], [])
     assert table.used == 1
-    assert table.rearrange([], [0, 0]) == ([1, 2], [])
+    assert table.rearrange([], [0, 0]) == ([1, 2], [], [])
     table.clear()
     assert table.free_rows == 4
 
@@ -106,9 +107,9 @@ def test_a_copy_within_a_request_names_what_the_row_has_already() -> None:
         table.history[row, :4], table.steps[row] = [7, 8, 9 + row, 5], 4
     changes = RowChanges(table)
     changes.replace(np.array([2]), np.array([1]))
-    copies, places = changes.apply(rows)
+    copies, moved = changes.apply(rows)
     assert list(map(list, copies)) == [[Move(2, 1, kept=3)]]  # begin-of-sentence's, 7's and 8's
-    assert places is None
+    assert moved is None
     assert table.token_ids(1) == [7, 8, 11, 5]
 
 
@@ -138,8 +139,9 @@ def test_attention_moves_and_forks_with_its_row_and_a_newcomer_has_none() -> Non
     changes = RowChanges(table)
     assert changes.fork(1) == 4
     changes.free([0])
-    _, places = changes.apply(rows)
-    assert places is not None
+    _, moved = changes.apply(rows)
+    assert moved is not None
+    places = moved.places(8)
     forked = int(places[4])
     assert {forked, int(places[1])} == {0, 1}
     table.append(2, np.array([6, 7]), np.zeros(2, np.float32))

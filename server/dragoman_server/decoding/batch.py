@@ -126,7 +126,7 @@ class Batch:
         if self._plain:
             self._end_plain(step)
         copies = self._apply(step.changes, step)
-        self.table.append(self.rows.used, step.ids, step.log_probs)
+        self.table.append(self.rows.used)
         if step.finished:
             self._forget(step.finished)
         if step.failed:
@@ -150,9 +150,8 @@ class Batch:
             ends &= table.plain[:live] > 0
         rows: list[int] = ends.nonzero()[0].tolist()
         if rows:
-            for row in rows:
-                step.answer(row, int(step.ids[row]), float(step.log_probs[row]))
-                step.finished.append(table.owners[row])
+            step.answer(rows, step.ids[rows].tolist(), step.log_probs[rows].tolist())
+            step.finished += table.owners[rows].tolist()
             step.changes.free(rows)
 
     def _apply(self, changes: RowChanges, step: Step | None) -> Copies:
@@ -164,8 +163,7 @@ class Batch:
                     if group.tasks:
                         group.relocate(places)
             if step is not None:
-                step.ids[moved.rows] = step.ids[moved.numbers]
-                step.log_probs[moved.rows] = step.log_probs[moved.numbers]
+                self.table.next[moved.rows] = self.table.next[moved.numbers]
         return copies
 
     def _forget(self, tasks: Iterable[Task]) -> None:

@@ -59,13 +59,13 @@ class HypothesisTable:
         halves = self._past.view(np.int32)
         self.history = halves[:, ::2]  # (rows, steps)
         self.log_probs = halves[:, 1::2].view(np.float32)  # (rows, steps)
-        self._flat_history = self._numbers.reshape(-1).view(np.int32)
-        self._flat_log_probs = self._flat_history.view(np.float32)
-        self._places = 2 * (np.arange(max_rows) * (_SINGLE + capacity) + _SINGLE)
-        """Of each row's first token in these."""
-        self.next_ids = np.zeros(2 * max_rows, np.int64)
-        """(2 x rows,), and so below: a step's own, kept so that none has to make its arrays anew."""
-        self.next_log_probs = np.zeros(2 * max_rows, np.float32)
+        self._flat = self._numbers.reshape(-1)
+        self._places = np.arange(max_rows) * (_SINGLE + capacity) + _SINGLE
+        """Of each row's first token in it."""
+        self.next = np.zeros(2 * max_rows, np.int64)
+        """(2 x rows,), and so below: what a step appends to each row, token and log-probability side by side."""
+        self.next_ids = self.next.view(np.int32)[::2]
+        self.next_log_probs = self.next.view(np.float32)[1::2]
         self.owners: npt.NDArray[np.object_] = np.full(max_rows, None, np.object_)  # (rows,), of Task
         self.covered: Floats | None = None  # (rows, source)
         """How much attention each source id has had in all."""
@@ -142,14 +142,12 @@ class HypothesisTable:
         if self.traces is not None:
             self.traces[begin:end] = None
 
-    def append(self, count: int, ids: Ints, log_probs: Floats) -> None:
-        """Every row of ``0 .. count - 1`` grows by one token, which is fed next."""
+    def append(self, count: int) -> None:
+        """Every row of ``0 .. count - 1`` grows by its token of ``next_ids``, which is fed next."""
         steps = self.steps[:count]
-        at, ids = 2 * steps + self._places[:count], ids[:count]
-        self._flat_history[at] = ids
-        self._flat_log_probs[at + 1] = log_probs[:count]
+        self._flat[steps + self._places[:count]] = self.next[:count]
         steps += 1
-        self.tokens[:count] = ids
+        self.tokens[:count] = self.next_ids[:count]
 
     def produced(self, rows: Ints) -> tuple[History, Ints]:
         """What the texts of these rows have come to, (rows, tokens), and how many tokens of each row that is (rows,).
@@ -167,6 +165,14 @@ class HypothesisTable:
             whole[at, :count] = ids
             whole[at, count : count + length] = history[at, :length]
         return whole, before + lengths
+
+    def pasts(self, rows: list[int]) -> list[tuple[list[int], list[float]]]:
+        """What came so far in each of some rows, and its log-probabilities."""
+        history, log_probs, steps = self.history, self.log_probs, self.steps[rows].tolist()
+        return [
+            (history[row, :count].tolist(), log_probs[row, :count].tolist())
+            for row, count in zip(rows, steps, strict=True)
+        ]
 
     def token_ids(self, row: int) -> list[int]:
         """What came so far."""

@@ -84,7 +84,8 @@ def test_live_rows_are_a_prefix_and_every_hypothesis_keeps_its_content(data: st.
         assert rows.used + rows.free_rows == CAPACITY
         assert all(owner is None for owner in table.owners[rows.used :])
         ids = np.arange(CAPACITY) + 100 * step  # everybody grows by a token of its own
-        table.append(rows.used, ids, np.zeros(CAPACITY, np.float32))
+        table.next_ids[:CAPACITY] = ids
+        table.append(rows.used)
         for row in range(rows.used):
             content.rows[row] = (*content.rows[row], int(ids[row]))
 
@@ -144,7 +145,8 @@ def test_attention_moves_and_forks_with_its_row_and_a_newcomer_has_none() -> Non
     places = moved.places(8)
     forked = int(places[4])
     assert {forked, int(places[1])} == {0, 1}
-    table.append(2, np.array([6, 7]), np.zeros(2, np.float32))
+    table.next_ids[:2] = [6, 7]
+    table.append(2)
     table.attend(2, np.array([[1, 0, 0, 0], [0, 1, 0, 0]], np.float32))
     assert table.covered is not None
     for row, last in enumerate(([1, 0, 0], [0, 1, 0])):

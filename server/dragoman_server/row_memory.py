@@ -161,7 +161,7 @@ class HostBinding:
     """A binding to the memory of numpy's arrays."""
 
     def __init__(self, session: Any, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
-        self._run, self.values = session.run_with_iobinding, session.io_binding()
+        self.session, self.values = session, session.io_binding()
         for name, array in inputs.items():
             self.values.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
         for name, array in outputs.items():
@@ -169,13 +169,13 @@ class HostBinding:
 
     def run(self) -> None:
         """As ``Binding`` says."""
-        self._run(self.values)
+        self.session.run_with_iobinding(self.values)
 
     def run_for(self, name: str) -> Array:
         """As ``Binding`` says."""
         # Bound anew for each run: what the run before has allocated may not fit. Comes after all others.
         self.values.bind_output(name, "cpu")
-        self._run(self.values)
+        self.session.run_with_iobinding(self.values)
         found: Array = self.values.get_outputs()[-1].numpy()
         return found
 

@@ -127,14 +127,16 @@ class Admission:
         """Of every row, until it is free."""
         seconds: list[float] = []
         scheduler = self._scheduler
-        for lane, (capacity, held) in enumerate(zip(scheduler.capacities, scheduler.held, strict=True)):
+        for lane, capacity in enumerate(scheduler.capacities):
             step = self._full_step_seconds(lane)
-            seconds += [0.0] * (capacity - held)
-            for request in scheduler.running[lane]:
+            held = 0
+            for request in scheduler.running(lane):
                 taken = self._paces[lane].steps - request.steps_before if request.lane >= 0 else 0
                 # Whoever is still there has one step to go at the least, unless it ended since the plan.
                 left = 0.0 if request.finished else max(1.0, request.expected_steps - taken)
                 seconds += [left * step] * request.width
+                held += request.width
+            seconds += [0.0] * (capacity - held)
         return seconds
 
     def _most_seconds_left(self) -> float:

@@ -12,7 +12,7 @@ from dragoman_server.device import Device
 from dragoman_server.onnx_program import Operation, Tensor, program
 from dragoman_server.sessions import lane_session
 
-Ints = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.int64] | npt.NDArray[np.int32]
 
 
 class Cells(NamedTuple):

@@ -83,12 +83,13 @@ def _faults(gpu: Device, settings: Settings, around: Surroundings) -> Iterator[V
 
 def probe(device: Device) -> None:
     """Move a few numbers on the device. DeviceError where that fails."""
+    import numpy as np  # noqa: PLC0415  (slow to import, as is what follows)
+
     from dragoman_server.device_memory import DeviceMemory  # noqa: PLC0415  (onnxruntime)
 
     try:
         caches = DeviceMemory(device).caches((2, 2, 1, 2, 4), "float16")
-        caches.copy(0, 1, 0, 2)
-        caches.settle()
+        caches.copy(*np.array([[0], [1], [0], [2]]))  # row 0 to row 1, positions 0 and 1
         found = caches.read(1, 2)
     except DeviceError:
         raise

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from dragoman_server.cell_moves import CellMover, Cells, Ints, Places
+from dragoman_server.cell_moves import CellMover, Cells, Places
 from dragoman_server.device import Device
-from dragoman_server.row_memory import Array, Part, RowCaches
+from dragoman_server.row_memory import Array, Ints, Part, RowCaches
 
 _LONGEST_BLOCK = 16
 """Positions that are copied together."""
@@ -44,7 +44,7 @@ class _Layers:
 
 
 class DeviceCaches(_Layers):
-    """``RowCaches`` of a device. Copies are gathered, and carried out together."""
+    """``RowCaches`` of a device."""
 
     def __init__(self, device: Device, mover: CellMover, shape: Sequence[int], element: str) -> None:
         super().__init__(device, mover, shape, element)
@@ -53,22 +53,13 @@ class DeviceCaches(_Layers):
         self._row = self._heads * self._time
         """Positions of a row in one layer, all heads'."""
         self._parts = _parts(layers, rows * self._row, self._heads, self._time)
-        self._pending: list[tuple[int, int]] = []
-        self._begin, self._end = self._time, 0
 
-    def copy(self, source: int, target: int, begin: int, end: int) -> None:
-        """As ``RowCaches`` says; some positions more may be copied, which are alike or mean nothing."""
-        if begin < end:
-            self._pending.append((source, target))
-            self._begin, self._end = min(self._begin, begin), max(self._end, end)
-
-    def settle(self) -> None:
-        """As ``RowCaches`` says."""
-        if self._pending:
-            pairs, self._pending = np.array(self._pending), []
-            blocks = self._begin // self._block, -(-self._end // self._block)
-            self._begin, self._end = self._time, 0
-            self._move(self, pairs[:, 0], pairs[:, 1], blocks)
+    def copy(self, sources: Ints, targets: Ints, begins: Ints, ends: Ints) -> None:
+        """As ``RowCaches`` says, together; some positions more are copied, which are alike or mean nothing."""
+        some = begins < ends
+        if some.any():
+            blocks = int(begins[some].min()) // self._block, -(-int(ends[some].max()) // self._block)
+            self._move(self, sources[some], targets[some], blocks)
 
     def write(self, rows: Sequence[int], begins: Sequence[int], lengths: Sequence[int], values: Any) -> None:
         """As ``RowCaches`` says."""
@@ -111,23 +102,16 @@ class DeviceCaches(_Layers):
 
 
 class DeviceVectors(_Layers):
-    """``RowVectors`` of a device. Copies are gathered, and carried out together."""
+    """``RowVectors`` of a device."""
 
     def __init__(self, device: Device, mover: CellMover, shape: Sequence[int], element: str) -> None:
         super().__init__(device, mover, shape, element)
         self._parts = np.arange(shape[0]) * shape[1]
-        self._pending: list[tuple[int, int]] = []
 
-    def copy(self, source: int, target: int) -> None:
+    def copy(self, sources: Ints, targets: Ints) -> None:
         """As ``RowVectors`` says."""
-        self._pending.append((source, target))
-
-    def settle(self) -> None:
-        """As ``RowVectors`` says."""
-        if self._pending:
-            pairs, self._pending = np.array(self._pending), []
-            whole = self.cells(self.size)
-            self.mover.move(whole, whole, Places(pairs[:, 0], self._parts), Places(pairs[:, 1], self._parts))
+        whole = self.cells(self.size)
+        self.mover.move(whole, whole, Places(sources, self._parts), Places(targets, self._parts))
 
     def write(self, rows: Sequence[int], values: Any) -> None:
         """As ``RowVectors`` says."""

@@ -10,6 +10,7 @@ import structlog
 from dragoman_server.decoding.batch import Batch, Copies
 from dragoman_server.decoding.ranking import n_best
 from dragoman_server.decoding.table import Task
+from dragoman_server.endings import Running
 from dragoman_server.errors import Unavailable
 from dragoman_server.joining import Joining
 from dragoman_server.outcomes import end, fail, give_up
@@ -41,7 +42,7 @@ class Lane:
         self.number = number
         self.runtime = joining.runtime
         self.joining = joining
-        self.running: list[Request] = []
+        self.running: Running[Request] = Running()
         """Everything that has rows, or is about to."""
         self.pace = Pace()
         self.busy = False
@@ -49,6 +50,8 @@ class Lane:
         self._batch = Batch(joining.runtime, eos=eos, source_capacity=joining.source_capacity)
         self._joined: list[Request] = []
         """Since the last step."""
+        self._ending: list[Request] = []
+        """Those that have just left their rows, until they hear of it."""
         self._watched: list[Request] = []
         """Those of the running that want to hear of their progress."""
         self._next_plan = next_plan
@@ -92,7 +95,6 @@ class Lane:
         while (plan := self._next_plan(self)) is not None:
             if not self.running:
                 self._turned = self._clock()
-            involved = [*self.running, *plan.joiners, *plan.dropped]
             try:
                 self._leave(plan)
                 if plan.joiners or self.joining.under_way:
@@ -100,8 +102,8 @@ class Lane:
                 if self._batch.rows.used:
                     self._advance(self._step())
             except Exception as error:
-                self._clear()
-                self._fail(involved, error)
+                involved = dict.fromkeys((*plan.leavers, *plan.joiners, *plan.dropped, *self._ending))
+                self._fail(list(dict.fromkeys(self._clear()) | involved), error)
         abandoned = self._clear()
         end(abandoned, Unavailable("the server is shutting down"))
 
@@ -109,11 +111,12 @@ class Lane:
         if plan.leavers:
             self.joining.forget(plan.leavers)
             self._release(plan.leavers, self._batch.leave(plan.leavers))
-        self.meter.gives_up((*plan.leavers, *plan.dropped))
-        give_up((*plan.leavers, *plan.dropped))
+        if gone := [*plan.leavers, *plan.dropped]:
+            self.meter.gives_up(gone)
+            give_up(gone)
 
     def _join(self, joiners: Sequence[Request]) -> None:
-        self.running += joiners
+        self.running.add(joiners)
         began = self._clock()
         turn = self.joining.turn(joiners, self._batch, self.pace)
         self._turned += self._clock() - began
@@ -150,19 +153,23 @@ class Lane:
         advance = self._batch.advance(output)
         self.meter.nonfinite_rows += advance.nonfinite_rows
         # Rows first: whoever hears of the end finds them free.
-        self._release((*advance.finished, *advance.failed), advance.copies)
+        self._ending = [_request(task) for task in (*advance.finished, *advance.failed)]
+        self._release(self._ending, advance.copies)
         if self._watched:
             self._tell()
-        for request in map(_request, advance.finished):
+        for request in self._ending[: len(advance.finished)]:
             request.steps = self._steps - request.steps_before
             request.row_steps = self._row_steps - request.row_steps_before
-            if not request.options.forced:
+            options, answers = request.options, request.answers
+            if not options.forced:
                 self.pace.finished(self.joining.size(request), request.steps)
-            self.meter.completes(request, self._turned, sum(len(answer.token_ids) for answer in request.answers))
-            wanted = max(request.options.num_hypotheses, request.options.alternatives)
-            end([request], Completion(n_best(request.answers, wanted), request.receipt()))
+            self.meter.completes(request, self._turned, sum([len(answer.token_ids) for answer in answers]))
+            if len(answers) > 1:
+                answers = n_best(answers, max(options.num_hypotheses, options.alternatives))
+            end([request], Completion(answers, request.receipt()))
         for task, error in advance.failed.items():
             self._fail([_request(task)], error)
+        self._ending = []
 
     def _tell(self) -> None:
         """Let those that want to hear know how far they are; a caller that raises hurts nobody, but hears no more."""
@@ -174,17 +181,18 @@ class Lane:
                 self._watched.remove(request)
                 _log.error("progress could not be delivered", request=request.number, exc_info=error)
 
-    def _release(self, requests: Sequence[Task], copies: Copies) -> None:
+    def _release(self, requests: Sequence[Request], copies: Copies) -> None:
         """The requests are not decoded any more, and what stands in other rows has moved."""
-        if requests:
-            gone = set(requests)
-            self.running = [request for request in self.running if request not in gone]
-            self._watched = [request for request in self._watched if request not in gone]
+        # Copies first: should one fail, the requests are still among those that fail with it.
         for moves in copies:
             self.runtime.copy(moves)
+        self.running.remove(requests)
+        if self._watched:
+            gone = set(requests)
+            self._watched = [request for request in self._watched if request not in gone]
 
     def _clear(self) -> list[Request]:
-        requests, self.running, self._watched, self._joined = self.running, [], [], []
+        requests, self._watched, self._joined, self._ending = self.running.clear(), [], [], []
         self._batch.clear()
         self.joining.clear()
         return requests

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -15,6 +15,7 @@ from dragoman_server.submission import Submission, SubmissionT
 from dragoman_server.telemetry.lane_meter import LaneMeter
 from dragoman_server.waiting import PRIORITIES
 
+_TakenT_co = TypeVar("_TakenT_co", bound=Submission[Any, Any], covariant=True)
 _AskedT_contra = TypeVar("_AskedT_contra", bound=Submission[Any, Any], contravariant=True)
 
 FULL, LATE = "queue_full", "deadline"
@@ -52,14 +53,16 @@ class EngineState:
     """Requests that were not taken, by reason, since the start. One that asks again is counted again."""
 
 
-class AnyLane(Protocol[SubmissionT]):
+class AnyLane(Protocol[_TakenT_co]):
     """One runtime and its thread, as its engine sees it."""
 
     number: int
-    running: list[SubmissionT]
-    """What it works on."""
     busy: bool
     """Between two plans; guarded by the engine's lock."""
+
+    @property
+    def running(self) -> Collection[_TakenT_co]:
+        """What it works on."""
 
     @property
     def rows_used(self) -> int:
@@ -203,7 +206,7 @@ class LaneEngine(ABC, Generic[SubmissionT]):
             while not self._ending:
                 now = self._clock()
                 plan = self._scheduler.schedule(lane.number, lane.running, now, takes=self._takes(lane))
-                lane.busy = bool(plan or lane.running)
+                lane.busy = bool(lane.running or plan)
                 if lane.busy:
                     self._last_busy = now
                     return plan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,9 +27,12 @@ _LEAST_GROUP = 12
 
 def similar_lengths(sources: Sequence[Sequence[int]]) -> list[list[int]]:
     """The sources' indices in groups of similar length, shortest first: within a group, little is padded."""
-    order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
+    lengths = list(map(len, sources))
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
     groups = max(1, len(order) // _LEAST_GROUP)
-    return [part.tolist() for part in np.array_split(np.array(order), groups)]
+    size, larger = divmod(len(order), groups)  # so many have one more
+    ends = [size * group + min(group, larger) for group in range(groups + 1)]
+    return [order[begin:end] for begin, end in pairwise(ends)]
 
 
 def pack(sources: Sequence[Sequence[int]]) -> PackedSources:
@@ -39,19 +42,19 @@ def pack(sources: Sequence[Sequence[int]]) -> PackedSources:
     ``last_index`` the last token of each source. Padding is the source's own first token: the mask hides it, but
     nothing times NaN is NaN, and that must not come from a neighbour.
     """
-    lengths = np.array([len(source) for source in sources])
+    lengths = np.array(list(map(len, sources)))
     ends = lengths.cumsum()
     begins = ends - lengths
-    longest = int(lengths.max())
-    positions = np.arange(ends[-1]) - np.repeat(begins, lengths)
-    real = np.arange(longest) < lengths[:, None]
+    places = np.arange(int(lengths.max()))
+    real = places < lengths[:, None]
+    packed_index = real.reshape(-1).nonzero()[0]
     return PackedSources(
         {
-            "input_ids": np.fromiter(chain.from_iterable(sources), np.int64, int(ends[-1])),
-            "positions": positions,
-            "padded_index": begins[:, None] + np.where(real, np.arange(longest), 0),
+            "input_ids": np.array(list(chain.from_iterable(sources)), np.int64),
+            "positions": packed_index % len(places),
+            "padded_index": begins[:, None] + real * places,
             "attention_mask": real.astype(np.int32),
-            "packed_index": np.repeat(np.arange(len(lengths)) * longest, lengths) + positions,
+            "packed_index": packed_index,
             "last_index": ends - 1,
         },
         begins,

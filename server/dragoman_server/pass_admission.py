@@ -45,7 +45,7 @@ class PassAdmission:
 
     def _seconds_left(self, lane: int, now: float) -> float:
         """Of the lane's pass."""
-        reading = [request for request in self._scheduler.running[lane] if not request.finished]
+        reading = [request for request in self._scheduler.running(lane) if not request.finished]
         if not reading:
             return 0.0
         whole = self._paces[lane].encoding.at(sum(len(request.source_ids) for request in reading))

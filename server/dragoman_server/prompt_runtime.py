@@ -97,7 +97,7 @@ class OnnxPromptRuntime(RowDecoder):
         if not 0 <= length <= self._staged:
             raise ValueError(f"{length} positions of a prompt: 0 to {self._staged}, those that are staged")
         self._self.take(row, self._staging, length)
-        self._begin(row, length)
+        self._begin([row], length)
 
     def step(
         self, tokens: Sequence[int] | npt.NDArray[np.int64], *, with_logits: bool = False, with_attention: bool = False

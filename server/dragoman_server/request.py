@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from dragoman_server.decoding.hypothesis import Answer
 from dragoman_server.decoding.options import DecodingOptions
@@ -14,8 +15,7 @@ from dragoman_server.submission import Receipt, Submission
 __all__ = ["Completion", "Outcome", "Progress", "Receipt", "Request"]
 
 
-@dataclass(frozen=True)
-class Completion:
+class Completion(NamedTuple):
     """A finished request: what it was decoded to, best first and never empty."""
 
     answers: list[Answer]

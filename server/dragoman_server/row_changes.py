@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from dragoman_server.decoding.table import HypothesisTable
-from dragoman_server.rows import Move, RowTable
+from dragoman_server.rows import Ints, Moves, RowTable
 
-Ints = npt.NDArray[np.int64]
+
+class Relocation(NamedTuple):
+    """What has another row now, each (moved,): rows, and forks by their numbers."""
+
+    numbers: Ints
+    rows: Ints
+
+    def places(self, count: int) -> Ints:
+        """(count,): where each of so many numbers stands now."""
+        places = np.arange(count)
+        places[self.numbers] = self.rows
+        return places
 
 
 class RowChanges:
@@ -40,28 +51,23 @@ class RowChanges:
         """Copy rows, all of them live on, to rows that other hypotheses of their own requests have left."""
         self._replaced.append((parents, targets))
 
-    def apply(self, rows: RowTable) -> tuple[list[list[Move]], Ints | None]:
-        """Change the tables; returns the copies that the caches need, and each row's new place where any has one.
+    def apply(self, rows: RowTable) -> tuple[list[Moves], Relocation | None]:
+        """Change the tables; returns the copies that the caches need, and what has a new place where anything has.
 
-        The copies are carried out list by list; within a list, no row is both read and written. Places are (2 x rows,):
-        rows first, then forks by their numbers.
+        The copies are carried out one after the other; within one, no row is both read and written.
         """
-        table, copies = self._table, []
-        for parents, targets in self._replaced:
-            kept = table.replace(parents, targets)
-            copies.append(list(map(Move, parents.tolist(), targets.tolist(), kept.tolist())))
+        table = self._table
+        copies = [Moves(parents, targets, table.replace(parents, targets)) for parents, targets in self._replaced]
         if not (self._freed or self._parents):
             return copies, None
-        used = rows.used
-        targets_of_forks, moves = rows.rearrange(self._freed, self._parents)
-        places = np.arange(2 * self._first_number)
-        places[self._first_number : self._first_number + len(self._parents)] = targets_of_forks
-        forks = [Move(parent, target) for parent, target in zip(self._parents, targets_of_forks, strict=True)]
-        if together := [*moves, *forks]:
-            sources = np.array([move.source for move in together])
-            targets = np.array([move.target for move in together])
-            table.copy(sources, targets)
-            places[sources[: len(moves)]] = targets[: len(moves)]
-            copies.append(together)
+        used, parents = rows.used, self._parents
+        new, sources, targets = rows.rearrange(self._freed, parents)
+        if not (sources or parents):
+            table.release(rows.used, used)
+            return copies, None
+        numbers = np.array(sources + list(range(self._first_number, self._first_number + len(parents))))
+        moves = Moves(np.array(sources + parents), np.array(targets + new), np.zeros(len(numbers), np.int64))
+        table.copy(moves.sources, moves.targets)
         table.release(rows.used, used)
-        return copies, places
+        copies.append(moves)
+        return copies, Relocation(numbers, moves.targets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from dragoman_server.device_memory import DeviceMemory
 from dragoman_server.fusing.fusion import WANTS_LOGITS
 from dragoman_server.graphs import CACHE_TYPES
 from dragoman_server.row_memory import Array, Binding, HostMemory, Part, RowCaches, RowMemory
-from dragoman_server.rows import Move, row_buckets
+from dragoman_server.rows import Ints, Move, Moves, row_buckets
 from dragoman_server.sessions import fitting_kernels, lane_session
 
 _NOTHING = -1
@@ -65,7 +66,7 @@ class RowDecoder:
         self._self = self._new_caches("past_key_0", max_rows, capacity)
         self._ids = np.zeros((max_rows, 1), np.int64)
         self._lengths = np.zeros(max_rows, np.int32)
-        self._origins = [_NOTHING] * max_rows
+        self._origins = np.full(max_rows, _NOTHING)
         """Which beginning, counted from 0, the row goes on from."""
         self._beginnings = 0
         self._longest = 0
@@ -100,25 +101,22 @@ class RowDecoder:
 
     def copy(self, moves: Sequence[Move]) -> None:
         """Copy the used part of the caches, and the counters; what a row holds already of its beginning stays."""
-        for source, target, kept in moves:
-            same = self._origins[source] == self._origins[target]
-            begin, length = kept if same else 0, int(self._lengths[source])
-            self._self.copy(source, target, begin, length)
-            if same and length == self._lengths[target]:
-                continue
-            self._stale = True
-            self._lengths[target] = length
-            if not same:
-                self._origins[target] = self._origins[source]
-                self._copy_beginning(source, target)
-        self._settle()
+        moves = Moves.of(moves)
+        sources, targets = moves.sources, moves.targets
+        lengths, origins = self._lengths[sources], self._origins[sources]
+        same = origins == self._origins[targets]
+        self._self.copy(sources, targets, moves.kept * same, lengths)
+        if (same & (lengths == self._lengths[targets])).all():
+            return
+        self._stale = True
+        self._lengths[targets] = lengths
+        others = (~same).nonzero()[0]
+        if len(others):
+            self._origins[targets] = origins
+            self._copy_beginnings(sources[others], targets[others])
 
-    def _copy_beginning(self, source: int, target: int) -> None:
+    def _copy_beginnings(self, sources: Ints, targets: Ints) -> None:
         """Copy what is not in the self caches and never changes while a row grows."""
-
-    def _settle(self) -> None:
-        """All that was to be copied has been."""
-        self._self.settle()
 
     def _new_caches(self, name: str, rows: int, time: int) -> RowCaches:
         """The caches of all layers, keys and values by turns, of the type of the graph's input ``name``."""
@@ -132,12 +130,13 @@ class RowDecoder:
         assert found is not None, "a checked bundle has caches of known types"
         return found
 
-    def _begin(self, row: int, length: int) -> None:
-        """The row starts over, with that many positions."""
+    def _begin(self, rows: list[int], length: int) -> None:
+        """The rows start over, each by itself, with that many positions."""
         self._stale = True
-        self._origins[row] = self._beginnings
-        self._beginnings += 1
-        self._lengths[row] = length
+        end = self._beginnings + len(rows)
+        self._origins[rows] = np.arange(self._beginnings, end)
+        self._beginnings = end
+        self._lengths[rows] = length
 
     def _bind_buckets(self) -> None:
         self._bindings = {(rows, *_PLAIN): self._bind(rows, with_logits=False) for rows in self._buckets}
@@ -168,11 +167,12 @@ class RowDecoder:
         """Take the views for ``rows`` live rows, and make the rest of their bucket harmless."""
         if not 1 <= rows <= self._max_rows:
             raise ValueError(f"{rows} rows: 1 to {self._max_rows}")
-        bucket = next(size for size in self._buckets if size >= rows)
-        for counter in self._counters():
-            counter[rows:bucket] = 0
-        # A step writes into the caches of these rows, too.
-        self._origins[rows:bucket] = [_NOTHING] * (bucket - rows)
+        bucket = self._buckets[bisect_left(self._buckets, rows)]
+        if rows < bucket:
+            for counter in self._counters():
+                counter[rows:bucket] = 0
+            # A step writes into the caches of these rows, too.
+            self._origins[rows:bucket] = _NOTHING
         self._live_ids, self._live_lengths = self._ids[:rows, 0], self._lengths[:rows]
         self._longest = int(self._live_lengths.max())
         self._selecting(rows)

@@ -12,16 +12,17 @@ import onnxruntime as ort
 from dragoman_server.huge_pages import zeros
 
 Array = npt.NDArray[Any]
+Ints = npt.NDArray[np.int64] | npt.NDArray[np.int32]
 
 
 class RowCaches(Protocol):
     """The caches of all layers as one array (caches, rows, num_heads, time, head_dim), zeroed at first."""
 
-    def copy(self, source: int, target: int, begin: int, end: int) -> None:
-        """Copy positions of one row to another, at the latest when ``settle`` is called."""
+    def copy(self, sources: Ints, targets: Ints, begins: Ints, ends: Ints) -> None:
+        """Copy positions of rows to others, each (copies,), the positions of each its own; no row is both.
 
-    def settle(self) -> None:
-        """What was to be copied has been; of the rows of these copies none was both source and target."""
+        Positions before ``begins`` must be alike already: they may be copied too.
+        """
 
     def write(self, rows: Sequence[int], begins: Sequence[int], lengths: Sequence[int], values: Any) -> None:
         """Each row starts with its positions, which begin there in ``values`` (caches, num_heads, time, head_dim)."""
@@ -36,11 +37,8 @@ class RowCaches(Protocol):
 class RowVectors(Protocol):
     """A vector of each row and layer, (vectors, rows, 1, size), zeroed at first."""
 
-    def copy(self, source: int, target: int) -> None:
-        """Copy those of one row to another, at the latest when ``settle`` is called."""
-
-    def settle(self) -> None:
-        """As ``RowCaches.settle``."""
+    def copy(self, sources: Ints, targets: Ints) -> None:
+        """Copy those of rows to others, each (copies,); no row is both."""
 
     def write(self, rows: Sequence[int], values: Any) -> None:
         """Those of the rows are ``values`` (vectors, len(rows), 1, size)."""
@@ -108,18 +106,22 @@ class HostCaches:
 
     def __init__(self, array: Array) -> None:
         self.array = array
+        # A position of a head is one thing to copy, whatever it holds: numpy then has an axis less to walk along.
+        self._positions = _whole(array)  # (caches, rows, num_heads, time)
 
-    def copy(self, source: int, target: int, begin: int, end: int) -> None:
-        """As ``RowCaches`` says; at once."""
-        self.array[:, target, :, begin:end] = self.array[:, source, :, begin:end]
-
-    def settle(self) -> None:
+    def copy(self, sources: Ints, targets: Ints, begins: Ints, ends: Ints) -> None:
         """As ``RowCaches`` says."""
+        positions = self._positions
+        copies = (array.tolist() for array in (sources, targets, begins, ends))
+        # One by one: an index over all would copy twice, by way of a temporary array, and costs more for long rows.
+        for source, target, begin, end in zip(*copies, strict=True):
+            positions[:, target, :, begin:end] = positions[:, source, :, begin:end]
 
     def write(self, rows: Sequence[int], begins: Sequence[int], lengths: Sequence[int], values: Array) -> None:
         """As ``RowCaches`` says."""
+        positions, given = self._positions, _whole(values)
         for row, begin, length in zip(rows, begins, lengths, strict=True):
-            self.array[:, row, :, :length] = values[:, :, begin : begin + length]
+            positions[:, row, :, :length] = given[:, :, begin : begin + length]
 
     def take(self, row: int, staging: RowCaches, length: int) -> None:
         """As ``RowCaches`` says."""
@@ -131,18 +133,20 @@ class HostCaches:
         return self.array[:, row, :, :length].copy()
 
 
+def _whole(array: Array) -> Array:
+    """The array with its last axis, which is contiguous, as one element: (..., size) -> (...)."""
+    return array.view(np.dtype((np.void, array.shape[-1] * array.itemsize)))[..., 0]
+
+
 class HostVectors:
     """``RowVectors`` in an array of the host."""
 
     def __init__(self, array: Array) -> None:
         self.array = array
 
-    def copy(self, source: int, target: int) -> None:
-        """As ``RowVectors`` says; at once."""
-        self.array[:, target] = self.array[:, source]
-
-    def settle(self) -> None:
+    def copy(self, sources: Ints, targets: Ints) -> None:
         """As ``RowVectors`` says."""
+        self.array[:, targets] = self.array[:, sources]
 
     def write(self, rows: Sequence[int], values: Array) -> None:
         """As ``RowVectors`` says."""
@@ -157,7 +161,7 @@ class HostBinding:
     """A binding to the memory of numpy's arrays."""
 
     def __init__(self, session: Any, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
-        self._run, self.values = session.run_with_iobinding, session.io_binding()
+        self.session, self.values = session, session.io_binding()
         for name, array in inputs.items():
             self.values.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
         for name, array in outputs.items():
@@ -165,13 +169,13 @@ class HostBinding:
 
     def run(self) -> None:
         """As ``Binding`` says."""
-        self._run(self.values)
+        self.session.run_with_iobinding(self.values)
 
     def run_for(self, name: str) -> Array:
         """As ``Binding`` says."""
         # Bound anew for each run: what the run before has allocated may not fit. Comes after all others.
         self.values.bind_output(name, "cpu")
-        self._run(self.values)
+        self.session.run_with_iobinding(self.values)
         found: Array = self.values.get_outputs()[-1].numpy()
         return found
 

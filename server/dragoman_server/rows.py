@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, overload
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
 
 
 class Move(NamedTuple):
@@ -13,6 +18,41 @@ class Move(NamedTuple):
     target: int
     kept: int = 0
     """Leading positions that the target has already, since both come from one hypothesis."""
+
+
+class Moves(Sequence[Move]):
+    """Moves as arrays, each (moves,): a step of beams has many, and an object for each would cost more than its copy.
+
+    They are carried out at one time: no row is both source and target.
+    """
+
+    __slots__ = ("kept", "sources", "targets")
+
+    def __init__(self, sources: Ints, targets: Ints, kept: Ints) -> None:
+        self.sources, self.targets, self.kept = sources, targets, kept
+
+    @classmethod
+    def of(cls, moves: Sequence[Move]) -> Moves:
+        """The same as arrays."""
+        return moves if isinstance(moves, cls) else cls(*np.array(moves, np.int64).reshape(-1, 3).T)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __iter__(self) -> Iterator[Move]:
+        return map(Move, self.sources.tolist(), self.targets.tolist(), self.kept.tolist())
+
+    @overload
+    def __getitem__(self, index: int) -> Move: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Move]: ...
+
+    def __getitem__(self, index: int | slice) -> Move | Sequence[Move]:
+        return list(self)[index]
+
+    def __repr__(self) -> str:
+        return f"Moves({list(self)})"
 
 
 def row_buckets(max_rows: int) -> list[int]:
@@ -45,11 +85,11 @@ class RowTable:
         self.used += 1
         return self.used - 1
 
-    def rearrange(self, freed: Sequence[int], copied: Sequence[int]) -> tuple[list[int], list[Move]]:
+    def rearrange(self, freed: Sequence[int], copied: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
         """Give live rows back and take one new row for each of ``copied``, the rows whose state they start from.
 
-        Returns the new rows, and the moves of the live rows that would else stand outside the prefix. The caller must
-        copy both before the next step: at one time, in any order, since no row is read that is written.
+        Returns the new rows; then the live rows that would else stand outside the prefix, and where each goes. The
+        caller must copy both before the next step: at one time, in any order, since no row is read that is written.
         """
         gone = set(freed)
         assert len(gone) == len(freed), f"rows {sorted(freed)}: one is freed twice"
@@ -61,7 +101,9 @@ class RowTable:
         holes += range(self.used, used)
         movers = [row for row in range(used, self.used) if row not in gone]
         self.used = used
-        return holes[: len(copied)], [Move(*move) for move in zip(movers, holes[len(copied) :], strict=True)]
+        new, targets = holes[: len(copied)], holes[len(copied) :]
+        assert len(movers) == len(targets), "each mover has a hole"
+        return new, movers, targets
 
     def clear(self) -> None:
         """Give every row back."""

@@ -14,7 +14,7 @@ from dragoman_server.device import CPU, Device
 from dragoman_server.packing import pack, similar_lengths
 from dragoman_server.row_decoder import RowDecoder, StepOutput
 from dragoman_server.row_memory import Array, Part
-from dragoman_server.rows import Move
+from dragoman_server.rows import Ints, Move
 from dragoman_server.sessions import lane_session
 
 __all__ = ["OnnxRuntime", "PromptRuntime", "Runtime", "StepOutput", "StepRuntime"]
@@ -132,21 +132,21 @@ class OnnxRuntime(RowDecoder):
 
     def encode(self, rows: Sequence[int], sources: Sequence[Sequence[int]]) -> None:
         """Encode sources of similar lengths together, as packed tokens: the neighbours cannot change a result."""
-        for index, source in enumerate(sources):
-            if not 1 <= len(source) <= self.source_capacity:
-                raise ValueError(f"source {index} has {len(source)} tokens: 1 to {self.source_capacity}")
+        lengths = list(map(len, sources))
+        if not 1 <= min(lengths) <= max(lengths) <= self._source_capacity:
+            index = next(at for at, length in enumerate(lengths) if not 1 <= length <= self._source_capacity)
+            raise ValueError(f"source {index} has {lengths[index]} tokens: 1 to {self._source_capacity}")
         for group in similar_lengths(sources):
             self._encode_group([rows[index] for index in group], [sources[index] for index in group])
 
-    def _encode_group(self, rows: Sequence[int], sources: Sequence[Sequence[int]]) -> None:
+    def _encode_group(self, rows: list[int], sources: Sequence[Sequence[int]]) -> None:
         packed = pack(sources)
         # (caches, num_heads, tokens, head_dim) and (caches, batch, 1, d_model)
         cross, last = self._memory.run(self._encoder, ["cross", "cross_last"], packed.feeds)
         self._cross.write(rows, packed.begins.tolist(), packed.lengths.tolist(), cross)
         self._last.write(rows, last)
-        for row in rows:
-            self._begin(row, 0)
-        self._cross_lengths[np.array(rows)] = packed.lengths - 1
+        self._begin(rows, 0)
+        self._cross_lengths[rows] = packed.lengths - 1
 
     def encoded(self, row: int) -> list[Array]:
         """Copies of what the row holds of its source, for comparing: keys and values of every layer."""
@@ -171,15 +171,11 @@ class OnnxRuntime(RowDecoder):
         real = np.arange(weights.shape[1]) <= lengths
         return np.where(real, weights, np.float32(0))
 
-    def _copy_beginning(self, source: int, target: int) -> None:
-        self._cross.copy(source, target, 0, int(self._cross_lengths[source]) + 1)
-        self._last.copy(source, target)
-        self._cross_lengths[target] = self._cross_lengths[source]
-
-    def _settle(self) -> None:
-        super()._settle()
-        self._cross.settle()
-        self._last.settle()
+    def _copy_beginnings(self, sources: Ints, targets: Ints) -> None:
+        lengths = self._cross_lengths[sources]
+        self._cross.copy(sources, targets, np.zeros(len(sources), np.int64), lengths + 1)
+        self._last.copy(sources, targets)
+        self._cross_lengths[targets] = lengths
 
     def _selecting(self, rows: int) -> None:
         if not self._memory.fixed_lengths:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import inf
 from typing import Generic, NamedTuple
 
+from dragoman_server.endings import Endings, Running
 from dragoman_server.submission import SubmissionT
 from dragoman_server.waiting import Place, WaitingQueue, Work
 
@@ -68,10 +69,13 @@ class Scheduler(Generic[SubmissionT]):
         # As of each lane's last plan: enough to level the lanes, and refreshed by the lane itself at every step.
         self._held = [0] * len(capacities)
         self._takes = [True] * len(capacities)
-        self._running: list[Sequence[SubmissionT]] = [()] * len(capacities)
+        self._running: list[Collection[SubmissionT]] = [()] * len(capacities)
+        self._plans: list[Plan[SubmissionT]] = [Plan([], [], [])] * len(capacities)
         self._keeping: tuple[int, int] | None = None
         """A request's number, and the lane that is kept for it."""
         self._swept = 0.0
+        self._endings = Endings()
+        """Of those that wait, or have waited since they were last looked through."""
         self._gone: list[SubmissionT] = []
 
     @property
@@ -104,10 +108,12 @@ class Scheduler(Generic[SubmissionT]):
         """Rows that each lane has given away, by its last plan."""
         return self._held
 
-    @property
-    def running(self) -> Sequence[Sequence[SubmissionT]]:
-        """The requests that hold each lane's rows, by its last plan."""
-        return self._running
+    def running(self, lane: int) -> list[SubmissionT]:
+        """The requests that hold the lane's rows: those of its last plan that have not left since."""
+        running, plan = dict.fromkeys(self._running[lane]), self._plans[lane]
+        for request in plan.leavers:
+            running.pop(request, None)
+        return list(running | dict.fromkeys(plan.joiners))
 
     def ahead_of(self, request: SubmissionT, now: float) -> Work:
         """What would be decoded before the request, were it queued now; those that have gone count for 0.05 s more."""
@@ -124,28 +130,29 @@ class Scheduler(Generic[SubmissionT]):
             if not self._fits(request):
                 return False
         self._waiting.append(request, now)
+        self._endings.add(request)
         return True
 
     def schedule(
-        self, lane: int, running: Sequence[SubmissionT], now: float, *, takes: bool = True
+        self, lane: int, running: Collection[SubmissionT], now: float, *, takes: bool = True
     ) -> Plan[SubmissionT]:
         """Plan the lane's next step; ``running`` is what it holds now, leavers included.
 
         It ``takes`` joiners, unless those that came before have not got their rows yet.
         """
         self._takes[lane] = takes
-        # Written out: this looks at every running request at every step.
-        leavers = [r for r in running if r.cancelled or (r.deadline is not None and r.deadline <= now)]
-        staying = [r for r in running if r not in leavers] if leavers else running
-        self._held[lane] = sum([r.width for r in staying])
+        # A lane that keeps its own count is looked through when somebody may have to leave, any other at every step.
+        counted = running if isinstance(running, Running) else Running(running)
+        leavers = counted.ended(now)
+        self._held[lane] = counted.rows - sum([request.width for request in leavers])
         joiners: list[SubmissionT] = []
         if self._waiting:
             self._sweep_now_and_then(now)
             if takes and self._worth_joining(lane):
                 joiners = self._join(lane, now)
-        self._running[lane] = [*staying, *joiners] if joiners else staying
         dropped, self._gone = self._gone, []
-        return Plan(joiners, leavers, dropped)
+        self._running[lane], self._plans[lane] = running, (plan := Plan(joiners, leavers, dropped))
+        return plan
 
     def clear(self) -> list[SubmissionT]:
         """Empty the queue and return everything that waited."""
@@ -230,4 +237,14 @@ class Scheduler(Generic[SubmissionT]):
 
     def _sweep(self, now: float) -> None:
         self._swept = now
-        self._gone += self._waiting.remove(lambda request: request.cancelled or request.expired(now))
+        if not self._endings.possible(now):
+            return
+        self._endings.look()
+
+        def gone(request: SubmissionT) -> bool:
+            if request.cancelled or request.expired(now):
+                return True
+            self._endings.add(request)
+            return False
+
+        self._gone += self._waiting.remove(gone)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from dragoman_server.errors import ServerError
 
@@ -17,8 +17,22 @@ CompletionT = TypeVar("CompletionT")
 _numbers = itertools.count(1)
 
 
-@dataclass(frozen=True)
-class Receipt:
+class Cancellations:
+    """When somebody last asked for the end of a submission, whichever: who has seen that need not ask them all."""
+
+    def __init__(self) -> None:
+        self.latest: object = object()
+        """Another object after each cancellation."""
+
+    def note(self) -> None:
+        """Some submission says of itself that it is cancelled, from now on. Any thread."""
+        self.latest = object()
+
+
+cancellations = Cancellations()
+
+
+class Receipt(NamedTuple):
     """What a submission went through. Times in milliseconds."""
 
     queue_ms: float
@@ -45,7 +59,7 @@ class Submission(Generic[OptionsT, CompletionT]):
     reply: Callable[[CompletionT | ServerError], None]
     """Called exactly once, from whichever thread ends it; must not block."""
     deadline: float | None = None
-    """On ``time.monotonic()``'s clock."""
+    """On ``time.monotonic()``'s clock; not changed once it is submitted."""
     priority: int = 0
     """0 to 9: the higher goes first."""
     number: int = field(default_factory=lambda: next(_numbers), kw_only=True)
@@ -77,6 +91,7 @@ class Submission(Generic[OptionsT, CompletionT]):
     def cancel(self) -> None:
         """Ask that it ends at the next step. Any thread; idempotent."""
         self.cancelled = True
+        cancellations.note()
 
     @property
     def finished(self) -> bool:

@@ -64,12 +64,17 @@ class TimedSession:
 
 
 def watch(runtime: object, clock: Clock) -> None:
-    """Put a ``TimedSession`` before every session that the runtime holds as an attribute; it must hold some."""
+    """Put a ``TimedSession`` before every session that the runtime or its bindings hold as an attribute.
+
+    There must be some; and the bindings of a step hold its session, too.
+    """
     sessions = {name: value for name, value in vars(runtime).items() if isinstance(value, ort.InferenceSession)}
     if not sessions:
         raise TypeError(f"{type(runtime).__name__} holds no session as an attribute")
     for name, session in sessions.items():
         setattr(runtime, name, TimedSession(session, clock))
+    for binding in getattr(runtime, "_bindings", {}).values():
+        binding.session = TimedSession(binding.session, clock)
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from dragoman_server.decoding.progress import Progress, progress_of
 from dragoman_server.decoding.step import Group, Step
 from dragoman_server.decoding.table import HypothesisTable, Ints, Task, steps_with_logits
 from dragoman_server.row_changes import RowChanges
-from dragoman_server.rows import Move, RowTable
+from dragoman_server.rows import Moves, RowTable
 
 if TYPE_CHECKING:
     from dragoman_server.runtime import StepOutput, StepRuntime
 
-Copies = list[list[Move]]
-"""For the caches: to be carried out list by list; within a list, no row is both read and written."""
+Copies = list[Moves]
+"""For the caches: to be carried out one after the other; within one, no row is both read and written."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class Batch:
     @property
     def tokens(self) -> Ints:
         """(live rows,): what is fed next."""
-        return self.table.tokens[: self.rows.used]
+        tokens: Ints = self.table.tokens[: self.rows.used]
+        return tokens
 
     @property
     def needs_logits(self) -> bool:
@@ -125,7 +126,7 @@ class Batch:
         if self._plain:
             self._end_plain(step)
         copies = self._apply(step.changes, step)
-        self.table.append(self.rows.used, step.ids, step.log_probs)
+        self.table.append(self.rows.used)
         if step.finished:
             self._forget(step.finished)
         if step.failed:
@@ -146,24 +147,23 @@ class Batch:
         ends = step.ids[:live] == self._eos
         ends |= table.steps[:live] == table.last[:live]
         if self._searching:
-            ends &= table.plain[:live]
+            ends &= table.plain[:live] > 0
         rows: list[int] = ends.nonzero()[0].tolist()
         if rows:
-            for row in rows:
-                step.answer(row, int(step.ids[row]), float(step.log_probs[row]))
-                step.finished.append(table.owners[row])
+            step.answer(rows, step.ids[rows].tolist(), step.log_probs[rows].tolist())
+            step.finished += table.owners[rows].tolist()
             step.changes.free(rows)
 
     def _apply(self, changes: RowChanges, step: Step | None) -> Copies:
-        copies, places = changes.apply(self.rows)
-        if places is not None:
-            for group in self._groups.values():
-                if group.tasks:
-                    group.relocate(places)
+        copies, moved = changes.apply(self.rows)
+        if moved is not None:
+            if self._searching:
+                places = moved.places(2 * self.rows.capacity)
+                for group in self._groups.values():
+                    if group.tasks:
+                        group.relocate(places)
             if step is not None:
-                moved = np.flatnonzero(places != np.arange(len(places)))
-                step.ids[places[moved]] = step.ids[moved]
-                step.log_probs[places[moved]] = step.log_probs[moved]
+                self.table.next[moved.rows] = self.table.next[moved.numbers]
         return copies
 
     def _forget(self, tasks: Iterable[Task]) -> None:

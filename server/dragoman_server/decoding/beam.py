@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import compress
 from math import ceil
 from operator import itemgetter, methodcaller
 from typing import Any, NamedTuple
@@ -59,6 +60,8 @@ class Beams:
         """Whether all places are taken."""
         self._stop = False
         """Whether there was ever a request with stop sequences."""
+        self._early = False
+        """Whether there was ever a request that may stop early."""
         self._grown = False
         """Whether requests were added since the last step."""
         self._view()
@@ -69,7 +72,7 @@ class Beams:
         by. What follows from how many requests there are, and from their limits, is worked out here too."""
         self._last, self._missing, self._worst, self._divisors = self._limits.T
         self._next_last = int(self._last.min()) if self.tasks else 0
-        self._ranked = bool((self._worst > -np.inf).any())
+        self._ranked = self._early and bool((self._worst > -np.inf).any())
         """Whether some search may stop early."""
         self._grown = False
         self._places = np.arange(self._rows.size)
@@ -88,11 +91,13 @@ class Beams:
         self._limits = np.concatenate([self._limits, [[last, enough, -np.inf, divisor]]])
         self._full = False
         self._stop |= options.stop is not None
+        self._early |= options.early_stopping
         self._grown = True
 
     def drop(self, gone: set[Task]) -> None:
         """As ``Group`` says."""
-        self._keep([index for index, task in enumerate(self.tasks) if task not in gone])
+        if not gone.isdisjoint(self.tasks):
+            self._keep(np.array([task not in gone for task in self.tasks]))
 
     def relocate(self, places: Ints) -> None:
         """As ``Group`` says."""
@@ -113,9 +118,9 @@ class Beams:
         first = (~goes).argsort(axis=1, kind="stable")[:, :width] + 2 * self._firsts
         found = found._replace(possible=goes).map(methodcaller("take", first))
         going = self._finish(step, found)
-        if len(going) < len(found.ids):
+        if len(self.tasks) < len(found.ids):
             found = found.map(itemgetter(going))
-        if going:
+        if self.tasks:
             self._place(step, found, all_go=bool(found.possible.all()))
 
     def _continuations(self, step: Step) -> _Continuations:
@@ -148,32 +153,35 @@ class Beams:
         return ends
 
     def _answer(self, step: Step, found: _Continuations, ended: Bools) -> None:
-        for index, place in zip(*(array.tolist() for array in ended.nonzero()), strict=True):
-            task, row = self.tasks[index], int(self._rows[index, found.parents[index, place]])
-            step.answer(row, int(found.ids[index, place]), float(found.log_probs[index, place]))
-            self._missing[index] -= 1
-            options = task.options
-            if options.early_stopping and len(task.answers) >= options.num_hypotheses:
+        indices, places = ended.nonzero()
+        if not len(indices):
+            return
+        rows = self._rows[indices, found.parents[indices, places]].tolist()
+        step.answer(rows, found.ids[indices, places].tolist(), found.log_probs[indices, places].tolist())
+        self._missing -= ended.sum(axis=1)
+        for index in indices.tolist() if self._early else ():
+            answers, options = self.tasks[index].answers, self.tasks[index].options
+            if options.early_stopping and len(answers) >= options.num_hypotheses:
                 self._ranked = True
-                self._worst[index] = n_best(task.answers, options.num_hypotheses)[-1].rank_score
+                self._worst[index] = n_best(answers, options.num_hypotheses)[-1].rank_score
 
-    def _finish(self, step: Step, found: _Continuations) -> list[int]:
-        """Which requests go on, by their indices until now."""
-        # Log-probabilities only add up to less, the longest is penalised least, and nothing covers more than all.
-        beaten = found.scores[:, 0] / self._divisors <= self._worst
-        done = ~found.possible[:, 0] | (self._missing <= 0) | beaten
-        for index in np.flatnonzero(done).tolist():
-            step.finished.append(self.tasks[index])
-            step.changes.free(self._rows[index, self._scores[index] > -np.inf].tolist())
-        going: list[int] = np.flatnonzero(~done).tolist()
-        self._keep(going)
-        return going
+    def _finish(self, step: Step, found: _Continuations) -> Bools:
+        """Which requests go on."""
+        goes: Bools = found.possible[:, 0] & (self._missing > 0)
+        if self._ranked:
+            # Log-probabilities only add up to less, the longest is penalised least, and nothing covers more than all.
+            goes &= found.scores[:, 0] / self._divisors > self._worst
+        if not goes.all():
+            done = ~goes
+            step.finished += compress(self.tasks, done.tolist())
+            step.changes.free(self._rows[done][self._scores[done] > -np.inf].tolist())
+            self._keep(goes)
+        return goes
 
-    def _keep(self, indices: list[int]) -> None:
-        if len(indices) < len(self.tasks):
-            self.tasks = [self.tasks[index] for index in indices]
-            self._rows, self._scores, self._limits = self._rows[indices], self._scores[indices], self._limits[indices]
-            self._view()
+    def _keep(self, stay: Bools) -> None:
+        self.tasks = list(compress(self.tasks, stay.tolist()))
+        self._rows, self._scores, self._limits = self._rows[stay], self._scores[stay], self._limits[stay]
+        self._view()
 
     def _place(self, step: Step, chosen: _Continuations, *, all_go: bool) -> None:
         """What was chosen, as many as there are places, is from now on the beam; everybody gets a row."""

@@ -7,11 +7,17 @@ from dragoman_server.decoding.ranking import coverage
 from dragoman_server.decoding.table import HypothesisTable, Task
 
 
-def answered(table: HypothesisTable, row: int, token_id: int, log_prob: float, *, eos: int) -> Answer:
-    """The answer that the row's hypothesis with this token more is; the row stays as it is."""
+def answered(
+    table: HypothesisTable, row: int, past: tuple[list[int], list[float]], token_id: int, log_prob: float, *, eos: int
+) -> Answer:
+    """The answer that the row's hypothesis with this token more is; the row stays as it is.
+
+    ``past`` is what came so far in the row, as ``table.pasts`` gives it; it becomes a part of the answer.
+    """
     task: Task = table.owners[row]
     options = task.options
-    token_ids, log_probs = table.token_ids(row), [*table.scores(row), log_prob]
+    token_ids, log_probs = past
+    log_probs.append(log_prob)
     reason, text = FinishReason.STOP, None
     if token_id != eos:
         token_ids.append(token_id)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,7 @@ class FinishReason(Enum):
     STOP_SEQUENCE = "stop sequence"
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """A hypothesis that has ended: target ids without end-of-sentence, and their natural log-probabilities.
 
     ``log_probs`` has one entry more than ``token_ids`` when the reason is STOP: end-of-sentence's. They are the model's

@@ -51,9 +51,8 @@ class Independent:
                 ends[index] = step.stopped(int(self._rows[index]), int(ids[index]))
         missing = log_probs == -np.inf
         if self._shared or ends.any() or missing.any():
-            for index in np.flatnonzero(ends & ~missing).tolist():
-                row, token_id, log_prob = self._rows[index], ids[index], log_probs[index]
-                step.answer(int(row), int(token_id), float(log_prob))
+            if len(ended := np.flatnonzero(ends & ~missing)):
+                step.answer(*(array[ended].tolist() for array in (self._rows, ids, log_probs)))
             going: list[int] = np.flatnonzero(~(ends | missing)).tolist()
             self._place(step, going)
             ids, log_probs = ids[going], log_probs[going]

@@ -38,7 +38,7 @@ class Prefixes:
                 continue
             done.add(task)
             if task.options.forced:
-                step.answer(row, prefix[at], log_prob)
+                step.answer([row], [prefix[at]], [log_prob])
                 step.changes.free([row])
                 step.finished.append(task)
             else:

@@ -29,13 +29,15 @@ class Step:
         self.failed: dict[Task, Exception] = {table.owners[row]: error for row, error in candidates.faults.items()}
         """Tasks that go on all the same, until the step has been taken."""
 
-    def answer(self, row: int, token_id: int, log_prob: float) -> None:
-        """The hypothesis in this row ends with this token."""
-        task: Task = self.table.owners[row]
-        try:
-            task.answers.append(answered(self.table, row, token_id, log_prob, eos=self.eos))
-        except Exception as error:  # as below
-            self.failed[task] = error
+    def answer(self, rows: list[int], token_ids: list[int], log_probs: list[float]) -> None:
+        """The hypothesis in each of these rows ends with its token; in this order."""
+        pasts = self.table.pasts(rows)
+        for row, past, token_id, log_prob in zip(rows, pasts, token_ids, log_probs, strict=True):
+            task: Task = self.table.owners[row]
+            try:
+                task.answers.append(answered(self.table, row, past, token_id, log_prob, eos=self.eos))
+            except Exception as error:  # as below
+                self.failed[task] = error
 
     def stopped(self, row: int, token_id: int) -> bool:
         """Whether the token completes a stop sequence; where that cannot be told, the task fails."""

@@ -16,6 +16,10 @@ Floats = npt.NDArray[np.float32]
 Trace = tuple[Any, Floats]
 """The attention of the steps before, None at first, and the last step's (source,): forks share what they share."""
 
+History = npt.NDArray[np.integer[Any]]
+
+_SINGLE = 6
+"""Numbers of a row that it has one of each."""
 ALWAYS = 1 << 62
 """More steps than any hypothesis takes."""
 
@@ -45,23 +49,27 @@ class HypothesisTable:
     """
 
     def __init__(self, max_rows: int, capacity: int, source_capacity: int) -> None:
-        self._numbers = np.zeros((max_rows, 5), np.int64)
-        self.tokens, self.steps, self.last, self.until, self.begins = self._numbers.T
+        # All numbers of a row stand side by side, so that a copy of a row is one of memory: first what there is one of,
+        # then for each step the token and its log-probability, 4 bytes each.
+        self._numbers = np.zeros((max_rows, _SINGLE + capacity), np.int64)
+        self.tokens, self.steps, self.last, self.until, self.begins, self.plain = self._numbers[:, :_SINGLE].T
         """Each (rows,). What is fed next; tokens so far; tokens before the last that may come; steps with logits;
-        positions of the caches before that of the first token that is fed."""
-        self.next_ids = np.zeros(2 * max_rows, np.int64)
-        """(2 x rows,), and so below: a step's own, kept so that none has to make its arrays anew."""
-        self.next_log_probs = np.zeros(2 * max_rows, np.float32)
-        self.plain = np.zeros(max_rows, np.bool_)  # (rows,)
-        """Greedy, and nothing else."""
+        positions of the caches before that of the first token that is fed; 1: greedy, and nothing else."""
+        self._past = self._numbers[:, _SINGLE:]
+        halves = self._past.view(np.int32)
+        self.history = halves[:, ::2]  # (rows, steps)
+        self.log_probs = halves[:, 1::2].view(np.float32)  # (rows, steps)
+        self._flat = self._numbers.reshape(-1)
+        self._places = np.arange(max_rows) * (_SINGLE + capacity) + _SINGLE
+        """Of each row's first token in it."""
+        self.next = np.zeros(2 * max_rows, np.int64)
+        """(2 x rows,), and so below: what a step appends to each row, token and log-probability side by side."""
+        self.next_ids = self.next.view(np.int32)[::2]
+        self.next_log_probs = self.next.view(np.float32)[1::2]
         self.owners: npt.NDArray[np.object_] = np.full(max_rows, None, np.object_)  # (rows,), of Task
-        self.history = np.zeros((max_rows, capacity), np.int64)  # (rows, steps)
-        self.log_probs = np.zeros((max_rows, capacity), np.float32)  # (rows, steps)
         self.covered: Floats | None = None  # (rows, source)
         """How much attention each source id has had in all."""
         self.traces: npt.NDArray[np.object_] | None = None  # (rows,), of Trace
-        self._flat_history, self._flat_log_probs = self.history.reshape(-1), self.log_probs.reshape(-1)
-        self._places = np.arange(max_rows) * capacity
         self._source_capacity = source_capacity
         self._continues = False
         """Whether there was a task that goes on where another has ended."""
@@ -72,9 +80,9 @@ class HypothesisTable:
         ``until`` as above.
         """
         options = task.options
-        self._numbers[row] = token, 0, options.max_length - 1, until, begin
+        self._numbers[row, :_SINGLE] = token, 0, options.max_length - 1, until, begin, options.plain
         self._continues |= bool(options.earlier)
-        self.plain[row], self.owners[row] = options.plain, task
+        self.owners[row] = task
         if options.coverage_penalty and self.covered is None:
             self.covered = np.zeros((len(self.owners), self._source_capacity), np.float32)
         if self.covered is not None:
@@ -86,7 +94,8 @@ class HypothesisTable:
 
     def reading(self, count: int) -> Ints:
         """The rows of ``0 .. count - 1`` whose next step needs logits."""
-        return (self.steps[:count] < self.until[:count]).nonzero()[0]
+        rows: Ints = (self.steps[:count] < self.until[:count]).nonzero()[0]
+        return rows
 
     def attend(self, count: int, attention: Floats) -> None:
         """Take in what the rows ``0 .. count - 1`` attended to in this step: (count, source)."""
@@ -100,10 +109,10 @@ class HypothesisTable:
 
     def copy(self, sources: Ints, targets: Ints) -> None:
         """Copy all that is known of some rows to others; no row is both."""
-        self._numbers[targets] = self._numbers[sources]
-        self.plain[targets] = self.plain[sources]
+        used = _SINGLE + int(self.steps[sources].max())
+        self._numbers[targets, :used] = self._numbers[sources, :used]
         self.owners[targets] = self.owners[sources]
-        self._copy_past(sources, targets, int(self.steps[sources].max()))
+        self._copy_attention(sources, targets)
 
     def replace(self, sources: Ints, targets: Ints) -> Ints:
         """Copy between rows of one task, which differ in what came so far and nothing else.
@@ -113,14 +122,15 @@ class HypothesisTable:
         """
         steps = self.steps[sources]
         longest = int(steps.max())
-        differ = self.history[sources, :longest] != self.history[targets, :longest]
-        self._copy_past(sources, targets, longest)
+        given = self._past[sources, :longest]
+        differ = given.view(np.int32)[:, ::2] != self.history[targets, :longest]
+        self._past[targets, :longest] = given
+        self._copy_attention(sources, targets)
         same = np.minimum(differ.argmax(axis=1), steps) if longest else steps
-        return same + self.begins[sources] + 1
+        kept: Ints = same + self.begins[sources] + 1
+        return kept
 
-    def _copy_past(self, sources: Ints, targets: Ints, longest: int) -> None:
-        self.history[targets, :longest] = self.history[sources, :longest]
-        self.log_probs[targets, :longest] = self.log_probs[sources, :longest]
+    def _copy_attention(self, sources: Ints, targets: Ints) -> None:
         if self.covered is not None:
             self.covered[targets] = self.covered[sources]
         if self.traces is not None:
@@ -132,22 +142,20 @@ class HypothesisTable:
         if self.traces is not None:
             self.traces[begin:end] = None
 
-    def append(self, count: int, ids: Ints, log_probs: Floats) -> None:
-        """Every row of ``0 .. count - 1`` grows by one token, which is fed next."""
+    def append(self, count: int) -> None:
+        """Every row of ``0 .. count - 1`` grows by its token of ``next_ids``, which is fed next."""
         steps = self.steps[:count]
-        at, ids = self._places[:count] + steps, ids[:count]
-        self._flat_history[at] = ids
-        self._flat_log_probs[at] = log_probs[:count]
+        self._flat[steps + self._places[:count]] = self.next[:count]
         steps += 1
-        self.tokens[:count] = ids
+        self.tokens[:count] = self.next_ids[:count]
 
-    def produced(self, rows: Ints) -> tuple[Ints, Ints]:
+    def produced(self, rows: Ints) -> tuple[History, Ints]:
         """What the texts of these rows have come to, (rows, tokens), and how many tokens of each row that is (rows,).
 
         All that came so far, after what had come before where a task goes on with a text.
         """
         lengths = self.steps[rows]
-        history = self.history[rows, : int(lengths.max())]
+        history: History = self.history[rows, : int(lengths.max())]
         if not self._continues:
             return history, lengths
         earlier = [task.options.earlier for task in self.owners[rows].tolist()]
@@ -158,14 +166,22 @@ class HypothesisTable:
             whole[at, count : count + length] = history[at, :length]
         return whole, before + lengths
 
+    def pasts(self, rows: list[int]) -> list[tuple[list[int], list[float]]]:
+        """What came so far in each of some rows, and its log-probabilities."""
+        history, log_probs, steps = self.history, self.log_probs, self.steps[rows].tolist()
+        return [
+            (history[row, :count].tolist(), log_probs[row, :count].tolist())
+            for row, count in zip(rows, steps, strict=True)
+        ]
+
     def token_ids(self, row: int) -> list[int]:
         """What came so far."""
-        ids: list[int] = self.history[row, : self.steps[row]].tolist()
+        ids: list[int] = self.history[row, : int(self.steps[row])].tolist()
         return ids
 
     def scores(self, row: int) -> list[float]:
         """Its log-probabilities."""
-        log_probs: list[float] = self.log_probs[row, : self.steps[row]].tolist()
+        log_probs: list[float] = self.log_probs[row, : int(self.steps[row])].tolist()
         return log_probs
 
     def attention(self, row: int) -> Floats:

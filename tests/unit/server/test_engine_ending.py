@@ -12,6 +12,7 @@ from tests.unit.server.fake_runtime import (
     BOS,
     EOS,
     PATIENCE,
+    Clock,
     FakeRuntime,
     Start,
     assert_empty,
@@ -52,10 +53,10 @@ def test_expired_in_the_queue_is_never_encoded(start: Start) -> None:
 
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
 def test_running_requests_end_between_steps_and_the_others_go_on(start: Start, how: str) -> None:
-    gate = threading.Semaphore(0)
+    gate, clock = threading.Semaphore(0), Clock()
     runtime = FakeRuntime(3, gate)
-    engine = start(runtime)
-    callers = [counting(50, 100), counting(50, 200), counting(5, 300)]
+    engine = start(runtime, clock=clock)
+    callers = [counting(50, 100, deadline=clock.now + 1), counting(50, 200), counting(5, 300)]
     submit(engine, callers[0])
     wait_for_step(runtime)
     submit(engine, *callers[1:])
@@ -64,7 +65,7 @@ def test_running_requests_end_between_steps_and_the_others_go_on(start: Start, h
     if how == "cancel":
         callers[0].request.cancel()
     else:
-        callers[0].request.deadline = time.monotonic()
+        clock.now += 1
     gate.release()
     assert isinstance(callers[0].result(), Cancelled if how == "cancel" else DeadlineExceeded)
     wait_for_step(runtime)

@@ -70,7 +70,7 @@ def test_a_score_that_is_no_number_fails_its_request_alone(score: float) -> None
     fault = advance.failed[broken]
     assert isinstance(fault, NonFiniteScoreError)
     assert "at step 2" in str(fault)
-    assert advance.copies == [[Move(1, 0)]]
+    assert list(map(list, advance.copies)) == [[Move(1, 0)]]
     assert batch.tokens.tolist() == [7]
     assert batch.table.token_ids(0) == [9, 7]
 
@@ -88,7 +88,7 @@ def test_each_reads_its_own_row_and_the_last_moves_into_the_hole() -> None:
     advance = feed(batch, (EOS, -1.0), (6, -2.0))
     assert advance.finished == [first]
     assert first.answers[0].log_probs == [-1.0, -1.0, -1.0]
-    assert advance.copies == [[Move(1, 0)]]
+    assert list(map(list, advance.copies)) == [[Move(1, 0)]]
     assert batch.tokens.tolist() == [6]
 
 
@@ -96,7 +96,7 @@ def test_those_that_leave_make_room_and_strangers_are_passed_over() -> None:
     callers = [request(5) for _ in range(4)]
     batch = batch_of(*callers)
     feed(batch, (5, -1.0), (6, -1.0), (7, -1.0), (8, -1.0))
-    assert batch.leave([callers[0], callers[2], request(1)]) == [[Move(3, 0)]]
+    assert list(map(list, batch.leave([callers[0], callers[2], request(1)]))) == [[Move(3, 0)]]
     assert batch.tokens.tolist() == [8, 6]
     batch.clear()
     assert (batch.rows.used, batch.rows.free_rows) == (0, 8)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -25,7 +23,7 @@ def compared(alone: list[Answer], other: list[Answer]) -> Comparison:
 
 def test_what_counts_as_a_difference() -> None:
     one = answer([4, 5], [-0.5, -0.25, -0.125])
-    same = compared([one, one], [one, replace(one)])
+    same = compared([one, one], [one, one._replace()])
     assert (same.tokens, same.scores, same.different_tokens, same.different_scores) == (4, 8, 0, 0)
     assert same.holds("int8")
 
@@ -38,28 +36,28 @@ def test_what_counts_as_a_difference() -> None:
     assert compared([one], [answer([4, 5], [-0.5, -0.25], FinishReason.LENGTH)]).different_tokens == 1
     assert compared([one], [one, one]).different_tokens == 1
 
-    scored = compared([one], [replace(one, rank_score=one.rank_score + 0.5)])
+    scored = compared([one], [one._replace(rank_score=one.rank_score + 0.5)])
     assert (scored.different_tokens, scored.different_scores, scored.largest_difference) == (0, 1, 0.5)
     assert not scored.holds("fp32")
-    assert not compared([one], [replace(one, rank_score=float("nan"))]).holds("fp32")
+    assert not compared([one], [one._replace(rank_score=float("nan"))]).holds("fp32")
 
 
 def test_attention_and_texts_count_where_tokens_are_the_same() -> None:
     weights = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
-    one = replace(answer([4], [-0.5, -0.25]), attention=weights)
-    same = compared([one], [replace(one, attention=weights.copy())])
+    one = answer([4], [-0.5, -0.25])._replace(attention=weights)
+    same = compared([one], [one._replace(attention=weights.copy())])
     assert (same.weights, same.different_weights, same.holds("int8")) == (4, 0, True)
 
-    near = compared([one], [replace(one, attention=np.nextafter(weights, np.float32(1)))])
+    near = compared([one], [one._replace(attention=np.nextafter(weights, np.float32(1)))])
     assert (near.weights, near.different_weights, near.different_scores) == (4, 4, 0)
     assert (near.holds("int8"), near.holds("fp32")) == (False, True)
 
     for other in (None, weights[:, :1], weights + np.float32(2e-4), weights * np.float32("nan")):
-        found = compared([one], [replace(one, attention=other)])
+        found = compared([one], [one._replace(attention=other)])
         assert (found.different_weights, found.holds("fp32")) == (4, False)
-    assert not compared([replace(one, attention=None)], [one]).holds("fp32")
+    assert not compared([one._replace(attention=None)], [one]).holds("fp32")
 
-    assert compared([replace(one, text="a")], [replace(one, text="b")]).different_tokens == 1
+    assert compared([one._replace(text="a")], [one._replace(text="b")]).different_tokens == 1
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.decoding.table import HypothesisTable
 from dragoman_server.request import Request
 from dragoman_server.row_changes import RowChanges
-from dragoman_server.rows import Move, RowTable
+from dragoman_server.rows import Move, Moves, RowTable
 
 CAPACITY = 12
 
@@ -71,7 +71,8 @@ def test_live_rows_are_a_prefix_and_every_hypothesis_keeps_its_content(data: st.
             children[owner] = placed
             requests[owner] = width, [row for row, _ in placed]
         requests = {owner: held for owner, held in requests.items() if held[1]}
-        copies, places = changes.apply(rows)
+        copies, moved = changes.apply(rows)
+        places = None if moved is None else moved.places(2 * CAPACITY)
         for moves in copies:
             content.copy(moves)
         for owner, (width, live) in requests.items():
@@ -83,7 +84,8 @@ def test_live_rows_are_a_prefix_and_every_hypothesis_keeps_its_content(data: st.
         assert rows.used + rows.free_rows == CAPACITY
         assert all(owner is None for owner in table.owners[rows.used :])
         ids = np.arange(CAPACITY) + 100 * step  # everybody grows by a token of its own
-        table.append(rows.used, ids, np.zeros(CAPACITY, np.float32))
+        table.next_ids[:CAPACITY] = ids
+        table.append(rows.used)
         for row in range(rows.used):
             content.rows[row] = (*content.rows[row], int(ids[row]))
 
@@ -91,10 +93,10 @@ def test_live_rows_are_a_prefix_and_every_hypothesis_keeps_its_content(data: st.
 def test_the_last_row_fills_the_hole_and_leaving_last_moves_nothing() -> None:
     table = RowTable(4)
     assert [table.allocate() for _ in range(3)] == [0, 1, 2]
-    assert table.rearrange([0], []) == ([], [Move(source=2, target=0)])
-    assert table.rearrange([1], []) == ([], [])
+    assert table.rearrange([0], []) == ([], [2], [0])
+    assert table.rearrange([1], []) == ([], [], [])
     assert table.used == 1
-    assert table.rearrange([], [0, 0]) == ([1, 2], [])
+    assert table.rearrange([], [0, 0]) == ([1, 2], [], [])
     table.clear()
     assert table.free_rows == 4
 
@@ -106,9 +108,9 @@ def test_a_copy_within_a_request_names_what_the_row_has_already() -> None:
         table.history[row, :4], table.steps[row] = [7, 8, 9 + row, 5], 4
     changes = RowChanges(table)
     changes.replace(np.array([2]), np.array([1]))
-    copies, places = changes.apply(rows)
-    assert copies == [[Move(2, 1, kept=3)]]  # begin-of-sentence's, 7's and 8's
-    assert places is None
+    copies, moved = changes.apply(rows)
+    assert list(map(list, copies)) == [[Move(2, 1, kept=3)]]  # begin-of-sentence's, 7's and 8's
+    assert moved is None
     assert table.token_ids(1) == [7, 8, 11, 5]
 
 
@@ -120,7 +122,7 @@ def test_a_copy_within_a_request_that_had_a_prompt_keeps_that_too() -> None:
     changes = RowChanges(table)
     changes.replace(np.array([2]), np.array([1]))
     copies, _ = changes.apply(rows)
-    assert copies == [[Move(2, 1, kept=8)]]  # the six before, the prompt's last and 7
+    assert list(map(list, copies)) == [[Move(2, 1, kept=8)]]  # the six before, the prompt's last and 7
     changes = RowChanges(table)
     assert changes.fork(1) == 4
     changes.apply(rows)
@@ -138,11 +140,13 @@ def test_attention_moves_and_forks_with_its_row_and_a_newcomer_has_none() -> Non
     changes = RowChanges(table)
     assert changes.fork(1) == 4
     changes.free([0])
-    _, places = changes.apply(rows)
-    assert places is not None
+    _, moved = changes.apply(rows)
+    assert moved is not None
+    places = moved.places(8)
     forked = int(places[4])
     assert {forked, int(places[1])} == {0, 1}
-    table.append(2, np.array([6, 7]), np.zeros(2, np.float32))
+    table.next_ids[:2] = [6, 7]
+    table.append(2)
     table.attend(2, np.array([[1, 0, 0, 0], [0, 1, 0, 0]], np.float32))
     assert table.covered is not None
     for row, last in enumerate(([1, 0, 0], [0, 1, 0])):
@@ -169,3 +173,13 @@ def test_misuse_is_a_bug() -> None:
         table.rearrange([0], [0])
     with pytest.raises(ValueError, match="capacity = 0"):
         RowTable(0)
+
+
+def test_moves_are_a_sequence_of_moves_kept_as_arrays() -> None:
+    given = [Move(3, 0), Move(4, 1, kept=2)]
+    moves = Moves.of(given)
+    assert (list(moves), len(moves), moves[1], moves[:1]) == (given, 2, given[1], given[:1])
+    assert moves.kept.tolist() == [0, 2]
+    assert Moves.of(moves) is moves
+    assert list(Moves.of([])) == []
+    assert repr(moves) == f"Moves({given})"

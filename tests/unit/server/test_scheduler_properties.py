@@ -27,9 +27,9 @@ class Lane:
         for request in requests:
             self.running.remove(request)
         freed = [row for row, owner in enumerate(self.owners) if owner in requests]
-        _, moves = self.rows.rearrange(freed, [])
-        for move in moves:
-            self.owners[move.target] = self.owners[move.source]
+        _, sources, targets = self.rows.rearrange(freed, [])
+        for source, target in zip(sources, targets, strict=True):
+            self.owners[target] = self.owners[source]
         del self.owners[self.rows.used :]
 
     def admit(self, request: Request) -> None:

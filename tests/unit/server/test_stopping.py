@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,8 +52,9 @@ def test_what_ends_a_hypothesis() -> None:
     table = HypothesisTable(2, 5, 9)
     table.start(1, Request([7, 3], options, lambda outcome: None), 2, 0)
     for token, log_prob in ((4, -1.0), (5, -2.0)):
-        table.append(2, np.array([0, token]), np.array([0, log_prob], np.float32))
-    answers = {token: answered(table, 1, token, -3.0, eos=EOS) for token in (EOS, 6, 7)}
+        table.next_ids[1], table.next_log_probs[1] = token, log_prob
+        table.append(2)
+    answers = {token: answered(table, 1, table.pasts([1])[0], token, -3.0, eos=EOS) for token in (EOS, 6, 7)}
     assert table.token_ids(1) == [4, 5]
     assert {token: (a.token_ids, a.finish_reason, a.text) for token, a in answers.items()} == {
         EOS: ([4, 5], FinishReason.STOP, None),

@@ -61,9 +61,9 @@ class DeviceCaches(_Layers):
             blocks = int(begins[some].min()) // self._block, -(-int(ends[some].max()) // self._block)
             self._move(self, sources[some], targets[some], blocks)
 
-    def write(self, rows: Sequence[int], begins: Sequence[int], lengths: Sequence[int], values: Any) -> None:
+    def write(self, rows: Sequence[int], begins: Ints, lengths: Ints, values: Any) -> None:
         """As ``RowCaches`` says."""
-        spans = list(zip(rows, begins, lengths, strict=True))
+        spans = list(zip(rows, begins.tolist(), lengths.tolist(), strict=True))
         tokens = int(values.shape()[2])
         origins = np.concatenate([np.arange(begin, begin + length) for _, begin, length in spans])
         goals = np.concatenate([row * self._row + np.arange(length) for row, _, length in spans])

@@ -56,8 +56,10 @@ class RowDecoder:
     ) -> None:
         if max_rows < 1:
             raise ValueError(f"max_rows = {max_rows}: at least 1")
-        self._memory: RowMemory = DeviceMemory(device) if device.resident else HostMemory(huge_pages=huge_pages)
         self._kernels = fitting_kernels(kernels, decoder, dimensions.head_dim)
+        self._memory: RowMemory = (
+            DeviceMemory(device) if device.resident else HostMemory(huge_pages=huge_pages, library=self._kernels)
+        )
         self._decoder = lane_session(decoder, device, captured=True, kernels=self._kernels)
         self._max_rows, self._target_capacity = max_rows, capacity
         self._dimensions = dimensions

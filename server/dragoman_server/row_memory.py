@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
 from dragoman_server.huge_pages import zeros
+from dragoman_server.row_copies import Array, Ints, copies_of
 
-Array = npt.NDArray[Any]
-Ints = npt.NDArray[np.int64] | npt.NDArray[np.int32]
+__all__ = ["Array", "Binding", "HostCaches", "HostMemory", "Ints", "Part", "RowCaches", "RowMemory", "RowVectors"]
 
 
 class RowCaches(Protocol):
@@ -24,7 +24,7 @@ class RowCaches(Protocol):
         Positions before ``begins`` must be alike already: they may be copied too.
         """
 
-    def write(self, rows: Sequence[int], begins: Sequence[int], lengths: Sequence[int], values: Any) -> None:
+    def write(self, rows: Sequence[int], begins: Ints, lengths: Ints, values: Any) -> None:
         """Each row starts with its positions, which begin there in ``values`` (caches, num_heads, time, head_dim)."""
 
     def take(self, row: int, staging: RowCaches, length: int) -> None:
@@ -102,26 +102,19 @@ class RowMemory(Protocol):
 
 
 class HostCaches:
-    """``RowCaches`` in an array of the host."""
+    """``RowCaches`` in an array of the host; ``library`` has compiled copies, None: numpy copies."""
 
-    def __init__(self, array: Array) -> None:
+    def __init__(self, array: Array, library: Path | None = None) -> None:
         self.array = array
-        # A position of a head is one thing to copy, whatever it holds: numpy then has an axis less to walk along.
-        self._positions = _whole(array)  # (caches, rows, num_heads, time)
+        self._copies = copies_of(array, library)
 
     def copy(self, sources: Ints, targets: Ints, begins: Ints, ends: Ints) -> None:
         """As ``RowCaches`` says."""
-        positions = self._positions
-        copies = (array.tolist() for array in (sources, targets, begins, ends))
-        # One by one: an index over all would copy twice, by way of a temporary array, and costs more for long rows.
-        for source, target, begin, end in zip(*copies, strict=True):
-            positions[:, target, :, begin:end] = positions[:, source, :, begin:end]
+        self._copies.copy(sources, targets, begins, ends)
 
-    def write(self, rows: Sequence[int], begins: Sequence[int], lengths: Sequence[int], values: Array) -> None:
+    def write(self, rows: Sequence[int], begins: Ints, lengths: Ints, values: Array) -> None:
         """As ``RowCaches`` says."""
-        positions, given = self._positions, _whole(values)
-        for row, begin, length in zip(rows, begins, lengths, strict=True):
-            positions[:, row, :, :length] = given[:, :, begin : begin + length]
+        self._copies.write(rows, begins, lengths, values)
 
     def take(self, row: int, staging: RowCaches, length: int) -> None:
         """As ``RowCaches`` says."""
@@ -131,11 +124,6 @@ class HostCaches:
     def read(self, row: int, length: int) -> Array:
         """As ``RowCaches`` says."""
         return self.array[:, row, :, :length].copy()
-
-
-def _whole(array: Array) -> Array:
-    """The array with its last axis, which is contiguous, as one element: (..., size) -> (...)."""
-    return array.view(np.dtype((np.void, array.shape[-1] * array.itemsize)))[..., 0]
 
 
 class HostVectors:
@@ -185,12 +173,12 @@ class HostMemory:
 
     fixed_lengths = False
 
-    def __init__(self, *, huge_pages: bool = True) -> None:
-        self._huge_pages = huge_pages
+    def __init__(self, *, huge_pages: bool = True, library: Path | None = None) -> None:
+        self._huge_pages, self._library = huge_pages, library
 
     def caches(self, shape: tuple[int, int, int, int, int], element: str) -> HostCaches:
         """As ``RowMemory`` says; in huge pages where the system has them, since a step walks all over them."""
-        return HostCaches(zeros(shape, np.dtype(element), huge_pages=self._huge_pages))
+        return HostCaches(zeros(shape, np.dtype(element), huge_pages=self._huge_pages), self._library)
 
     def vectors(self, shape: tuple[int, int, int, int], element: str) -> HostVectors:
         """As ``RowMemory`` says."""

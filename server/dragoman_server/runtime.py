@@ -131,19 +131,22 @@ class OnnxRuntime(RowDecoder):
         self._stale = True
 
     def encode(self, rows: Sequence[int], sources: Sequence[Sequence[int]]) -> None:
-        """Encode sources of similar lengths together, as packed tokens: the neighbours cannot change a result."""
+        """Encode sources together, as packed tokens: the neighbours cannot change a result.
+
+        Where attention pads them, those of similar lengths; compiled operators compute no padding.
+        """
         lengths = list(map(len, sources))
         if not 1 <= min(lengths) <= max(lengths) <= self._source_capacity:
             index = next(at for at, length in enumerate(lengths) if not 1 <= length <= self._source_capacity)
             raise ValueError(f"source {index} has {lengths[index]} tokens: 1 to {self._source_capacity}")
-        for group in similar_lengths(sources):
+        for group in [range(len(sources))] if self._kernels else similar_lengths(sources):
             self._encode_group([rows[index] for index in group], [sources[index] for index in group])
 
     def _encode_group(self, rows: list[int], sources: Sequence[Sequence[int]]) -> None:
         packed = pack(sources)
         # (caches, num_heads, tokens, head_dim) and (caches, batch, 1, d_model)
         cross, last = self._memory.run(self._encoder, ["cross", "cross_last"], packed.feeds)
-        self._cross.write(rows, packed.begins.tolist(), packed.lengths.tolist(), cross)
+        self._cross.write(rows, packed.begins, packed.lengths, cross)
         self._last.write(rows, last)
         self._begin(rows, 0)
         self._cross_lengths[rows] = packed.lengths - 1

@@ -1,0 +1,95 @@
+"""Copies positions between the rows of caches that are numpy's arrays: piece by piece, or by one compiled call."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Ints = npt.NDArray[np.int64] | npt.NDArray[np.int32]
+
+
+class RowCopies(Protocol):
+    """Works on one array (caches, rows, num_heads, time, head_dim)."""
+
+    def copy(self, sources: Ints, targets: Ints, begins: Ints, ends: Ints) -> None:
+        """Copy positions ``begins[i]`` to ``ends[i]`` of row ``sources[i]`` to ``targets[i]``; no row is both."""
+
+    def write(self, rows: Sequence[int], begins: Ints, lengths: Ints, values: Array) -> None:
+        """Each row's first positions become those from ``begins[i]`` on of ``values`` (caches, heads, tokens, dim)."""
+
+
+class SlicedCopies:
+    """By numpy, piece by piece."""
+
+    def __init__(self, array: Array) -> None:
+        # A position of a head is one thing to copy, whatever it holds: numpy then has an axis less to walk along.
+        self._positions = _whole(array)  # (caches, rows, num_heads, time)
+
+    def copy(self, sources: Ints, targets: Ints, begins: Ints, ends: Ints) -> None:
+        """As ``RowCopies`` says."""
+        positions = self._positions
+        copies = (array.tolist() for array in (sources, targets, begins, ends))
+        # One by one: an index over all would copy twice, by way of a temporary array, and costs more for long rows.
+        for source, target, begin, end in zip(*copies, strict=True):
+            positions[:, target, :, begin:end] = positions[:, source, :, begin:end]
+
+    def write(self, rows: Sequence[int], begins: Ints, lengths: Ints, values: Array) -> None:
+        """As ``RowCopies`` says."""
+        positions, given = self._positions, _whole(values)
+        for row, begin, length in zip(rows, begins.tolist(), lengths.tolist(), strict=True):
+            positions[:, row, :, :length] = given[:, :, begin : begin + length]
+
+
+class CompiledCopies:
+    """By the library of compiled operators; the interpreter's lock is free meanwhile."""
+
+    def __init__(self, array: Array, library: Path) -> None:
+        functions = ctypes.CDLL(str(library))
+        self._copy, self._write = functions.dragoman_copy_positions, functions.dragoman_write_positions
+        self._copy.restype = self._write.restype = None
+        pointer, size = ctypes.c_void_p, ctypes.c_size_t
+        self._copy.argtypes = [pointer, pointer, size, pointer, pointer, pointer, pointer]
+        self._write.argtypes = [pointer, pointer, size, pointer, ctypes.c_int64, pointer, pointer, pointer]
+        assert array.flags.c_contiguous
+        *axes, head_dim = array.shape
+        self._array, self._item = array, array.itemsize
+        self._shape = np.array([*axes, head_dim * array.itemsize], np.int64)
+        self._data, self._shape_data = array.ctypes.data, self._shape.ctypes.data
+
+    def copy(self, sources: Ints, targets: Ints, begins: Ints, ends: Ints) -> None:
+        """As ``RowCopies`` says."""
+        copies = np.array((sources, targets, begins, ends), np.int64)
+        first, step = copies.ctypes.data, copies.strides[0]
+        self._copy(self._data, self._shape_data, len(sources), first, first + step, first + 2 * step, first + 3 * step)
+
+    def write(self, rows: Sequence[int], begins: Ints, lengths: Ints, values: Array) -> None:
+        """As ``RowCopies`` says."""
+        places = np.array((rows, begins, lengths), np.int64)
+        given = np.ascontiguousarray(values, self._array.dtype)
+        first, step = places.ctypes.data, places.strides[0]
+        self._write(
+            self._data,
+            self._shape_data,
+            len(rows),
+            given.ctypes.data,
+            given.shape[2],
+            first,
+            first + step,
+            first + 2 * step,
+        )
+
+
+def copies_of(array: Array, library: Path | None) -> RowCopies:
+    """The library's where there is one."""
+    return SlicedCopies(array) if library is None else CompiledCopies(array, library)
+
+
+def _whole(array: Array) -> Array:
+    """The array with its last axis, which is contiguous, as one element: (..., size) -> (...)."""
+    return array.view(np.dtype((np.void, array.shape[-1] * array.itemsize)))[..., 0]

@@ -90,7 +90,14 @@ class GroupQueryAttention {
     const auto cache_of = [&](int64_t head) {  // of all heads of all rows
       return (head / heads_ * key_heads_ + head % heads_ / group) * capacity * head_dim;
     };
-    for (int64_t row = 0; row < rows; ++row)
+    for (int64_t row = 0; row < rows; ++row) {
+      if (row + 1 < rows)  // where the next row's new keys and values go
+        for (int64_t head = 0; head < key_heads_; ++head) {
+          const int64_t first = lengths.data[row + 1] + 1 - tokens;
+          const int64_t place = (((row + 1) * key_heads_ + head) * capacity + first) * head_dim;
+          __builtin_prefetch(keys + place, 1);
+          __builtin_prefetch(values + place, 1);
+        }
       for (int64_t token = 0; token < tokens; ++token) {
         const int64_t at = row * tokens + token, position = lengths.data[row] + 1 - tokens + token;
         const float* given = query.data + at * width;
@@ -121,6 +128,7 @@ class GroupQueryAttention {
             std::memcpy(weights + (overall * tokens + token) * total, work.weights, sizeof(float) * work.length);
         }
       }
+    }
   }
 
  private:

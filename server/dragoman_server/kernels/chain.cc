@@ -12,6 +12,8 @@ namespace {
 
 // What lies between the products of so many rows fits into the second cache; a multiple of the products' 12.
 constexpr size_t kRowsAtOnce = 96;
+// Of the output layer: what they give of so many rows fits into the first cache.
+constexpr size_t kPanelsAtOnce = 2;
 
 // Memory of one thread, which grows to what was ever asked for.
 struct Scratch {
@@ -69,27 +71,25 @@ void run_unit(const Unit& unit, const float* values, const float* addend, size_t
   multiply(outer);
 }
 
-// Panel by panel: what a panel gives is taken in while it is in the first cache.
+// What a few panels give is taken in while it is in the first cache.
 void choose_rows(const Kernels& kernels, const Unit& unit, const float* values, size_t rows, float* logits,
                  Scratch& scratch) {
   const Linear& linear = unit.linears.front();
   const size_t columns = linear.weights->columns;
   uint8_t* left = room(scratch.bytes[0], rows * unit.depth());
   quantize_rows(unit, values, rows, left, scratch);
-  Product panel = product(linear, left, rows);
-  const size_t panels = panel.panels;
-  panel.output = room(scratch.floats, rows * kPanel);
-  panel.stride = kPanel;
-  panel.panels = 1;
-  for (; panel.first_panel < panels; ++panel.first_panel) {
-    const size_t first = panel.first_panel * kPanel, count = std::min(kPanel, columns - first);
-    if (count < kPanel) std::fill_n(panel.output, rows * kPanel, -HUGE_VALF);
-    multiply(panel);
-    for (size_t row = 0; row < rows; ++row) {
-      const float* found = panel.output + row * kPanel;
-      kernels.lead(found, kPanel, first, &scratch.leaders[row]);
-      if (logits != nullptr) std::copy_n(found, count, logits + row * columns + first);
-    }
+  Product part = product(linear, left, rows);
+  const size_t panels = part.panels;
+  part.output = room(scratch.floats, rows * kPanelsAtOnce * kPanel);
+  part.stride = kPanelsAtOnce * kPanel;
+  for (; part.first_panel < panels; part.first_panel += part.panels) {
+    part.panels = std::min(kPanelsAtOnce, panels - part.first_panel);
+    const size_t first = part.first_panel * kPanel, count = std::min(part.panels * kPanel, columns - first);
+    if (count < part.panels * kPanel) std::fill_n(part.output, rows * part.stride, -HUGE_VALF);
+    multiply(part);
+    kernels.lead(part.output, rows, part.stride, part.panels * kPanel, first, scratch.leaders.data());
+    for (size_t row = 0; logits != nullptr && row < rows; ++row)
+      std::copy_n(part.output + row * part.stride, count, logits + row * columns + first);
   }
 }
 

@@ -32,11 +32,11 @@ class Best {
     for (int64_t row = 0; row < rows; ++row) {
       const float* from = values.data + row * count;
       Leader leader = begun();
-      kernels_->lead(from, whole, 0, &leader);
+      kernels_->lead(from, 1, whole, whole, 0, &leader);
       if (whole < count) {
         float rest[32];
         std::fill(std::copy(from + whole, from + count, rest), rest + 32, -HUGE_VALF);
-        kernels_->lead(rest, 32, whole, &leader);
+        kernels_->lead(rest, 1, 32, 32, whole, &leader);
       }
       kernels_->end_lead(&leader, k_, top + row * k_, indices + row * k_);
     }

@@ -54,8 +54,8 @@ struct Kernels {
   // values less their mean, divided by the root of their variance + epsilon, times scales, plus biases.
   void (*normalize)(const float* values, const float* scales, const float* biases, float epsilon, float* output,
                     size_t count);
-  // Takes in values (count), a multiple of 32, that stand at the places from `first` on.
-  void (*lead)(const float* values, size_t count, size_t first, Leader* leader);
+  // Takes in values (rows, count), a multiple of 32 of each, `stride` apart, that stand at the places from `first` on.
+  void (*lead)(const float* values, size_t rows, size_t stride, size_t count, size_t first, Leader* leaders);
   // When all have been taken in: the log-softmax of the k greatest, at most kMostLeaders, and their places; greatest first,
   // equal ones by place.
   void (*end_lead)(Leader* leader, size_t k, float* top, int64_t* indices);

@@ -33,6 +33,7 @@ from dragoman_server.service.inference import InferenceService
 from dragoman_server.service.mailbox import Mailbox
 from dragoman_server.service.models import ModelService
 from dragoman_server.service.recipes import Recipes
+from dragoman_server.service.registering import one_door
 from dragoman_server.settings import Settings, SettingsError
 from dragoman_server.telemetry.call_record import CallRecord
 from dragoman_server.telemetry.interceptor import Telemetry
@@ -105,7 +106,8 @@ class DragomanServer:
 
     async def start(self) -> str:
         """Listen, not yet serving; returns HOST:PORT with the port that was bound. Raises SettingsError."""
-        await self._health.attach(self._server)
+        door = one_door(self._server)
+        await self._health.attach(door)
         recipes, mailbox = Recipes(), Mailbox(asyncio.get_running_loop())
         inference = InferenceService(
             self._gate,
@@ -114,9 +116,9 @@ class DragomanServer:
             stream_window=self._settings.stream_window,
             max_message_bytes=self._settings.max_message_bytes,
         )
-        inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, self._server)
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server(inference, door)
         open_inference = OpenInferenceService(self._gate, recipes, mailbox)
-        open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(open_inference, self._server)
+        open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(open_inference, door)
         follows = self._settings.repository_mode == "poll"
         self._manager = ModelManager(
             self._gate,
@@ -128,7 +130,7 @@ class DragomanServer:
         if follows:
             self._polling = Polling(self._manager, self._settings.poll_seconds)
         service = ModelService(self._gate, self._manager, follows=follows)
-        models_pb2_grpc.add_ModelServiceServicer_to_server(service, self._server)
+        models_pb2_grpc.add_ModelServiceServicer_to_server(service, door)
         if self._settings.reflection:
             from grpc_reflection.v1alpha import reflection  # noqa: PLC0415  (off by default: not loaded then)
 

@@ -173,7 +173,7 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
         "reflection": reflection,
     }
     # Imported here: --help needs none of it.
-    from dragoman_server import lifecycle, logs, machine  # noqa: PLC0415
+    from dragoman_server import garbage, lifecycle, logs, machine  # noqa: PLC0415
     from dragoman_server.announcement import announcement  # noqa: PLC0415
     from dragoman_server.loading import Loaded, LoadingError, load  # noqa: PLC0415
 
@@ -184,6 +184,7 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
     try:
         settings = load_settings(flags, config)
         logs.configure(settings.log_level, settings.log_format)
+        garbage.collect_seldom()
         asyncio.run(lifecycle.run(settings, load, ready))
     except (SettingsError, LoadingError) as error:
         typer.echo(f"dragoman serve: {error}", err=True)

@@ -46,6 +46,8 @@ class AsyncCaller:
         self._retrying = Retrying(retry)
         self._connection = connection(address, token, tls)
         self._channel: grpc.aio.Channel | None = None
+        self._inference_stub: InferenceServiceAsyncStub | None = None
+        self._models_stub: ModelServiceAsyncStub | None = None
         self._closed = False
 
     async def close(self) -> None:
@@ -103,11 +105,17 @@ class AsyncCaller:
 
     @property
     def _inference(self) -> InferenceServiceAsyncStub:
-        return InferenceServiceStub(self._open())
+        self._check_open()
+        if self._inference_stub is None:
+            self._inference_stub = InferenceServiceStub(self._open())
+        return self._inference_stub
 
     @property
     def _models(self) -> ModelServiceAsyncStub:
-        return ModelServiceStub(self._open())
+        self._check_open()
+        if self._models_stub is None:
+            self._models_stub = ModelServiceStub(self._open())
+        return self._models_stub
 
     def _stream(
         self, method: Callable[..., Any], request: object, timeout: float | None, new_reader: Callable[[], Reader[S, T]]

@@ -9,9 +9,9 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from dragoman import wire
-from dragoman.calls import Calls, trailing
+from dragoman.calls import Calls, failed, trailing
 from dragoman.connection import DEFAULT_ADDRESS, TLS, connection
-from dragoman.errors import Cancelled, Failure, error_from
+from dragoman.errors import Cancelled, error_from
 from dragoman.reading import Reader
 from dragoman.retry import Retry, Retrying
 from dragoman_protos.v1.inference_pb2_grpc import InferenceServiceStub
@@ -84,26 +84,18 @@ class Caller:
         attempts = self._retrying.attempts(seconds)
         while True:
             try:
-                call = method.future(request, timeout=attempts.begin(), metadata=self._metadata)
+                # Without a future: this thread itself waits on the connection, and none has to wake another.
+                response, call = method.with_call(request, timeout=attempts.begin(), metadata=self._metadata)
             except ValueError:  # the channel was closed by another thread just now
                 self._check_open()
                 raise
-            pending: grpc.Future[S] = call
-            calls.add(pending)
-            try:
-                response = pending.result()
-            except grpc.RpcError:
-                failure = Failure.told(call.code(), call.details(), trailing(call))
-            except grpc.FutureCancelledError:
-                raise Cancelled("the call was cancelled") from None
-            except BaseException:  # such as KeyboardInterrupt: the server need not go on
-                pending.cancel()
-                raise
+            except grpc.RpcError as error:
+                failure = failed(error)
+                if calls.ended and failure.code is grpc.StatusCode.CANCELLED:
+                    raise Cancelled("the call was cancelled") from None
             else:
                 attempts.succeeded()
                 return parse(response, trailing(call))
-            finally:
-                calls.remove(pending)
             if calls.ended_within(attempts.pause(failure)):
                 raise Cancelled("the call was cancelled")
 
@@ -128,7 +120,7 @@ class Caller:
                         yield chunk
                 yield reader.last(trailing(call))
             except grpc.RpcError:
-                failure = Failure.told(call.code(), call.details(), trailing(call))
+                failure = failed(call)
             else:
                 attempts.succeeded()
                 return

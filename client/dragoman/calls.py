@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from dragoman.errors import DragomanError
+from dragoman.errors import DragomanError, Failure
 from dragoman.values import Translation
 
 
@@ -51,9 +51,14 @@ class Calls:
         return self._ended.wait(seconds)
 
 
-def trailing(call: grpc.CallFuture[Any]) -> tuple[tuple[str, str | bytes], ...]:
+def trailing(call: Any) -> tuple[tuple[str, str | bytes], ...]:
     """The trailing metadata of a finished call."""
     return tuple((key, value) for key, value in call.trailing_metadata() or ())
+
+
+def failed(call: Any) -> Failure:
+    """How a call failed, by itself or by the error that it raised: gRPC's say the same."""
+    return Failure.told(call.code(), call.details(), trailing(call))
 
 
 def checked(

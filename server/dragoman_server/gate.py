@@ -58,29 +58,22 @@ class Gate:
     @contextlib.contextmanager
     def enter(self) -> Iterator[Catalogue]:
         """Be counted as inside, with the models. Raises Unavailable while the gate is closed."""
-        with self.attend():
-            catalogue = self.hold()
-            try:
-                yield catalogue
-            finally:
-                self.release(catalogue)
+        self._come()
+        catalogue = self.hold()
+        try:
+            yield catalogue
+        finally:
+            self.release(catalogue)
+            self._go()
 
     @contextlib.contextmanager
     def attend(self) -> Iterator[None]:
         """Be counted as inside, without models. Raises Unavailable while the gate is closed."""
-        if self._closed.is_set():
-            self._knocked.set()
-            raise Unavailable("the server is shutting down")
-        if self._catalogue is None:
-            raise Unavailable("the server is starting: its models are not loaded yet")
-        self._inside += 1
-        self._idle.clear()
+        self._come()
         try:
             yield
         finally:
-            self._inside -= 1
-            if not self._inside:
-                self._idle.set()
+            self._go()
 
     def hold(self) -> Catalogue:
         """The models as they are now, for a call that is inside or a part of it; what it finds there stays until
@@ -94,6 +87,20 @@ class Gate:
     def release(self, catalogue: Catalogue) -> None:
         """Let go of what ``hold`` gave. Idempotent."""
         self._held.discard(catalogue)
+
+    def _come(self) -> None:
+        if self._closed.is_set():
+            self._knocked.set()
+            raise Unavailable("the server is shutting down")
+        if self._catalogue is None:
+            raise Unavailable("the server is starting: its models are not loaded yet")
+        self._inside += 1
+        self._idle.clear()
+
+    def _go(self) -> None:
+        self._inside -= 1
+        if not self._inside:
+            self._idle.set()
 
     async def wait_unused(self, host: ModelHost, seconds: float) -> bool:
         """Wait until no call needs the host, which is offered to no new one; at most so long. Whether none does.

@@ -13,6 +13,7 @@ from typing import TextIO
 import structlog
 
 from dragoman_server.settings import LogFormat, LogLevel
+from dragoman_server.telemetry.calls import CALL
 
 
 def configure(level: LogLevel, form: LogFormat, stream: TextIO | None = None) -> None:
@@ -28,7 +29,7 @@ def configure(level: LogLevel, form: LogFormat, stream: TextIO | None = None) ->
         else structlog.dev.ConsoleRenderer(colors=output.isatty(), repr_native_str=True)
     )
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _request_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _Errors(with_messages=threshold <= logging.DEBUG),
@@ -47,6 +48,15 @@ def configure(level: LogLevel, form: LogFormat, stream: TextIO | None = None) ->
         )
     )
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
+
+
+def _request_id(
+    logger: structlog.typing.WrappedLogger, name: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Says in which call it was, if in one."""
+    if (call := CALL.get()) is not None:
+        event.setdefault("request_id", call.request_id)
+    return event
 
 
 class _Errors:

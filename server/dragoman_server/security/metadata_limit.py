@@ -31,6 +31,9 @@ class MetadataLimit(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     ) -> Any:
         """The method's handler, or one that refuses."""
         metadata = handler_call_details.invocation_metadata or ()
-        if sum(len(key) + len(value) + _ENTRY_BYTES for key, value in metadata) > self._most_bytes:
+        size = 0
+        for key, value in metadata:
+            size += len(key) + len(value) + _ENTRY_BYTES
+        if size > self._most_bytes:
             return refusal(TooLarge(f"the metadata are too large: at most {self._most_bytes} bytes"))
         return await continuation(handler_call_details)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 TRACE_KEYS = ("traceparent", "tracestate")
 """Of the metadata or headers that say to which trace a call belongs."""
 _OK = "OK"
+
+_WITHOUT_DEBUG = {
+    structlog.make_filtering_bound_logger(level)
+    for level in (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
+}
+"""Kinds of loggers that write nothing at level debug."""
 
 _log = structlog.get_logger(__name__)
 
@@ -48,6 +55,8 @@ class CallRecord:
             self._tracing.ended(call, code)
         # A watcher of the health leaves sooner or later: nothing has failed.
         usual = code == _OK or (call.rpc, code) == ("Watch", "CANCELLED")
+        if usual and structlog.get_config()["wrapper_class"] in _WITHOUT_DEBUG:
+            return  # as nearly every call: gathering what nobody sees would cost more than all of the above
         write = _log.debug if usual else _log.info
         write(
             "call",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
-import uuid
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -19,13 +19,17 @@ Metadata = tuple[tuple[str, str], ...]
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-@dataclass
+def _new_id() -> str:
+    return os.urandom(16).hex()  # as a UUID says no more, and takes longer
+
+
+@dataclass(slots=True)
 class Call:
     """One call, from its arrival to its end. Neither texts nor tokens are kept, only how many tokens there were."""
 
     rpc: str
     """The method's name, or UNKNOWN; over HTTP "POST /v1/translate" and the like."""
-    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    request_id: str = field(default_factory=_new_id)
     began: float = field(default_factory=time.monotonic)
     model: str = ""
     """That answered; empty before."""
@@ -59,12 +63,11 @@ CALL: ContextVar[Call | None] = ContextVar("CALL", default=None)
 """The one that is being handled; None outside of calls."""
 
 
-def request_id(given: Iterable[object]) -> str:
+def request_id(values: Sequence[object]) -> str:
     """The one that was given if there is just one, of 1 to 128 letters, digits and ``._:-``; else a new one."""
-    values = list(given)
     if len(values) == 1 and isinstance(values[0], str) and _REQUEST_ID.fullmatch(values[0]):
         return values[0]
-    return uuid.uuid4().hex
+    return _new_id()
 
 
 def call_metadata(error: Exception | None = None) -> Metadata:

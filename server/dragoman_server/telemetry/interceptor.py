@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import grpc
-import structlog
 
 from dragoman_server.security.methods import METHODS
 from dragoman_server.telemetry.call_record import TRACE_KEYS, CallRecord
@@ -41,11 +40,10 @@ class Telemetry(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         method = handler_call_details.method
         metadata = handler_call_details.invocation_metadata or ()
         name = method.rpartition("/")[2] if method in self._known else UNKNOWN
-        call = Call(name, request_id(value for key, value in metadata if key == REQUEST_ID_KEY))
+        call = Call(name, request_id([value for key, value in metadata if key == REQUEST_ID_KEY]))
         if self._record.traces:
             call.metadata = {key: str(value) for key, value in metadata if key in TRACE_KEYS}
         CALL.set(call)  # of this call's task alone
-        structlog.contextvars.bind_contextvars(request_id=call.request_id)
         handler = await continuation(handler_call_details)
         if handler is None:
             return None

@@ -42,4 +42,5 @@ class RpcMeter:
         if call.refused:
             self.refused[call.refused] += 1
         self.slow_readers += call.given_up
-        self.items.update(call.items)
+        if call.items:
+            self.items.update(call.items)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
@@ -68,7 +67,6 @@ class Calls:
             call.metadata = {key: request.headers[key] for key in TRACE_KEYS if key in request.headers}
         CALL.set(call)  # of this call's task alone
         CALLER.set(ANONYMOUS)  # a request that was sent before the last one was answered begins in that one's context
-        structlog.contextvars.bind_contextvars(request_id=call.request_id)
         self._record.begins(call)
         reply, code = Reply(send, call.request_id, self._send_seconds), _CANCELLED
         try:

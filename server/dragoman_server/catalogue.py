@@ -91,6 +91,15 @@ class Catalogue:
         self._found.append(host)
         return host
 
+    def finds(self, reference: str, host: ModelHost) -> bool:
+        """Whether that name, or "" the default, means the host; it then counts as found. What it does is not asked."""
+        name, _, version = (reference or self.default).partition("@")
+        versions = self._hosts.get(name)
+        if versions is None or (versions.get(version) if version else next(iter(versions.values()))) is not host:
+            return False
+        self._found.append(host)
+        return True
+
     def _able(self, kind: type[HostT], task: Bundle.Task.ValueType) -> dict[str, HostT]:
         newest = ((name, self._newest(name)) for name in self._hosts)
         return {name: host for name, host in newest if isinstance(host, kind) and host.does(task)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from dragoman_protos.v1 import bundle_pb2, models_pb2
@@ -44,7 +45,7 @@ class ModelHost(ABC):
     explainer: Explainer | None = None
     """None: the bundle has no ``explain.onnx``."""
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The model's name."""
         return self.bundle.name

@@ -25,7 +25,7 @@ class TextCodec:
         self._tags = dict(tags)
         self._eos = eos
         self._special = frozenset(tokenizer.get_added_tokens_decoder())
-        self._pieces = {token_id: piece for piece, token_id in tokenizer.get_vocab().items()}
+        self._pieces = _Pieces((token_id, piece) for piece, token_id in tokenizer.get_vocab().items())
 
     @property
     def languages(self) -> list[str]:
@@ -81,5 +81,11 @@ class TextCodec:
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """The vocabulary's piece for each id, as the tokenizer writes it."""
-        pieces = self._pieces
-        return [pieces.get(token_id, "") for token_id in ids]
+        return list(map(self._pieces.__getitem__, ids))
+
+
+class _Pieces(dict[int, str]):
+    """By id; empty for an id that the vocabulary does not have."""
+
+    def __missing__(self, token_id: int) -> str:
+        return ""

@@ -35,17 +35,21 @@ class Recipe:
     """Of languages and options: what is wrong with any text."""
     sound: bool
     """Whether the options have no fault, so that they can be resolved."""
+    hypotheses: int = field(init=False)
+    """How many each answer has."""
+    continues: bool = field(init=False)
+    """Whether the beginning of the answer is given, or its ways to go on are asked for."""
+    replaces_unknowns: bool = field(init=False)
+    most_tokens: int = field(init=False)
+    """Of a source, all included."""
     _fixed: DecodingOptions | None = field(default=None, init=False)
 
-    @property
-    def hypotheses(self) -> int:
-        """How many each answer has."""
-        return max(1, self.options.num_hypotheses, self.options.alternatives)
-
-    @property
-    def continues(self) -> bool:
-        """Whether the beginning of the answer is given, or its ways to go on are asked for."""
-        return bool(self.options.target_prefix) or self.options.HasField("alternatives")
+    def __post_init__(self) -> None:
+        options = self.options
+        self.hypotheses = max(1, options.num_hypotheses, options.alternatives)
+        self.continues = bool(options.target_prefix) or options.HasField("alternatives")
+        self.replaces_unknowns = options.replace_unknowns and self.host.unknown_id is not None
+        self.most_tokens = self.host.bundle.limits.source_tokens
 
     def resolved(self, source_tokens: int) -> tuple[DecodingOptions | None, list[Violation]]:
         """The engine's options for a text of that many tokens, or their faults."""
@@ -70,6 +74,13 @@ class Recipes:
         for key, recipe in list(self._kept.items()):
             if recipe.host is host:
                 self._kept.pop(key, None)
+
+    def kept(
+        self, catalogue: Catalogue, model: str, target_language: str, source_language: str, options: bytes
+    ) -> Recipe | None:
+        """The recipe as it was made before, from the same options serialised and for the model of today; else None."""
+        recipe = self._kept.get((model, target_language, source_language, options))
+        return recipe if recipe is not None and catalogue.finds(model, recipe.host) else None
 
     def find(
         self,

@@ -25,8 +25,7 @@ _WORST_FIRST = (FinishReason.LENGTH, FinishReason.STOP_SEQUENCE)
 def answer_text(answer: Answer, segment: Segment, translation: Translation) -> str:
     """The text of one segment's answer."""
     codec = translation.host.codec
-    unknown = translation.host.unknown_id
-    if translation.replaces_unknowns and unknown is not None:
+    if translation.replaces_unknowns and (unknown := translation.host.unknown_id) is not None:
         stop = segment.options.stop if segment.options else None
         return replaced(answer, translation.source_of(segment), unknown, codec, stop.strings if stop else ())
     return codec.decode(answer.token_ids) if answer.text is None else answer.text
@@ -62,12 +61,12 @@ def _one_segment(translation: Translation, completion: Completion) -> inference_
     begin, end = segment.begin, segment.end
     hypotheses = []
     target_tokens = 0
+    lengths = []
     for answer in completion.answers:
         translated = answer_text(answer, segment, translation)
-        whole = f"{text[:begin]}{translated}{text[end:]}"
-        hypotheses.append(_hypothesis(whole, [answer], host.codec))
+        lengths.append(len(translated))
+        hypotheses.append(_hypothesis(f"{text[:begin]}{translated}{text[end:]}", [answer], host.codec))
         target_tokens += len(answer.log_probs)
-    best = hypotheses[0]
     return inference_pb2.TranslateResponse(
         hypotheses=hypotheses,
         usage=inference_pb2.Usage(source_tokens=len(segment.source_ids), target_tokens=target_tokens),
@@ -78,8 +77,8 @@ def _one_segment(translation: Translation, completion: Completion) -> inference_
                 source_begin=begin,
                 source_end=end,
                 target_begin=begin,
-                target_end=begin + len(best.text) - (len(text) - (end - begin)),
-                score=best.score,
+                target_end=begin + lengths[0],
+                score=sum(completion.best.log_probs),
             )
         ],
     )

@@ -107,27 +107,19 @@ async def validate_score(request: inference_pb2.ScoreRequest, catalogue: Catalog
 def drafted(request: inference_pb2.TranslateRequest, catalogue: Catalogue, recipes: Recipes) -> Draft:
     """What can be said of a request without tokenising. Raises NotFound, and InvalidArgument for a model's name."""
     text = request.text
-    if name := model_name_violations("model", request.model):
-        # Without a model there are no limits: of the text can be said what holds for any, if that is quickly seen.
-        raise InvalidArgument([*(text_violations(text) if len(text) <= INLINE_BYTES else []), *name])
-    recipe = recipes.find(
-        catalogue,
-        model=request.model,
-        target_language=request.target_language,
-        source_language=request.source_language,
-        options=request.options,
-    )
-    known = request.segmentation in _SEGMENTATIONS
+    recipe = _recipe(request, catalogue, recipes)
+    split = request.segmentation
+    known = split in _SEGMENTATIONS
     violations = [*recipe.violations, *priority_violations(request.priority)]
     if not known:
         limit = f"one of {', '.join(map(str, sorted(_SEGMENTATIONS)))}"
-        violations.append(Violation("segmentation", str(request.segmentation), limit))
-    whole = _is_one(request, recipe)
+        violations.append(Violation("segmentation", str(split), limit))
+    whole = _is_one(split, recipe)
     faults = _too_long_for_one("text", text, recipe.host) if whole else _too_long(text, recipe.hypotheses)
     faults = faults or text_violations(text)
     spans: list[Span] = []
     if not faults and known:
-        automatic = request.segmentation == inference_pb2.SEGMENTATION_AUTO
+        automatic = split == inference_pb2.SEGMENTATION_AUTO
         whole = whole or (automatic and segmentation.is_sentence(text, recipe.source_language))
         spans = [(0, len(text))] if whole else segmentation.sentences(text, recipe.source_language)
         faults = _too_many_segments(len(spans))
@@ -138,11 +130,23 @@ def drafted(request: inference_pb2.TranslateRequest, catalogue: Catalogue, recip
     return Draft(request, recipe, faults, violations, [] if faults else spans, whole)
 
 
-def _is_one(request: inference_pb2.TranslateRequest, recipe: Recipe) -> bool:
+def _recipe(request: inference_pb2.TranslateRequest, catalogue: Catalogue, recipes: Recipes) -> Recipe:
+    model, target, source, options = request.model, request.target_language, request.source_language, request.options
+    # A name by which a recipe was made is a name: most requests are like others before them.
+    if (recipe := recipes.kept(catalogue, model, target, source, options.SerializeToString())) is not None:
+        return recipe
+    if name := model_name_violations("model", model):
+        # Without a model there are no limits: of the text can be said what holds for any, if that is quickly seen.
+        text = request.text
+        raise InvalidArgument([*(text_violations(text) if len(text) <= INLINE_BYTES else []), *name])
+    return recipes.find(catalogue, model=model, target_language=target, source_language=source, options=options)
+
+
+def _is_one(split: inference_pb2.Segmentation.ValueType, recipe: Recipe) -> bool:
     """Whether the text is one segment, whatever it says."""
-    if request.segmentation == inference_pb2.SEGMENTATION_NONE:
+    if split == inference_pb2.SEGMENTATION_NONE:
         return True
-    return request.segmentation == inference_pb2.SEGMENTATION_AUTO and recipe.continues
+    return split == inference_pb2.SEGMENTATION_AUTO and recipe.continues
 
 
 def finished(draft: Draft, encoded: Sequence[list[int]]) -> Translation:
@@ -150,11 +154,12 @@ def finished(draft: Draft, encoded: Sequence[list[int]]) -> Translation:
     request, recipe = draft.request, draft.recipe
     host, text = recipe.host, request.text
     faults = list(draft.text_violations)
+    limit = recipe.most_tokens
     parts: list[tuple[Span, list[int]]] = list(zip(draft.spans, encoded, strict=True))
-    most = host.bundle.limits.source_tokens - _AROUND
+    most = limit - _AROUND
     if any(len(ids) > most for ids in encoded):
-        if _is_one(request, recipe):
-            faults += _length_violations("text", len(encoded[0]) + _AROUND, host.bundle.limits.source_tokens, _AROUND)
+        if _is_one(request.segmentation, recipe):
+            faults += _length_violations("text", len(encoded[0]) + _AROUND, limit, _AROUND)
         else:
             parts = _cut(text, parts, most, host)
             long = next((ids for _, ids in parts if len(ids) > most), None)
@@ -176,8 +181,7 @@ def finished(draft: Draft, encoded: Sequence[list[int]]) -> Translation:
         segments.append(Segment(begin, end, host.source_ids(ids, recipe.target), options))
     if violations:
         raise InvalidArgument(violations)
-    replaces = recipe.options.replace_unknowns and host.unknown_id is not None
-    return Translation(host, text, segments, request.priority, recipe.hypotheses, replaces)
+    return Translation(host, text, segments, request.priority, recipe.hypotheses, recipe.replaces_unknowns)
 
 
 def _cut(

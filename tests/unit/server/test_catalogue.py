@@ -110,6 +110,23 @@ def test_a_call_needs_what_it_has_found_and_all_before_it_has_found_anything() -
     assert not call.needs(version("b", 1))  # another host of the same name
 
 
+def test_whether_a_name_still_means_a_host() -> None:
+    old, new, other = version("a", 1), version("a", 2), version("b", 1)
+    call = Catalogue([old, new, other], "a").for_call()
+    assert not call.finds("a", old)
+    assert not call.finds("", old)
+    assert not call.finds("c", old)
+    assert not call.finds("a@3", old)
+    assert call.needs(old)
+    assert call.needs(other)  # nothing was found so far
+    assert call.finds("a@1", old)
+    assert call.finds("b", other)
+    assert not call.needs(new)
+    assert call.finds("", new)
+    assert call.needs(new)
+    assert not Catalogue([], "").finds("", new)
+
+
 def test_without_models() -> None:
     nothing = Catalogue([], "")
     assert list(nothing) == []

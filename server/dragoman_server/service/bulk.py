@@ -32,6 +32,12 @@ _ANSWER_TOKENS = 16_384
 _INLINE_BYTES = 16_384
 """Items up to this size together take a millisecond or two; more are looked at in another thread."""
 
+_MANY = 64
+"""Segments under way from which on answers are taken some together: a message costs as much as several answers."""
+_SHARE = 16
+"""One of so many segments under way may be an answer that waits for others; the lanes do not feel the lack of it."""
+_LINGER_SECONDS = 0.01
+"""That an answer waits for others at most. With so many under way each takes many times as long."""
 _LONGEST_WAIT = 1.0
 """Seconds until a used-up quota is looked at again, at most."""
 
@@ -58,7 +64,7 @@ class BulkCall:
     ) -> None:
         self._gate = gate
         self._recipes = recipes
-        self._mailbox = mailbox
+        self._mailbox = mailbox.another()
         self._window = window
         self._deadline = deadline
         self._charge = charge
@@ -208,6 +214,8 @@ class BulkCall:
             return
         self._ready.append((item_id, job, job.weight))
         self._news.set()
+        if self._under_way >= _MANY:
+            self._mailbox.rest(_LINGER_SECONDS, self._under_way // _SHARE)
 
     def _ended(self, job: Job) -> int | None:
         """The item's id, where the job was under way; its model is not needed any more."""

@@ -18,17 +18,37 @@ class Mailbox:
         self._loop = loop
         self._mail: deque[Callable[[], None]] = deque()
         self._woken = False
+        """Or will be, by the clock."""
+        self._enough = 0
+        """Messages that wake before the clock does; 0: no clock is set."""
+        self._clock: asyncio.TimerHandle | None = None
+
+    def another(self) -> Mailbox:
+        """A mailbox of the same loop, which rests by itself."""
+        return Mailbox(self._loop)
 
     def post(self, callback: Callable[[], None]) -> None:
         """Run ``callback`` soon, after those posted before. Raises RuntimeError once the loop is closed."""
         self._mail.append(callback)
         # Waking the loop costs far more than the append. Two threads may both find it asleep: no harm.
-        if not self._woken:
-            self._woken = True
+        if not self._woken or 0 < self._enough <= len(self._mail):
+            self._woken, self._enough = True, 0
             self._loop.call_soon_threadsafe(self._deliver)
 
+    def rest(self, seconds: float, enough: int) -> None:
+        """Let what is posted from now on wait for ``seconds``, or until there are ``enough``; for once.
+
+        By the loop's thread alone. Without effect where it has been woken already.
+        """
+        if not self._woken:
+            self._woken, self._enough = True, enough
+            self._clock = self._loop.call_later(seconds, self._deliver)
+
     def _deliver(self) -> None:
-        self._woken = False  # before the first is taken: what is posted from here on wakes again
+        self._woken, self._enough = False, 0  # before the first is taken: what is posted from here on wakes again
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
         for _ in range(len(self._mail)):
             try:
                 self._mail.popleft()()

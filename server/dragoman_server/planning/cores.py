@@ -17,6 +17,7 @@ class Cores:
     def __init__(self, cores: int) -> None:
         self._cores = cores
         self._work: list[tuple[float, int, Callable[[], None]]] = []
+        self._waits: list[tuple[float, int, Callable[[], None]]] = []
         self._served = 0.0
         self._number = 0
         self.now = 0.0
@@ -28,9 +29,27 @@ class Cores:
         self._number += 1
         heappush(self._work, (self._served + seconds, self._number, ended))
 
+    def wait(self, seconds: float, ended: Callable[[], None]) -> None:
+        """Time passes without work; then ``ended`` is called."""
+        self._number += 1
+        heappush(self._waits, (self.now + seconds, self._number, ended))
+
+    @property
+    def full(self) -> bool:
+        """Whether every core is at work."""
+        return len(self._work) >= self._cores
+
     @property
     def next_end(self) -> float:
-        """When the next work ends, unless other work begins before; infinity where there is none."""
+        """When the next work or wait ends, unless other work begins before; infinity where there is none."""
+        return min(self._next_wait, self._next_work)
+
+    @property
+    def _next_wait(self) -> float:
+        return self._waits[0][0] if self._waits else inf
+
+    @property
+    def _next_work(self) -> float:
         if not self._work:
             return inf
         return self.now + max(0.0, self._work[0][0] - self._served) / self._rate
@@ -44,8 +63,11 @@ class Cores:
         self.now = now
 
     def finish_next(self) -> None:
-        """At ``next_end``: take the work off, and call what it said."""
-        self._served, _, ended = heappop(self._work)
+        """At ``next_end``: take off what ends, and call what it said."""
+        if self._next_wait <= self._next_work:
+            _, _, ended = heappop(self._waits)
+        else:
+            self._served, _, ended = heappop(self._work)
         ended()
 
     @property

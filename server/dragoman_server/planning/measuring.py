@@ -90,7 +90,8 @@ def measure(
     )
     with stages.stage("a server through gRPC"), serving(bundle.path, bundle.manifest.name, settings) as address:
         calls = measure_calls(address, subject, profile, seconds=5 * seconds)
-    return profile.model_copy(update={"call_alone": calls.alone, "call_busy": calls.busy, "caller": calls.caller})
+    found = {"call_alone": calls.alone, "call_busy": calls.busy, "wake": calls.wake, "caller": calls.caller}
+    return profile.model_copy(update=found)
 
 
 def _windows(

@@ -92,6 +92,8 @@ class Profile(BaseModel):
     """What gRPC, tokenising and the service take of a call that finds the event loop asleep."""
     call_busy: Seconds
     """The same where the event loop is at work already: one wake-up serves several calls."""
+    wake: Seconds = 0.0
+    """That event loop and callers wait for a core where they wake up while all are at work."""
     caller: Seconds = 0.0
     """Processor time of a call for the caller that measured."""
     lengths: Annotated[tuple[Length, ...], Field(min_length=1)]

@@ -53,10 +53,13 @@ class Trace:
 
 
 class _Thread:
-    """One thread of Python with a queue of its own: jobs in order. One that wakes it costs more than those it finds."""
+    """One thread of Python with a queue of its own: jobs in order. One that wakes it costs more than those it finds.
 
-    def __init__(self, cores: Cores, alone: float, busy: float) -> None:
-        self._cores, self._alone, self._busy = cores, alone, busy
+    It waits for ``wake`` seconds where it wakes up and every core is at work: a scheduler gives threads time in slices.
+    """
+
+    def __init__(self, cores: Cores, alone: float, busy: float, wake: float) -> None:
+        self._cores, self._alone, self._busy, self._wake = cores, alone, busy, wake
         self._jobs: deque[Callable[[], None]] = deque()
 
     def add(self, job: Callable[[], None]) -> None:
@@ -65,8 +68,15 @@ class _Thread:
             job()
             return
         self._jobs.append(job)
-        if len(self._jobs) == 1:
-            self._cores.begin(self._alone, self._done)
+        if len(self._jobs) > 1:
+            return
+        if self._wake and self._cores.full:
+            self._cores.wait(self._wake, self._begin)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._cores.begin(self._alone, self._done)
 
     def _done(self) -> None:
         # Taken off afterwards: what the job itself adds finds the thread at work.
@@ -94,8 +104,8 @@ class Simulation:
         assert (arrivals is None) == bool(callers)
         self._profile, self._lengths = profile, lengths
         self._cores = Cores(profile.cores)
-        self._loop = _Thread(self._cores, profile.call_alone / 2, profile.call_busy / 2)
-        self._caller = _Thread(self._cores, caller / 2, caller / 2)
+        self._loop = _Thread(self._cores, profile.call_alone / 2, profile.call_busy / 2, profile.wake)
+        self._caller = _Thread(self._cores, caller / 2, caller / 2, profile.wake)
         self._scheduler = Scheduler[SimulatedRequest](
             [profile.max_rows] * profile.lanes,
             max_waiting=profile.max_waiting,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dragoman_server.errors import InvalidArgument
+from dragoman_server.planning import call_measuring
 from dragoman_server.planning.closed_form import estimate
 from dragoman_server.planning.cores import Cores
 from dragoman_server.planning.model import capacity, predict
@@ -39,6 +40,52 @@ def test_threads_share_cores_evenly() -> None:
     # Three on two cores: two thirds of a second's work in each second, until the first ends at 1.5.
     assert ended == pytest.approx([1.5, 2.5, 2.5])
     assert cores.busy_seconds == pytest.approx(5.0)
+
+
+def test_waits_take_no_core_and_end_in_their_order() -> None:
+    ended: list[tuple[str, float]] = []
+    cores = Cores(1)
+    cores.begin(1.0, lambda: ended.append(("work", cores.now)))
+    cores.wait(2.0, lambda: ended.append(("long", cores.now)))
+    cores.wait(0.5, lambda: ended.append(("short", cores.now)))
+    assert cores.full
+    while cores.next_end < float("inf"):
+        cores.advance(cores.next_end)
+        cores.finish_next()
+    assert [name for name, _ in ended] == ["short", "work", "long"]
+    assert [seconds for _, seconds in ended] == pytest.approx([0.5, 1.0, 2.0])
+    assert cores.busy_seconds == pytest.approx(1.0)
+    assert not cores.full
+
+
+def test_who_wakes_up_waits_for_a_core_only_where_all_are_at_work() -> None:
+    workload = Workload(translating().lengths, 0.0005)
+    at_once, late = (translating(wake=wake) for wake in (0.0, 0.002))
+    medians = [predict(profile, workload, 150, requests=1500).p50_ms for profile in (at_once, late)]
+    assert medians[0] + 1 < medians[1] < medians[0] + 4 * 2  # at most four times: there and back, caller and loop
+    # With more cores than threads nobody waits.
+    spare = [profile.model_copy(update={"cores": 8}) for profile in (at_once, late)]
+    assert predict(spare[0], workload, 150, requests=500) == predict(spare[1], workload, 150, requests=500)
+
+
+def test_what_calls_cost_is_found_from_what_callers_see() -> None:
+    workload = Workload(translating().lengths, 0.0005)
+
+    def seen(profile: Profile, seed: int) -> tuple[float, float, float]:
+        few, many = (closed_loop(profile, workload, callers, 1500, seed) for callers in (4, 32))
+        one = closed_loop(profile, workload, 1, 1500, seed)
+        medians = [float(np.median(trace.answered - trace.arrived)) for trace in (one, few)]
+        return medians[0], medians[1], many.sustained
+
+    real = translating(call_alone=0.002, call_busy=0.0006, wake=0.0015)
+    one, few, throughput = seen(real, 3)
+    bare = real.model_copy(update={"call_alone": 0.0, "call_busy": 0.0, "wake": 0.0})
+    found = call_measuring.fitted(bare, workload, alone=one, few=few, throughput=throughput)
+    assert found.alone == pytest.approx(0.002, rel=0.1)
+    assert found.busy == pytest.approx(0.0006, rel=0.25)
+    assert found.wake > 0.0005
+    costs = {"call_alone": found.alone, "call_busy": found.busy, "wake": found.wake}
+    assert seen(bare.model_copy(update=costs), 5) == pytest.approx((one, few, throughput), rel=0.07)
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6])

@@ -46,8 +46,8 @@ def test_memory_falls_back_when_a_model_is_unloaded() -> None:
             assert before.heap_used - after.heap_used >= weights
             # Of the caches, which malloc does not know, as much as half may never have been touched.
             assert before.rss - after.rss >= weights + caches / 2
-        # 0.2 MiB in three times; a session or a cache that stayed would be 12 MiB at the least. The first load leaves
+        # 0.2 MiB in three times; a session that stayed would be 4 MiB at the least. The first load leaves
         # what comes with the first use of a library.
         assert left[-1].heap_used - left[0].heap_used <= 1
-        # Nor do holes add up: 5 MiB were seen, 24 where they were not given back.
-        assert left[-1].rss - left[0].rss <= 16
+        # Nor do holes add up: 5 to 15 MiB were seen, which come and go, and 24 where they were not given back.
+        assert min(sample.rss for sample in left[-2:]) - left[0].rss <= 16

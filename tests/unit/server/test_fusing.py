@@ -213,6 +213,18 @@ def test_more_candidates_than_the_kernels_keep_stay_onnxruntimes(compiled: Path,
         assert operators(graph) == {"Chain": 1, "LogSoftmax": 1, "TopK": 1}
 
 
+def test_other_weights_in_other_sessions_are_kept_apart(compiled: Path, tmp_path: Path) -> None:
+    """Equal weights are packed once for all sessions; a bias may be missing."""
+    x = np.random.default_rng(1).normal(size=(5, 1, WIDTH)).astype(np.float32)
+    running = []
+    for number, (seed, bias) in enumerate([(1, True), (2, True), (1, False)] * 2):
+        layers = Layers(seed)
+        path = layers.write(tmp_path / f"{number}.onnx", [layers.linear("x", bias=bias)])
+        running.append(both(path, compiled)[:2])
+    for plain, rewritten in running:
+        agree(plain, rewritten, x)
+
+
 def test_a_chain_that_was_released_is_not_found_and_sessions_keep_theirs(compiled: Path, tmp_path: Path) -> None:
     layers = Layers()
     path = layers.write(tmp_path / "graph.onnx", [layers.linear("x")])

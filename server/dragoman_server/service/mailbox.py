@@ -8,14 +8,17 @@ from collections.abc import Callable
 
 import structlog
 
+from dragoman_server.service.waking import Waking
+
 _log = structlog.get_logger(__name__)
 
 
 class Mailbox:
     """Runs callbacks on the event loop; ``post`` may be called by any thread and does not wait."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, waking: Waking | None = None) -> None:
         self._loop = loop
+        self._waking = waking or Waking(loop)
         self._mail: deque[Callable[[], None]] = deque()
         self._woken = False
         """Or will be, by the clock."""
@@ -25,7 +28,7 @@ class Mailbox:
 
     def another(self) -> Mailbox:
         """A mailbox of the same loop, which rests by itself."""
-        return Mailbox(self._loop)
+        return Mailbox(self._loop, self._waking)
 
     def post(self, callback: Callable[[], None]) -> None:
         """Run ``callback`` soon, after those posted before. Raises RuntimeError once the loop is closed."""
@@ -33,7 +36,7 @@ class Mailbox:
         # Waking the loop costs far more than the append. Two threads may both find it asleep: no harm.
         if not self._woken or 0 < self._enough <= len(self._mail):
             self._woken, self._enough = True, 0
-            self._loop.call_soon_threadsafe(self._deliver)
+            self._waking.call(self._deliver)
 
     def rest(self, seconds: float, enough: int) -> None:
         """Let what is posted from now on wait for ``seconds``, or until there are ``enough``; for once.

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import threading
+from collections.abc import Callable
+
+import pytest
 
 from dragoman_server.service.mailbox import Mailbox
+from dragoman_server.service.waking import Waking
 
 
-class CountingLoop:
-    """The running loop; counts how often it was woken."""
+class CountingWaking(Waking):
+    """Counts how often the loop was woken."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
+        super().__init__(asyncio.get_running_loop())
         self.woken = 0
 
-    def call_soon_threadsafe(self, callback: object, *args: object) -> object:
+    def call(self, callback: Callable[[], None]) -> None:
         self.woken += 1
-        assert callable(callback)
-        return self.loop.call_soon_threadsafe(callback, *args)
+        super().call(callback)
 
-    def call_later(self, seconds: float, callback: object, *args: object) -> object:
-        assert callable(callback)
-        return self.loop.call_later(seconds, callback, *args)
+
+async def _delivery() -> None:
+    """What was posted is delivered: the loop looks at what has woken it, then runs it."""
+    for _ in range(2):
+        await asyncio.sleep(0)
 
 
 async def test_each_message_of_many_threads_is_delivered_once_and_in_the_order_of_its_thread() -> None:
-    loop = CountingLoop()
-    mailbox = Mailbox(loop)  # type: ignore[arg-type]
+    waking = CountingWaking()
+    mailbox = Mailbox(asyncio.get_running_loop(), waking)
     received: list[tuple[int, int]] = []
 
     def post(thread: int) -> None:
@@ -45,17 +52,17 @@ async def test_each_message_of_many_threads_is_delivered_once_and_in_the_order_o
 
 
 async def test_one_wake_up_for_all_that_has_come_meanwhile() -> None:
-    loop = CountingLoop()
-    mailbox = Mailbox(loop)  # type: ignore[arg-type]
+    waking = CountingWaking()
+    mailbox = Mailbox(asyncio.get_running_loop(), waking)
     received: list[int] = []
     for number in range(100):
         mailbox.post(lambda number=number: received.append(number))  # type: ignore[misc]
-    await asyncio.sleep(0)
+    await _delivery()
     assert received == list(range(100))
-    assert loop.woken == 1
+    assert waking.woken == 1
     mailbox.post(lambda: received.append(100))
-    await asyncio.sleep(0)
-    assert (received[-1], loop.woken) == (100, 2)
+    await _delivery()
+    assert (received[-1], waking.woken) == (100, 2)
 
 
 async def test_a_message_that_fails_hurts_no_other() -> None:
@@ -63,37 +70,37 @@ async def test_a_message_that_fails_hurts_no_other() -> None:
     received: list[int] = []
     for action in (lambda: 1 / 0, lambda: received.append(1)):
         mailbox.post(action)  # type: ignore[arg-type]
-    await asyncio.sleep(0)
+    await _delivery()
     assert received == [1]
 
 
 async def test_while_it_rests_messages_wait_until_there_are_enough_and_their_order_stays() -> None:
-    loop = CountingLoop()
-    mailbox = Mailbox(loop)  # type: ignore[arg-type]
+    waking = CountingWaking()
+    mailbox = Mailbox(asyncio.get_running_loop(), waking)
     received: list[int] = []
     mailbox.rest(3600, 3)
     for number in range(2):
         mailbox.post(lambda number=number: received.append(number))  # type: ignore[misc]
-    await asyncio.sleep(0)
-    assert (received, loop.woken) == ([], 0)
+    await _delivery()
+    assert (received, waking.woken) == ([], 0)
     for number in range(2, 5):
         mailbox.post(lambda number=number: received.append(number))  # type: ignore[misc]
-    await asyncio.sleep(0)
-    assert (received, loop.woken) == ([0, 1, 2, 3, 4], 1)
+    await _delivery()
+    assert (received, waking.woken) == ([0, 1, 2, 3, 4], 1)
     mailbox.post(lambda: received.append(5))  # it rests once
-    await asyncio.sleep(0)
-    assert (received[-1], loop.woken) == (5, 2)
+    await _delivery()
+    assert (received[-1], waking.woken) == (5, 2)
 
 
 async def test_a_rest_ends_by_the_clock() -> None:
-    loop = CountingLoop()
-    mailbox = Mailbox(loop)  # type: ignore[arg-type]
+    waking = CountingWaking()
+    mailbox = Mailbox(asyncio.get_running_loop(), waking)
     delivered = asyncio.Event()
     mailbox.rest(0.0, 1000)
     mailbox.post(delivered.set)
     async with asyncio.timeout(30):
         await delivered.wait()
-    assert loop.woken == 0
+    assert waking.woken == 0
 
 
 async def test_no_rest_for_a_mailbox_that_was_woken_nor_for_another() -> None:
@@ -101,11 +108,11 @@ async def test_no_rest_for_a_mailbox_that_was_woken_nor_for_another() -> None:
     received: list[int] = []
     mailbox.post(lambda: received.append(1))
     mailbox.rest(3600, 1000)
-    await asyncio.sleep(0)
+    await _delivery()
     assert received == [1]
     mailbox.rest(3600, 1000)
     mailbox.another().post(lambda: received.append(2))
-    await asyncio.sleep(0)
+    await _delivery()
     assert received == [1, 2]
 
 
@@ -129,3 +136,34 @@ async def test_many_threads_lose_nothing_to_a_mailbox_that_rests_again_and_again
             await asyncio.sleep(0.001)
     for i in range(4):
         assert [number for thread, number in received if thread == i] == list(range(2000))
+
+
+async def test_a_loop_that_sleeps_is_woken() -> None:
+    mailbox = Mailbox(asyncio.get_running_loop())
+    delivered = asyncio.Event()
+    threading.Timer(0.01, mailbox.post, [delivered.set]).start()
+    async with asyncio.timeout(30):
+        await delivered.wait()
+
+
+async def test_more_wake_ups_than_a_pipe_holds_lose_nothing() -> None:
+    waking = Waking(asyncio.get_running_loop())
+    received: list[int] = []
+    for number in range(100_000):
+        waking.call(lambda number=number: received.append(number))  # type: ignore[misc]
+    await _delivery()
+    assert received == list(range(100_000))
+
+
+def test_a_closed_loop_refuses_and_its_files_are_closed() -> None:
+    loop = asyncio.new_event_loop()
+    waking = Waking(loop)
+    files = waking.files
+    loop.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        waking.call(lambda: None)
+    del waking
+    gc.collect()
+    for file in files:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,10 +15,12 @@ import typer
 from dragoman_server.building import build_host
 from dragoman_server.bundle import LoadedBundle, load_bundle
 from dragoman_server.logs import configure
-from dragoman_server.planning.calling import Called, Floats, open_loop
+from dragoman_server.planning.calling import Called
 from dragoman_server.planning.closed_form import estimate
 from dragoman_server.planning.measuring import measure, own_texts
 from dragoman_server.planning.model import REQUESTS, Prediction, capacity, predict
+from dragoman_server.planning.pilots import at_random
+from dragoman_server.planning.planner import Target, plan
 from dragoman_server.planning.profile import Profile
 from dragoman_server.planning.server_process import serving
 from dragoman_server.planning.subject import Subject, subject_of
@@ -54,7 +57,7 @@ def main(
         for number, rate in enumerate(rates):
             measured.append([])
             for turn in range(rounds):
-                called = asyncio.run(_load(address, subject, rate, seconds, seed=100 * number + turn))
+                called = asyncio.run(at_random(address, subject, rate, _WARM_UP_SECONDS + seconds, 100 * number + turn))
                 measured[-1].append(_figures(called, profile.cores))
                 print(f"{rate:8.1f} requests/s, round {turn + 1}: {measured[-1][-1]}", flush=True)
     _publish(profile, workload, predictions, measured, {"seconds": seconds, "rounds": rounds}, output)
@@ -67,15 +70,6 @@ def _subject(bundle: LoadedBundle, settings: Settings) -> Subject:
 
 def _count(rate: float, seconds: float) -> int:
     return max(100, int(rate * (_WARM_UP_SECONDS + seconds)))
-
-
-async def _load(address: str, subject: Subject, rate: float, seconds: float, seed: int) -> Called:
-    """A Poisson process of texts that are drawn at random, by a caller on the same machine."""
-    chance = np.random.default_rng(seed)
-    count = _count(rate, seconds)
-    due: Floats = np.cumsum(chance.exponential(1 / rate, count))
-    calls = [subject.calls[place] for place in chance.integers(0, len(subject.calls), count)]
-    return await open_loop(address, calls, due)
 
 
 def _figures(called: Called, cores: int) -> dict[str, float]:
@@ -95,6 +89,24 @@ def _figures(called: Called, cores: int) -> dict[str, float]:
         "refused": float(np.mean(~np.isfinite(called.latencies))),
         "caller_cores": called.cpu_seconds / called.seconds / cores,
     }
+
+
+def _kept(
+    profile: Profile, workload: Workload, rates: Sequence[float], real: Sequence[float]
+) -> list[tuple[float, float, float]]:
+    """(p99, the rate that a plan promises within it, the rate that kept it), for p99s between two measured ones.
+
+    ``real`` are the measured p99s at ``rates``, which ascend.
+    """
+    found = []
+    for (low, first), (high, second) in pairwise(zip(rates, real, strict=True)):
+        if first >= second:
+            continue
+        wanted = (first * second) ** 0.5
+        kept = low + (high - low) / 2  # where the logarithm of the p99 is half-way
+        promised = plan(profile, workload, Target(1.0, wanted)).capacity
+        found.append((wanted, promised, kept))
+    return found
 
 
 def _publish(  # noqa: PLR0917  (as its one caller has them)
@@ -126,6 +138,14 @@ def _publish(  # noqa: PLR0917  (as its one caller has them)
     columns += ["p99 ms, predicted", "measured", "error", "cores", "mean ms, formula", "mean ms, measured"]
     columns.append(f"within {WITHIN:.0%}")
     title = f"{profile.model}, {profile.lanes} lanes of {profile.max_rows} rows, through gRPC"
+    within = [number for number, predicted in enumerate(predictions) if not predicted.refused]
+    p99s = [float(np.median([one["p99_ms"] for one in measured[number]])) for number in within]
+    kept = _kept(profile, workload, [predictions[number].rate for number in within], p99s)
+    promises = []
+    for p99, promised, real_rate in kept:
+        off_by = promised / real_rate - 1
+        met = verdict(abs(off_by), WITHIN, at_most=True)
+        promises.append([f"{p99:,.0f}", f"{promised:,.0f}", f"{real_rate:,.0f}", f"{off_by:+.0%}", met])
     Result(
         "planning",
         settings,
@@ -134,12 +154,21 @@ def _publish(  # noqa: PLR0917  (as its one caller has them)
             "predicted": [asdict(one) for one in predictions],
             "measured": [list(found) for found in measured],
             "errors": errors,
+            "kept": kept,
         },
-        [Table(title, columns, rows)],
+        [
+            Table(title, columns, rows),
+            Table(
+                "What one server answers within a p99",
+                ["p99, ms", "requests/s, planned", "measured", "error", f"within {WITHIN:.0%}"],
+                promises,
+            ),
+        ],
         [
             "Poisson arrivals, lengths at random, each call counted from the moment at which it was due.",
             "The caller runs on the same cores; its time is part of the prediction. Medians of the rounds, least and "
             "largest in brackets.",
+            "Measured rates of a p99 lie half-way between the two rates whose p99s it lies between, geometrically.",
             "The last rate is more than the server can answer: latency is what the queue's bound leaves of it.",
         ],
     ).publish(output)

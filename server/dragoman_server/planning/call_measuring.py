@@ -17,8 +17,8 @@ from dragoman_server.planning.simulation import closed_loop as simulate
 from dragoman_server.planning.subject import Subject
 from dragoman_server.planning.workload import Workload
 
-FEW, CALLERS = 4, 32
-"""That keep the cores busy, and that keep the server's event loop busy as well."""
+FEW, CALLERS = 4, 128
+"""That keep the cores busy, and that keep rows and event loop as full as they are at the most."""
 _WARM_UP = 20
 _SIMULATED = 1000
 _ROUNDS, _TURNS = 9, 2
@@ -63,7 +63,7 @@ def fitted(profile: Profile, lengths: Workload, *, alone: float, few: float, thr
 
     def simulated(callers: int, busy: float, wake: float) -> Trace:
         costs = {"call_alone": cost, "call_busy": busy, "wake": wake}
-        return simulate(profile.model_copy(update=costs), lengths, callers, _SIMULATED, 1)
+        return simulate(profile.model_copy(update=costs), lengths, callers, max(_SIMULATED, 12 * callers), 1)
 
     def gap(busy: float, wake: float) -> float:
         return 1 / simulated(CALLERS, busy, wake).sustained

@@ -15,6 +15,7 @@ from dragoman_server.lanes import LaneEngine
 from dragoman_server.memory_budget import memory_need, packs_weights
 from dragoman_server.planning.call_measuring import measure_calls
 from dragoman_server.planning.lane_measuring import Window, encoding_fit, keep_busy
+from dragoman_server.planning.pilots import measure_pilots
 from dragoman_server.planning.profile import Linear, Memory, Profile, StepPoint
 from dragoman_server.planning.server_process import serving
 from dragoman_server.planning.subject import AnySubmission, Subject, subject_of
@@ -45,11 +46,11 @@ def measure(
     seconds: float = 0.5,
     stages: Stages | None = None,
 ) -> Profile:
-    """The bundle as a server with these settings (lanes, rows, queue) runs it; about 20 s with the shipped models.
+    """The bundle as a server with these settings (lanes, rows, queue) runs it; about a minute with the shipped models.
 
     No ``texts``: sentences of our own, in English. Each number of rows is kept up for ``seconds``, callers for five
-    times as long. Nothing else should run meanwhile. Raises InvalidArgument where no text fits, ServerError where the
-    model fails, and ServerFailed.
+    times as long, each pilot for sixteen times. Nothing else should run meanwhile. Raises InvalidArgument where no text
+    fits, ServerError where the model fails, and ServerFailed.
     """
     stages = stages or Stages()
     process = machine.resident_memory() or 0
@@ -90,8 +91,10 @@ def measure(
     )
     with stages.stage("a server through gRPC"), serving(bundle.path, bundle.manifest.name, settings) as address:
         calls = measure_calls(address, subject, profile, seconds=5 * seconds)
-    found = {"call_alone": calls.alone, "call_busy": calls.busy, "wake": calls.wake, "caller": calls.caller}
-    return profile.model_copy(update=found)
+        found = {"call_alone": calls.alone, "call_busy": calls.busy, "wake": calls.wake, "caller": calls.caller}
+        profile = profile.model_copy(update=found)
+        pilots = measure_pilots(address, subject, profile, seconds=16 * seconds)
+    return profile.model_copy(update={"pilots": pilots})
 
 
 def _windows(

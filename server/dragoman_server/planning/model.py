@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 
 import numpy as np
 
 from dragoman_server.errors import InvalidArgument, Violation
-from dragoman_server.planning.profile import Profile
+from dragoman_server.planning.profile import Pilot, Profile
 from dragoman_server.planning.simulation import Trace, closed_loop, open_loop
 from dragoman_server.planning.workload import Workload
 
@@ -68,7 +68,7 @@ def predict(
     if faults:
         raise InvalidArgument(faults)
     trace = open_loop(profile, workload, rate / replicas, requests, seed)
-    return _summary(trace, profile, rate, replicas)
+    return _stretched(_summary(trace, profile, rate, replicas), profile)
 
 
 def capacity(profile: Profile, workload: Workload, *, seed: int = 1) -> float:
@@ -103,3 +103,18 @@ def _summary(trace: Trace, profile: Profile, rate: float, replicas: int) -> Pred
         present=trace.present_seconds / trace.end * replicas,
         refused=trace.refused / len(trace.arrived),
     )
+
+
+def _stretched(prediction: Prediction, profile: Profile) -> Prediction:
+    """With latencies as a server has them, where the profile knows; those of percentiles keep their order."""
+    if not profile.pilots:
+        return prediction
+    used = [pilot.utilisation for pilot in profile.pilots]
+    by = {
+        name: float(np.interp(prediction.utilisation, used, [getattr(pilot, name) for pilot in profile.pilots]))
+        for name in Pilot._fields[1:]
+    }
+    p50 = prediction.p50_ms * by["p50"]
+    p95 = max(p50, prediction.p95_ms * by["p95"])
+    p99 = max(p95, prediction.p99_ms * by["p99"])
+    return replace(prediction, p50_ms=p50, p95_ms=p95, p99_ms=p99, mean_ms=prediction.mean_ms * by["mean"])

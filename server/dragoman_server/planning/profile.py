@@ -47,6 +47,20 @@ class Linear(NamedTuple):
         return self.fixed + self.each * tokens
 
 
+Stretch = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Pilot(NamedTuple):
+    """A server under random arrivals: how many times as long its latencies are as the simulated ones."""
+
+    utilisation: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """Share of the cores' time, as simulated."""
+    p50: Stretch
+    p95: Stretch
+    p99: Stretch
+    mean: Stretch
+
+
 class Memory(NamedTuple):
     """Bytes that a server with this one model holds."""
 
@@ -96,16 +110,20 @@ class Profile(BaseModel):
     """That event loop and callers wait for a core where they wake up while all are at work."""
     caller: Seconds = 0.0
     """Processor time of a call for the caller that measured."""
+    pilots: tuple[Pilot, ...] = ()
+    """Utilisation ascends. Between two, latencies are stretched linearly; none: they are as simulated."""
     lengths: Annotated[tuple[Length, ...], Field(min_length=1)]
     """Of the texts that were measured with."""
     memory: Memory = Memory(0, 0, 0)
 
     @model_validator(mode="after")
-    def _has_steps_where_there_are_some(self) -> Self:
+    def _is_in_order(self) -> Self:
         if (self.family == "understanding") == bool(self.steps):
             raise ValueError("steps: there are some unless the family is understanding")
         if any(one.rows >= other.rows for one, other in pairwise(self.steps)):
             raise ValueError("steps: rows ascend")
+        if any(one.utilisation >= other.utilisation for one, other in pairwise(self.pilots)):
+            raise ValueError("pilots: utilisation ascends")
         return self
 
     def step_seconds(self, rows: int) -> float:

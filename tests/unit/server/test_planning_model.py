@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import asdict
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from dragoman_server.errors import InvalidArgument
 from dragoman_server.planning import call_measuring
 from dragoman_server.planning.closed_form import estimate
 from dragoman_server.planning.cores import Cores
 from dragoman_server.planning.model import capacity, predict
-from dragoman_server.planning.profile import Length, Linear, Profile, StepPoint
+from dragoman_server.planning.profile import Length, Linear, Pilot, Profile, StepPoint
 from dragoman_server.planning.simulation import Simulation, closed_loop, open_loop
 from dragoman_server.planning.workload import Workload
 from tests.unit.server.profiles import STEP, generating, one_at_a_time, reading, translating
 
 FEW = 500
 FAMILIES = [translating(), generating(), reading()]
+LATENCIES = {"p50_ms": 1.5, "p95_ms": 2.5, "p99_ms": 3.5, "mean_ms": 2.0}
+"""Of a prediction: and how many times as long they are half-way between two pilots."""
 NAMES = [profile.model for profile in FAMILIES]
 
 
@@ -72,7 +76,10 @@ def test_what_calls_cost_is_found_from_what_callers_see() -> None:
     workload = Workload(translating().lengths, 0.0005)
 
     def seen(profile: Profile, seed: int) -> tuple[float, float, float]:
-        few, many = (closed_loop(profile, workload, callers, 1500, seed) for callers in (4, 32))
+        few, many = (
+            closed_loop(profile, workload, callers, 1500, seed)
+            for callers in (call_measuring.FEW, call_measuring.CALLERS)
+        )
         one = closed_loop(profile, workload, 1, 1500, seed)
         medians = [float(np.median(trace.answered - trace.arrived)) for trace in (one, few)]
         return medians[0], medians[1], many.sustained
@@ -86,6 +93,36 @@ def test_what_calls_cost_is_found_from_what_callers_see() -> None:
     assert found.wake > 0.0005
     costs = {"call_alone": found.alone, "call_busy": found.busy, "wake": found.wake}
     assert seen(bare.model_copy(update=costs), 5) == pytest.approx((one, few, throughput), rel=0.07)
+
+
+def test_latencies_are_stretched_as_those_of_pilots_were_at_the_same_use_of_the_cores() -> None:
+    plain = translating()
+    workload = Workload.measured(plain)
+    bare = predict(plain, workload, 300, requests=FEW)
+    low, high = Pilot(bare.utilisation - 0.1, 1.0, 2.0, 3.0, 1.5), Pilot(bare.utilisation + 0.1, 2.0, 3.0, 4.0, 2.5)
+    between = predict(translating(pilots=(low, high)), workload, 300, requests=FEW)
+    stretched = {name: getattr(bare, name) * by for name, by in LATENCIES.items()}
+    assert {name: getattr(between, name) for name in LATENCIES} == pytest.approx(stretched)
+    same = {name: value for name, value in asdict(bare).items() if name not in LATENCIES}
+    assert asdict(between) | same == asdict(between)
+    # Beyond the pilots, the nearest counts.
+    beyond = predict(translating(pilots=(high,)), workload, 300, requests=FEW)
+    assert beyond.p50_ms == pytest.approx(2 * bare.p50_ms)
+
+
+def test_percentiles_keep_their_order_whatever_the_pilots_say() -> None:
+    plain = translating()
+    workload = Workload.measured(plain)
+    odd = translating(pilots=(Pilot(0.5, 10.0, 0.1, 0.1, 1.0),))
+    found = predict(odd, workload, 300, requests=FEW)
+    assert found.p50_ms <= found.p95_ms <= found.p99_ms
+    assert found.p50_ms == pytest.approx(10 * predict(plain, workload, 300, requests=FEW).p50_ms)
+
+
+def test_pilots_have_an_order() -> None:
+    one = Pilot(0.5, 1.0, 1.0, 1.0, 1.0)
+    with pytest.raises(ValidationError, match="pilots: utilisation ascends"):
+        translating(pilots=(one, one))
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6])

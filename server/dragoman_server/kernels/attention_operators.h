@@ -11,8 +11,29 @@
 
 namespace dragoman {
 
-// Of longer heads fewer are computed together: with those that are fetched meanwhile, they fill the first cache.
-constexpr size_t kShort = 24;
+// Heads of one row that are computed together. Fewer of long ones: with those that are fetched meanwhile, they would not
+// fit into the first cache.
+inline size_t together(size_t length) { return length <= 24 ? kMostQueries : kMostQueries / 2; }
+
+// A cache that is given on: the past itself, where it has its memory.
+inline int8_t* present(Context& context, size_t index, const Tensor<const int8_t>& past) {
+  int8_t* data = context.output<int8_t>(index, past.shape);
+  require(data != nullptr, "both caches must be outputs");
+  if (data != past.data) std::memcpy(data, past.data, past.size());
+  return data;
+}
+
+// Refuses attention of another kind than both decoders' operators are made for.
+inline void plain(const Attributes& attributes) {
+  attributes.only("do_rotary", int64_t{0});
+  attributes.only("local_window_size", int64_t{-1});
+  attributes.only("smooth_softmax", int64_t{0});
+  attributes.only("softcap", 0.0f);
+  attributes.only("kv_cache_bit_width", int64_t{8});
+  attributes.only("k_quant_type", "PER_CHANNEL");
+  attributes.only("v_quant_type", "PER_CHANNEL");
+  if (attributes.get("qk_output", int64_t{0}) != 0) attributes.only("qk_output", int64_t{2});
+}
 
 // com.microsoft.GroupQueryAttention over caches of 8 bits with a scale for each channel.
 class GroupQueryAttention {
@@ -41,14 +62,7 @@ class GroupQueryAttention {
       : heads_(attributes.get("num_heads", int64_t{0})),
         key_heads_(attributes.get("kv_num_heads", int64_t{0})),
         scale_(attributes.get("scale", 0.0f)) {
-    attributes.only("do_rotary", int64_t{0});
-    attributes.only("local_window_size", int64_t{-1});
-    attributes.only("smooth_softmax", int64_t{0});
-    attributes.only("softcap", 0.0f);
-    attributes.only("kv_cache_bit_width", int64_t{8});
-    attributes.only("k_quant_type", "PER_CHANNEL");
-    attributes.only("v_quant_type", "PER_CHANNEL");
-    if (attributes.get("qk_output", int64_t{0}) != 0) attributes.only("qk_output", int64_t{2});
+    plain(attributes);
     require(key_heads_ > 0 && heads_ % key_heads_ == 0, "num_heads must be a multiple of kv_num_heads");
   }
 
@@ -114,9 +128,9 @@ class GroupQueryAttention {
           kernels_->quantize(new_value + from, value_scales.data + from, of_value, values + place, head_dim);
         }
         work.length = position + 1;
-        const int64_t together = work.length <= kShort ? kMostQueries : kMostQueries / 2;
-        for (int64_t head = 0; head < heads_; head += together) {
-          const int64_t count = std::min(heads_ - head, together), overall = row * heads_ + head;
+        const int64_t most = together(work.length);
+        for (int64_t head = 0; head < heads_; head += most) {
+          const int64_t count = std::min(heads_ - head, most), overall = row * heads_ + head;
           work.count = count;
           work.shared = head / group == (head + count - 1) / group;
           for (int64_t i = 0; i < count; ++i) {
@@ -142,13 +156,6 @@ class GroupQueryAttention {
   }
 
  private:
-  static int8_t* present(Context& context, size_t index, const Tensor<const int8_t>& past) {
-    int8_t* data = context.output<int8_t>(index, past.shape);
-    require(data != nullptr, "both caches must be outputs");
-    if (data != past.data) std::memcpy(data, past.data, past.size());
-    return data;
-  }
-
   const Kernels* kernels_ = chosen_kernels();
   int64_t heads_, key_heads_;
   float scale_;

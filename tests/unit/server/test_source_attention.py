@@ -51,6 +51,7 @@ def decoder(path: Path, heads: int, head_dim: int, *, key_heads: int = 0, prefix
     cache = ["rows", key_heads or heads, "capacity", head_dim]
     floats, bytes_, integers = TensorProto.FLOAT, TensorProto.INT8, TensorProto.INT32
     kinds: dict[str, tuple[int, list[Any] | None]] = {"query": (floats, width)}
+    shapes: list[tuple[int, list[Any] | None]]
     shapes = [(floats, width), (floats, width), (bytes_, cache), (bytes_, cache), (integers, ["rows"]), (integers, [])]
     kinds |= dict(zip(names, shapes, strict=True)) | {"key_scales": (floats, None), "value_scales": (floats, None)}
     outputs = {"output": floats, "present_key": bytes_, "present_value": bytes_, "weights": floats}

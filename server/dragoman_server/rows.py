@@ -56,12 +56,12 @@ class Moves(Sequence[Move]):
 
 
 def row_buckets(max_rows: int) -> list[int]:
-    """Row counts that a step is bound for: 1, 2, 3, 4, 6, 8, 10, ... 16, 18, ... 32, 36, ... and ``max_rows``.
+    """Row counts that a step is bound for: 1, 2, 3, 4, 6, 8, ... 64, 68, ... 128, 136, ... and ``max_rows``.
 
     A step takes as long as its bucket is large: wide gaps would cost more than the bindings, which are made once.
     """
-    eighths = {size << shift for size in range(8, 16) for shift in range(1, max_rows.bit_length())}
-    sizes = {1, 2, 3, 4, 6, 8, 10, 12, 14, max_rows} | eighths
+    sixteenths = {size << shift for size in range(16, 32) for shift in range(1, max_rows.bit_length())}
+    sizes = {1, 2, 3, *range(4, 32, 2), max_rows} | sixteenths
     return sorted(size for size in sizes if size <= max_rows)
 
 

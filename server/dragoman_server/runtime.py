@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
 from dragoman_server.device import CPU, Device
+from dragoman_server.fusing.fusion import ORIGINS
 from dragoman_server.packing import pack, similar_lengths
 from dragoman_server.row_decoder import RowDecoder, StepOutput
 from dragoman_server.row_memory import Array, Part
@@ -188,7 +189,10 @@ class OnnxRuntime(RowDecoder):
         return [*super()._counters(), self._cross_lengths]
 
     def _inputs(self, rows: int) -> dict[str, Array]:
-        return super()._inputs(rows) | {"cross_lengths": self._cross_lengths[:rows], "cross_total": self._cross_total}
+        found = {"cross_lengths": self._cross_lengths[:rows], "cross_total": self._cross_total}
+        if ORIGINS in self._types:
+            found[ORIGINS] = self._origins[:rows]
+        return super()._inputs(rows) | found
 
     def _parts(self) -> Iterator[Part]:
         yield from super()._parts()

@@ -26,6 +26,9 @@ from dragoman_server.fusing.linear_units import Unit, chains_of, find_units
 
 WANTS_LOGITS = "wants_logits"
 """An input that a rewritten decoder has besides those of its bundle's: an integer, not 0 where logits are fetched."""
+ORIGINS = "source_origins"
+"""An input that a rewritten decoder with sources has besides: integers (rows,), alike for rows whose sources' keys and
+values are, and less than 0 for rows that share with none."""
 _DOMAIN = "dragoman"
 _INT64 = 7
 """ONNX's number of that type."""
@@ -33,6 +36,9 @@ _MOST_RESULTS = 4
 _MOST_LEADERS = 16
 """Candidates that the kernels keep of a row."""
 _LAST = -1
+_ATTENTION_INPUTS = 14
+_OF_SOURCES = ("cross_last_key_", "cross_last_value_", "cross_key_", "cross_value_", "cross_lengths", "cross_total")
+"""How a decoder calls what an attention to sources reads, behind the query."""
 
 
 class _Replacement(NamedTuple):
@@ -55,7 +61,7 @@ def fused(graph: Path, library: Path) -> Iterator[bytes]:
     try:
         view = GraphView(model)
         bests = {best.node.input[0]: best for best in _bests(view)}
-        found = [*_packed_attentions(view)]
+        found = [*_packed_attentions(view), *_source_attentions(model, view)]
         if builder.has_chains:
             for run in _chains(view, builder, chains):
                 best = bests.pop(run.node.output[0], None) if run.chooses else None
@@ -91,8 +97,7 @@ def _chains(view: GraphView, builder: ChainLibrary, chains: list[int]) -> Iterat
 
 def _candidates(model: ModelProto, chain: _Replacement, best: _Replacement) -> _Replacement:
     """Both as one, which gives the logits only where its new input says so."""
-    kind = TypeProto(tensor_type=TypeProto.Tensor(elem_type=_INT64, shape=TensorShapeProto()))
-    model.graph.input.append(ValueInfoProto(name=WANTS_LOGITS, type=kind))
+    _add_input(model, WANTS_LOGITS, TensorShapeProto())
     node = NodeProto()
     node.CopyFrom(chain.node)
     node.op_type = "Candidates"
@@ -132,6 +137,29 @@ def _packed_attentions(view: GraphView) -> Iterator[_Replacement]:
             yield _Replacement(node, [view.places[id(one)] for one in nodes])
 
 
+def _source_attentions(model: ModelProto, view: GraphView) -> Iterator[_Replacement]:
+    """Attention that writes into its caches what stands there already: the last position of sources."""
+    rows = TensorShapeProto(dim=[TensorShapeProto.Dimension()])
+    for attention in view.nodes:
+        if attention.op_type != "GroupQueryAttention" or len(attention.input) != _ATTENTION_INPUTS:
+            continue
+        query, *given, key_scales, value_scales = attention.input
+        caches = given[: len(_OF_SOURCES)]
+        if (
+            all(map(str.startswith, caches, _OF_SOURCES))
+            and all(map(view.is_input, caches))
+            and not any(given[len(_OF_SOURCES) :])
+            and view.size(caches[0], 1) == 1
+            and attribute(attention, "num_heads", 0) == attribute(attention, "kv_num_heads", 0)
+        ):
+            if all(port.name != ORIGINS for port in model.graph.input):
+                _add_input(model, ORIGINS, rows)
+            inputs = [query, *caches[2:], ORIGINS, key_scales, value_scales]
+            node = _node("SourceAttention", inputs, attention.output, attention.name, {})
+            node.attribute.extend(attention.attribute)
+            yield _Replacement(node, [view.places[id(attention)]])
+
+
 def _bests(view: GraphView) -> Iterator[_Replacement]:
     """The greatest log-probabilities."""
     for softmax in view.nodes:
@@ -145,6 +173,12 @@ def _bests(view: GraphView) -> Iterator[_Replacement]:
             continue
         node = _node("Best", softmax.input, top.output, top.name, {"k": int(count.item())})
         yield _Replacement(node, [view.places[id(softmax)], view.places[id(top)]])
+
+
+def _add_input(model: ModelProto, name: str, shape: TensorShapeProto) -> None:
+    """An input of 64-bit integers."""
+    kind = TypeProto(tensor_type=TypeProto.Tensor(elem_type=_INT64, shape=shape))
+    model.graph.input.append(ValueInfoProto(name=name, type=kind))
 
 
 def _node(

@@ -1,6 +1,7 @@
 // Attention: of a decoder to what it has cached, and of a text to itself.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -9,6 +10,30 @@
 #include "operator.h"
 
 namespace dragoman {
+
+// Heads of one row that are computed together. Fewer of long ones: with those that are fetched meanwhile, they would not
+// fit into the first cache.
+inline size_t together(size_t length) { return length <= 24 ? kMostQueries : kMostQueries / 2; }
+
+// A cache that is given on: the past itself, where it has its memory.
+inline int8_t* present(Context& context, size_t index, const Tensor<const int8_t>& past) {
+  int8_t* data = context.output<int8_t>(index, past.shape);
+  require(data != nullptr, "both caches must be outputs");
+  if (data != past.data) std::memcpy(data, past.data, past.size());
+  return data;
+}
+
+// Refuses attention of another kind than both decoders' operators are made for.
+inline void plain(const Attributes& attributes) {
+  attributes.only("do_rotary", int64_t{0});
+  attributes.only("local_window_size", int64_t{-1});
+  attributes.only("smooth_softmax", int64_t{0});
+  attributes.only("softcap", 0.0f);
+  attributes.only("kv_cache_bit_width", int64_t{8});
+  attributes.only("k_quant_type", "PER_CHANNEL");
+  attributes.only("v_quant_type", "PER_CHANNEL");
+  if (attributes.get("qk_output", int64_t{0}) != 0) attributes.only("qk_output", int64_t{2});
+}
 
 // com.microsoft.GroupQueryAttention over caches of 8 bits with a scale for each channel.
 class GroupQueryAttention {
@@ -37,14 +62,7 @@ class GroupQueryAttention {
       : heads_(attributes.get("num_heads", int64_t{0})),
         key_heads_(attributes.get("kv_num_heads", int64_t{0})),
         scale_(attributes.get("scale", 0.0f)) {
-    attributes.only("do_rotary", int64_t{0});
-    attributes.only("local_window_size", int64_t{-1});
-    attributes.only("smooth_softmax", int64_t{0});
-    attributes.only("softcap", 0.0f);
-    attributes.only("kv_cache_bit_width", int64_t{8});
-    attributes.only("k_quant_type", "PER_CHANNEL");
-    attributes.only("v_quant_type", "PER_CHANNEL");
-    if (attributes.get("qk_output", int64_t{0}) != 0) attributes.only("qk_output", int64_t{2});
+    plain(attributes);
     require(key_heads_ > 0 && heads_ % key_heads_ == 0, "num_heads must be a multiple of kv_num_heads");
   }
 
@@ -76,7 +94,7 @@ class GroupQueryAttention {
     if (weights != nullptr) std::memset(weights, 0, sizeof(float) * rows * heads_ * tokens * total);
 
     thread_local std::vector<float> scratch, reciprocals;
-    scratch.resize((total + 15) / 16 * 16);
+    scratch.resize(kMostQueries * padded_length(total));
     reciprocals.resize(2 * key_hidden);
     for (int64_t i = 0; i < key_hidden; ++i) {
       reciprocals[i] = 1.0f / key_scales.data[i];
@@ -109,36 +127,35 @@ class GroupQueryAttention {
           kernels_->quantize(new_key + from, key_scales.data + from, of_key, keys + place, head_dim);
           kernels_->quantize(new_value + from, value_scales.data + from, of_value, values + place, head_dim);
         }
-        for (int64_t head = 0; head < heads_; ++head) {
-          const int64_t overall = row * heads_ + head, from = head / group * head_dim;
-          const int64_t next = overall + 1;
-          const bool ahead = tokens == 1 && next < all_heads;
-          work.query = given + head * head_dim;
-          work.keys = keys + cache_of(overall);
-          work.values = values + cache_of(overall);
-          work.length = position + 1;
-          work.key_scales = key_scales.data + from;
-          work.value_scales = value_scales.data + from;
-          work.output = output + at * hidden + head * head_dim;
-          work.next_keys = ahead ? keys + cache_of(next) : nullptr;
-          work.next_values = ahead ? values + cache_of(next) : nullptr;
-          work.next_length = ahead ? lengths.data[next / heads_] + 1 : 0;
+        work.length = position + 1;
+        const int64_t most = together(work.length);
+        for (int64_t head = 0; head < heads_; head += most) {
+          const int64_t count = std::min(heads_ - head, most), overall = row * heads_ + head;
+          work.count = count;
+          work.shared = head / group == (head + count - 1) / group;
+          for (int64_t i = 0; i < count; ++i) {
+            const int64_t from = (head + i) / group * head_dim, next = overall + count + i;
+            const bool ahead = tokens == 1 && next < all_heads;
+            work.queries[i] = given + (head + i) * head_dim;
+            work.keys[i] = keys + cache_of(overall + i);
+            work.values[i] = values + cache_of(overall + i);
+            work.key_scales[i] = key_scales.data + from;
+            work.value_scales[i] = value_scales.data + from;
+            work.outputs[i] = output + at * hidden + (head + i) * head_dim;
+            work.next_keys[i] = ahead ? keys + cache_of(next) : nullptr;
+            work.next_values[i] = ahead ? values + cache_of(next) : nullptr;
+            work.next_lengths[i] = ahead ? lengths.data[next / heads_] + 1 : 0;
+          }
           kernels_->attention_bytes(work);
-          if (weights != nullptr)
-            std::memcpy(weights + (overall * tokens + token) * total, work.weights, sizeof(float) * work.length);
+          for (int64_t i = 0; weights != nullptr && i < count; ++i)
+            std::memcpy(weights + ((overall + i) * tokens + token) * total,
+                        work.weights + i * padded_length(work.length), sizeof(float) * work.length);
         }
       }
     }
   }
 
  private:
-  static int8_t* present(Context& context, size_t index, const Tensor<const int8_t>& past) {
-    int8_t* data = context.output<int8_t>(index, past.shape);
-    require(data != nullptr, "both caches must be outputs");
-    if (data != past.data) std::memcpy(data, past.data, past.size());
-    return data;
-  }
-
   const Kernels* kernels_ = chosen_kernels();
   int64_t heads_, key_heads_;
   float scale_;
@@ -171,12 +188,13 @@ class PackedAttention {
     const int64_t texts = mask.shape[0], longest = mask.shape[1];
     float* output = context.output<float>(0, {tokens, hidden});
     thread_local std::vector<float> scratch;
-    scratch.resize((longest + 15) / 16 * 16);
+    scratch.resize(kMostQueries * padded_length(longest));
     Attention<float> work = {};
     work.stride = width;
     work.head_dim = head_dim;
     work.scale = scale_ != 0.0f ? scale_ : 1.0f / std::sqrt(static_cast<float>(head_dim));
     work.weights = scratch.data();
+    work.shared = true;
     int64_t expected = 0;
     for (int64_t text = 0; text < texts; ++text) {
       const int64_t begin = places.data[text * longest], length = real(mask.data + text * longest, longest);
@@ -184,12 +202,15 @@ class PackedAttention {
       expected += length;
       work.length = length;
       for (int64_t head = 0; head < heads_; ++head)
-        for (int64_t token = begin; token < begin + length; ++token) {
+        for (int64_t token = begin; token < begin + length; token += kMostQueries) {
           const int64_t from = head * head_dim;
-          work.query = packed.data + token * width + from;
-          work.keys = packed.data + begin * width + hidden + from;
-          work.values = work.keys + hidden;
-          work.output = output + token * hidden + from;
+          work.count = std::min<int64_t>(begin + length - token, kMostQueries);
+          for (size_t i = 0; i < work.count; ++i) {
+            work.queries[i] = packed.data + (token + i) * width + from;
+            work.keys[i] = packed.data + begin * width + hidden + from;
+            work.values[i] = work.keys[i] + hidden;
+            work.outputs[i] = output + (token + i) * hidden + from;
+          }
           kernels_->attention_floats(work);
         }
     }

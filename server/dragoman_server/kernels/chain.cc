@@ -12,8 +12,9 @@ namespace {
 
 // What lies between the products of so many rows fits into the second cache; a multiple of the products' 12.
 constexpr size_t kRowsAtOnce = 96;
-// Of the output layer: what they give of so many rows fits into the first cache.
-constexpr size_t kPanelsAtOnce = 2;
+// Of the output layer: what they give of so many rows fits into the second cache, and what has been found of a row is
+// fetched seldom.
+constexpr size_t kPanelsAtOnce = 6;
 
 // Memory of one thread, which grows to what was ever asked for.
 struct Scratch {
@@ -71,7 +72,7 @@ void run_unit(const Unit& unit, const float* values, const float* addend, size_t
   multiply(outer);
 }
 
-// What a few panels give is taken in while it is in the first cache.
+// What a few panels give is taken in while it is near.
 void choose_rows(const Kernels& kernels, const Unit& unit, const float* values, size_t rows, float* logits,
                  Scratch& scratch) {
   const Linear& linear = unit.linears.front();

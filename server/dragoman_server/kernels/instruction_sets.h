@@ -10,23 +10,31 @@
 
 namespace dragoman {
 
-// A query of one head over keys and values of one source, or of one target.
+constexpr size_t kMostQueries = 4;
+
+// A few queries of one head each, over keys and values of one source or target each, all of one length. While one of
+// them waits for its own numbers the next is computed, so together they take less time than one after the other.
 template <typename Element>
 struct Attention {
-  const float* query;    // (head_dim)
-  const Element* keys;   // `length` times (head_dim), `stride` apart
-  const Element* values;
+  size_t count;                             // queries, at most kMostQueries
+  bool shared;                              // whether keys and values, and their scales, are those of the first query
+  const float* queries[kMostQueries];       // (head_dim) each
+  const Element* keys[kMostQueries];        // `length` times (head_dim), `stride` apart
+  const Element* values[kMostQueries];
+  const float* key_scales[kMostQueries];    // (head_dim), of 8-bit keys; not there for floats
+  const float* value_scales[kMostQueries];  // likewise
+  float* outputs[kMostQueries];             // (head_dim)
   size_t stride, head_dim, length;
-  float scale;                // of the scores
-  const float* key_scales;    // (head_dim), of 8-bit keys; null for floats
-  const float* value_scales;  // likewise
-  float* output;              // (head_dim)
-  float* weights;             // (length rounded up to 16): the softmax of the scores, and scratch behind it
+  float scale;     // of the scores
+  float* weights;  // (count, length rounded up to 16): the softmax of the scores, and scratch behind each
   // What the next call reads, to be fetched meanwhile; null: nothing.
-  const Element* next_keys;
-  const Element* next_values;
-  size_t next_length;
+  const Element* next_keys[kMostQueries];
+  const Element* next_values[kMostQueries];
+  size_t next_lengths[kMostQueries];
 };
+
+// Between the weights of two queries.
+inline size_t padded_length(size_t length) { return (length + 15) / 16 * 16; }
 
 constexpr size_t kMostLeaders = 16;
 

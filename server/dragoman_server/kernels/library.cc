@@ -9,6 +9,7 @@
 #include "instruction_sets.h"
 #include "normalization_operator.h"
 #include "operator.h"
+#include "source_attention_operator.h"
 
 namespace dragoman {
 namespace {
@@ -26,12 +27,14 @@ void add_domains(const Api& api, OrtSessionOptions* options) {
   static const Registered<GroupQueryAttention> attention;
   static const Registered<LayerNormalization> normalization;
   static const Registered<PackedAttention> packed_attention;
+  static const Registered<SourceAttention> source_attention;
   static const Registered<ChainOperator> chain;
   static const Registered<Best> best;
   static const Registered<Candidates> candidates;
   static OrtCustomOpDomain* const contributed = made_domain(api, "com.microsoft", {&attention});
   static OrtCustomOpDomain* const standard = made_domain(api, "", {&normalization});
-  static OrtCustomOpDomain* const fused = made_domain(api, "dragoman", {&packed_attention, &chain, &best, &candidates});
+  static OrtCustomOpDomain* const fused =
+      made_domain(api, "dragoman", {&packed_attention, &source_attention, &chain, &best, &candidates});
   check(api.add_domain(options, contributed));
   check(api.add_domain(options, standard));
   check(api.add_domain(options, fused));

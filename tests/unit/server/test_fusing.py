@@ -240,7 +240,7 @@ def test_a_chain_that_was_released_is_not_found_and_sessions_keep_theirs(compile
     ("graph", "expected"),
     [
         ("deu-eng/1/int8/encoder.onnx", {"Chain": 6, "PackedAttention": 5}),
-        ("deu-eng/1/int8/decoder.onnx", {"Chain": 5, "GroupQueryAttention": 4, "Candidates": 1, "Best": 0}),
+        ("deu-eng/1/int8/decoder.onnx", {"Chain": 5, "GroupQueryAttention": 2, "SourceAttention": 2, "Candidates": 1}),
         ("shakespeare/1/int8/decoder.onnx", {"GroupQueryAttention": 3, "Candidates": 1, "Best": 0}),
         ("intents/1/int8/encoder.onnx", {"PackedAttention": 4}),
     ],

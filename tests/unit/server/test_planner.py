@@ -121,7 +121,7 @@ def test_a_step_takes_what_its_bucket_takes() -> None:
     assert profile.step_seconds(0) == 0
     assert profile.step_seconds(1) == pytest.approx(0.00035)
     assert profile.step_seconds(5) == profile.step_seconds(6) == pytest.approx(0.0006)  # between 4 and 8
-    assert profile.step_seconds(33) == profile.step_seconds(36) < profile.step_seconds(37)
+    assert profile.step_seconds(33) == profile.step_seconds(34) < profile.step_seconds(35)
 
 
 def test_one_lane_of_two_is_not_crowded() -> None:

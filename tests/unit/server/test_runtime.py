@@ -80,7 +80,8 @@ def test_buckets_grow_slowly_up_to_the_last_row() -> None:
     assert row_buckets(1) == [1]
     assert row_buckets(5) == [1, 2, 3, 4, 5]
     assert row_buckets(24) == [1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24]
-    assert row_buckets(100)[-5:] == [72, 80, 88, 96, 100]
+    assert row_buckets(98)[-5:] == [84, 88, 92, 96, 98]
+    assert row_buckets(256)[-3:] == [240, 248, 256]
 
 
 @pytest.mark.parametrize("huge_pages", [False, True])

@@ -64,6 +64,7 @@ class HypothesisTable:
         """Of each row's first token in it."""
         self.next = np.zeros(2 * max_rows, np.int64)
         """(2 x rows,), and so below: what a step appends to each row, token and log-probability side by side."""
+        self.next_address: int = self.next.ctypes.data
         self.next_ids = self.next.view(np.int32)[::2]
         self.next_log_probs = self.next.view(np.float32)[1::2]
         self.owners: npt.NDArray[np.object_] = np.full(max_rows, None, np.object_)  # (rows,), of Task

@@ -1,0 +1,107 @@
+"""Steps of beam search by numpy: where there is no compiled library."""
+
+from __future__ import annotations
+
+from collections import deque
+from operator import itemgetter, methodcaller
+
+import numpy as np
+
+from dragoman_server.decoding.beam_state import DIVISOR, LAST, MISSING, WORST, BeamState, Bools, Ended, Found
+from dragoman_server.decoding.step import Step
+from dragoman_server.decoding.table import Ints
+
+
+class NumpySearch:
+    """``BeamSearch`` for all requests at one time, array by array."""
+
+    found: Found
+
+    def __init__(self, state: BeamState) -> None:
+        self._state = state
+
+    def choose(self, step: Step) -> None:
+        """As ``BeamSearch`` says."""
+        state, count = self._state, 2 * self._state.width
+        # (requests, places, candidates)
+        ids = step.candidates.ids.take(state.rows, axis=0)[:, :, :count]
+        log_probs = step.candidates.log_probs.take(state.rows, axis=0)[:, :, :count]
+        scores = (state.scores[:, :, None] + log_probs).reshape(len(ids), -1)
+        order = (-scores).argsort(axis=1, kind="stable")[:, :count]
+        best = order + scores.shape[1] * np.arange(len(ids))[:, None]
+        scores = scores.take(best)
+        ids = ids.take(best)
+        ends = ids == step.eos
+        ends[state.limits[:, LAST] == state.steps] = True
+        self.found = Found(order // count, ids, log_probs.take(best), scores, scores > -np.inf, ends)
+
+    def ended(self) -> Ended:
+        """As ``BeamSearch`` says."""
+        found, width = self.found, self._state.width
+        requests, places = (found.ends & found.possible)[:, :width].nonzero()
+        rows = self._state.rows[requests, found.parents[requests, places]]
+        ids, log_probs = found.ids[requests, places], found.log_probs[requests, places]
+        return Ended(requests.tolist(), rows.tolist(), ids.tolist(), log_probs.tolist())
+
+    def place(self, step: Step) -> list[int]:
+        """As ``BeamSearch`` says."""
+        state, found, width = self._state, self.found, self._state.width
+        limits = state.limits
+        limits[:, MISSING] -= (found.ends & found.possible)[:, :width].sum(axis=1)
+        goes = found.possible & ~found.ends
+        first = (~goes).argsort(axis=1, kind="stable")[:, :width] + 2 * width * np.arange(len(goes))[:, None]
+        found = found._replace(possible=goes).map(methodcaller("take", first))
+        # Log-probabilities only add up to less, the longest is penalised least, and nothing covers more than all.
+        going = found.scores[:, 0] / limits[:, DIVISOR] > limits[:, WORST]
+        going &= found.possible[:, 0] & (limits[:, MISSING] > 0)
+        done: list[int] = []
+        if not going.all():
+            done = np.flatnonzero(~going).tolist()
+            step.changes.free(state.rows[done][state.scores[done] > -np.inf].tolist())
+            state.keep(going)
+            found = found.map(itemgetter(going))
+        if state.count:
+            rows, goes = self._rows(step, found.parents, found.possible), found.possible
+            state.rows[:] = np.where(goes, rows, rows[:, :1])
+            state.scores[:] = np.where(goes, found.scores, -np.inf)
+            step.ids[rows[goes]], step.log_probs[rows[goes]] = found.ids[goes], found.log_probs[goes]
+        return done
+
+    def _rows(self, step: Step, parents: Ints, goes: Bools) -> Ints:
+        """Those of the hypotheses that go on, by their parents' places, both (requests, width); of others, anything.
+
+        The first continuation of a hypothesis stays in its row; only further ones are copies.
+        """
+        state = self._state
+        rows = state.rows.reshape(-1)
+        parents = (parents + state.width * np.arange(state.count)[:, None]).reshape(-1)
+        children = np.flatnonzero(goes)
+        families = parents[children]
+        heirs = np.empty(len(rows), np.int64)
+        heirs[families[::-1]] = children[::-1]  # the first child is written last, and so stands
+        left = (state.scores > -np.inf).reshape(-1)
+        left[families] = False
+        new = rows[parents]
+        copied = children[heirs[families] != children]
+        self._balance(step, copied.tolist(), np.flatnonzero(left).tolist(), parents, new)
+        return new.reshape(goes.shape)
+
+    def _balance(self, step: Step, copied: list[int], left: list[int], parents: Ints, new: Ints) -> None:
+        """Copies go to rows that their own request has left; further copies fork, further rows are freed."""
+        rows, width = self._state.rows.reshape(-1), self._state.width
+        pairs: list[tuple[int, int]] = []
+        freed: list[int] = []
+        spare = deque(left)
+        for place in copied:
+            while spare and spare[0] // width < place // width:
+                freed.append(spare.popleft())
+            if spare and spare[0] // width == place // width:
+                pairs.append((place, spare.popleft()))
+            else:
+                new[place] = step.changes.fork(int(rows[parents[place]]))
+        step.changes.free(rows[[*freed, *spare]].tolist())
+        if pairs:
+            places, targets = np.array(pairs).T
+            targets = rows[targets]
+            step.changes.replace(new[places], targets)
+            new[places] = targets

@@ -7,7 +7,7 @@ from operator import itemgetter, methodcaller
 
 import numpy as np
 
-from dragoman_server.decoding.beam_state import DIVISOR, LAST, MISSING, WORST, BeamState, Bools, Ended, Found
+from dragoman_server.decoding.beam_state import DIVISOR, LAST, MISSING, WORST, BeamState, Ended, Found
 from dragoman_server.decoding.step import Step
 from dragoman_server.decoding.table import Ints
 
@@ -39,6 +39,8 @@ class NumpySearch:
         """As ``BeamSearch`` says."""
         found, width = self.found, self._state.width
         requests, places = (found.ends & found.possible)[:, :width].nonzero()
+        if not len(requests):
+            return Ended([], [], [], [])
         rows = self._state.rows[requests, found.parents[requests, places]]
         ids, log_probs = found.ids[requests, places], found.log_probs[requests, places]
         return Ended(requests.tolist(), rows.tolist(), ids.tolist(), log_probs.tolist())
@@ -46,47 +48,67 @@ class NumpySearch:
     def place(self, step: Step) -> list[int]:
         """As ``BeamSearch`` says."""
         state, found, width = self._state, self.found, self._state.width
-        limits = state.limits
-        limits[:, MISSING] -= (found.ends & found.possible)[:, :width].sum(axis=1)
         goes = found.possible & ~found.ends
-        first = (~goes).argsort(axis=1, kind="stable")[:, :width] + 2 * width * np.arange(len(goes))[:, None]
-        found = found._replace(possible=goes).map(methodcaller("take", first))
+        done: list[int] = []
+        if goes[:, :width].all() and (state.limits[:, WORST] == -np.inf).all():
+            found = found.map(itemgetter(np.s_[:, :width]))
+        else:
+            state.limits[:, MISSING] -= (found.ends & found.possible)[:, :width].sum(axis=1)
+            first = (~goes).argsort(axis=1, kind="stable")[:, :width] + 2 * width * np.arange(len(goes))[:, None]
+            found = found._replace(possible=goes).map(methodcaller("take", first))
+            done, found = self._finish(step, found)
+        if state.count:
+            self._settle(step, found)
+        return done
+
+    def _finish(self, step: Step, found: Found) -> tuple[list[int], Found]:
+        """Which requests are done, and what is found of the others."""
+        state, limits = self._state, self._state.limits
         # Log-probabilities only add up to less, the longest is penalised least, and nothing covers more than all.
         going = found.scores[:, 0] / limits[:, DIVISOR] > limits[:, WORST]
         going &= found.possible[:, 0] & (limits[:, MISSING] > 0)
-        done: list[int] = []
-        if not going.all():
-            done = np.flatnonzero(~going).tolist()
-            step.changes.free(state.rows[done][state.scores[done] > -np.inf].tolist())
-            state.keep(going)
-            found = found.map(itemgetter(going))
-        if state.count:
-            rows, goes = self._rows(step, found.parents, found.possible), found.possible
-            state.rows[:] = np.where(goes, rows, rows[:, :1])
-            state.scores[:] = np.where(goes, found.scores, -np.inf)
-            step.ids[rows[goes]], step.log_probs[rows[goes]] = found.ids[goes], found.log_probs[goes]
-        return done
+        if going.all():
+            return [], found
+        done = np.flatnonzero(~going)
+        step.changes.free(state.rows[done][state.scores[done] > -np.inf].tolist())
+        state.keep(going)
+        gone: list[int] = done.tolist()
+        return gone, found.map(itemgetter(going))
 
-    def _rows(self, step: Step, parents: Ints, goes: Bools) -> Ints:
-        """Those of the hypotheses that go on, by their parents' places, both (requests, width); of others, anything.
+    def _settle(self, step: Step, found: Found) -> None:
+        """What was found, as much as there are places, is from now on the beam; everybody gets a row.
 
         The first continuation of a hypothesis stays in its row; only further ones are copies.
         """
-        state = self._state
+        state, goes = self._state, found.possible
         rows = state.rows.reshape(-1)
-        parents = (parents + state.width * np.arange(state.count)[:, None]).reshape(-1)
-        children = np.flatnonzero(goes)
-        families = parents[children]
+        parents = (found.parents + state.width * np.arange(state.count)[:, None]).reshape(-1)
+        all_go = bool(goes.all())
+        children = np.arange(len(rows)) if all_go else np.flatnonzero(goes)
+        families = parents if all_go else parents[children]
         heirs = np.empty(len(rows), np.int64)
         heirs[families[::-1]] = children[::-1]  # the first child is written last, and so stands
-        left = (state.scores > -np.inf).reshape(-1)
+        full = (state.scores > -np.inf).reshape(-1)
+        left = full.copy()
         left[families] = False
         new = rows[parents]
         copied = children[heirs[families] != children]
-        self._balance(step, copied.tolist(), np.flatnonzero(left).tolist(), parents, new)
-        return new.reshape(goes.shape)
+        if not (all_go and full.all()):
+            self._balance(step, parents, copied.tolist(), np.flatnonzero(left).tolist(), new)
+        elif len(copied):
+            targets = rows[left]
+            step.changes.replace(new[copied], targets)
+            new[copied] = targets
+        new = new.reshape(goes.shape)
+        if all_go:
+            state.rows[:], state.scores[:] = new, found.scores
+            step.ids[new], step.log_probs[new] = found.ids, found.log_probs
+            return
+        state.rows[:] = np.where(goes, new, new[:, :1])
+        state.scores[:] = np.where(goes, found.scores, -np.inf)
+        step.ids[new[goes]], step.log_probs[new[goes]] = found.ids[goes], found.log_probs[goes]
 
-    def _balance(self, step: Step, copied: list[int], left: list[int], parents: Ints, new: Ints) -> None:
+    def _balance(self, step: Step, parents: Ints, copied: list[int], left: list[int], new: Ints) -> None:
         """Copies go to rows that their own request has left; further copies fork, further rows are freed."""
         rows, width = self._state.rows.reshape(-1), self._state.width
         pairs: list[tuple[int, int]] = []

@@ -49,7 +49,7 @@ class Batch:
 
     def __init__(self, runtime: StepRuntime, *, eos: int, source_capacity: int = 0) -> None:
         self.rows = RowTable(runtime.max_rows)
-        self.table = HypothesisTable(runtime.max_rows, runtime.target_capacity, source_capacity)
+        self.table = HypothesisTable(runtime.max_rows, runtime.target_capacity, source_capacity, runtime.kernels)
         self._eos, self._top_k, self._kernels = eos, runtime.top_k, runtime.kernels
         self._no_rows: Ints = np.zeros(0, np.int64)
         self._groups: dict[object, Group] = {}

@@ -83,7 +83,7 @@ class Beams:
                     break
 
     def _answer(self, step: Step, ended: Ended) -> None:
-        step.answer(ended.rows, ended.ids, ended.log_probs)
+        step.answer_best(ended.rows, ended.ids, ended.log_probs, ended.scores)
         for index in ended.requests if self._early else ():
             answers, options = self.tasks[index].answers, self.tasks[index].options
             if options.early_stopping and len(answers) >= options.num_hypotheses:

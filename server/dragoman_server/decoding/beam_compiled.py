@@ -13,7 +13,17 @@ from dragoman_server.decoding.step import Step
 
 _ARRAYS = (
     *("rows", "scores", "limits", "parents", "ids", "log_probs", "totals", "possible", "ends", "done"),
-    *("ended_requests", "ended_rows", "ended_ids", "ended_log_probs", "sources", "targets", "forked", "freed"),
+    *(
+        "ended_requests",
+        "ended_rows",
+        "ended_ids",
+        "ended_log_probs",
+        "ended_totals",
+        "sources",
+        "targets",
+        "forked",
+        "freed",
+    ),
 )
 
 
@@ -48,11 +58,12 @@ class CompiledSearch:
             np.zeros(found, np.bool_),
         )
         self._done = np.zeros(requests, np.int64)
-        self._ends, self._log_probs = np.zeros((3, places), np.int64), np.zeros(places, np.float32)
+        self._ends = np.zeros((3, places), np.int64)
+        self._log_probs, self._totals = np.zeros(places, np.float32), np.zeros(places)
         self._changes = np.zeros((4, places), np.int64)
         self._counts = np.zeros(4, np.int64)
         state_arrays = state.all_rows, state.all_scores, state.all_limits
-        arrays = *state_arrays, *self._found, self._done, *self._ends, self._log_probs, *self._changes
+        arrays = *state_arrays, *self._found, self._done, *self._ends, self._log_probs, self._totals, *self._changes
         self._beams = _Beams(state.width, *(array.ctypes.data for array in arrays))
         self._address, self._counts_address = ctypes.addressof(self._beams), self._counts.ctypes.data
 
@@ -79,7 +90,7 @@ class CompiledSearch:
         """As ``BeamSearch`` says."""
         count = self._ended(self._address, self._state.count)
         requests, rows, ids = self._ends[:, :count].tolist()
-        return Ended(requests, rows, ids, self._log_probs[:count].tolist())
+        return Ended(requests, rows, ids, self._log_probs[:count].tolist(), self._totals[:count].tolist())
 
     def place(self, step: Step) -> list[int]:
         """As ``BeamSearch`` says."""

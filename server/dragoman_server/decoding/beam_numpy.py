@@ -40,10 +40,12 @@ class NumpySearch:
         found, width = self.found, self._state.width
         requests, places = (found.ends & found.possible)[:, :width].nonzero()
         if not len(requests):
-            return Ended([], [], [], [])
+            return Ended([], [], [], [], [])
         rows = self._state.rows[requests, found.parents[requests, places]]
-        ids, log_probs = found.ids[requests, places], found.log_probs[requests, places]
-        return Ended(requests.tolist(), rows.tolist(), ids.tolist(), log_probs.tolist())
+        chosen = found.map(itemgetter((requests, places)))
+        return Ended(
+            requests.tolist(), rows.tolist(), chosen.ids.tolist(), chosen.log_probs.tolist(), chosen.scores.tolist()
+        )
 
     def place(self, step: Step) -> list[int]:
         """As ``BeamSearch`` says."""

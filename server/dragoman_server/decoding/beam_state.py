@@ -91,12 +91,13 @@ class Found(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """Hypotheses that end, each (ended,): whose, in which row, and with which token."""
+    """Hypotheses that end, each (ended,): whose, in which row, with which token, and the scores of all their tokens."""
 
     requests: list[int]
     rows: list[int]
     ids: list[int]
     log_probs: list[float]
+    scores: list[float]
 
 
 class BeamSearch(Protocol):

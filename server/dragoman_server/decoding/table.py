@@ -39,7 +39,7 @@ class Task(Protocol):
 
     @property
     def answers(self) -> list[Answer]:
-        """Its hypotheses that have ended, in the order in which they did; grows."""
+        """Its hypotheses that have ended, in the order in which they did; of beams the best that are wanted."""
 
 
 class HypothesisTable:

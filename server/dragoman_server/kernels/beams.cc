@@ -35,6 +35,7 @@ struct Beams {
   int64_t* done;
   int64_t* ended[3];  // requests, rows, tokens
   float* ended_log_probs;
+  double* ended_totals;
   int64_t *sources, *targets, *forked, *freed;
 };
 
@@ -145,7 +146,8 @@ EXPORTED int64_t dragoman_ended(const Beams* beams, int64_t requests) {
       beams->ended[0][count] = request;
       beams->ended[1][count] = beams->rows[request * width + beams->parents[at]];
       beams->ended[2][count] = beams->ids[at];
-      beams->ended_log_probs[count++] = beams->log_probs[at];
+      beams->ended_log_probs[count] = beams->log_probs[at];
+      beams->ended_totals[count++] = beams->totals[at];
     }
   return count;
 }

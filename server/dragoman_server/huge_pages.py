@@ -18,7 +18,8 @@ def zeros(shape: tuple[int, ...], dtype: np.dtype[Any], *, huge_pages: bool = Tr
     size = prod(shape) * dtype.itemsize
     if not huge_pages or size < _HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return np.zeros(shape, dtype)
-    memory = mmap.mmap(-1, size + _HUGE_PAGE)
+    # Private, since shared memory has no huge pages unless the system is told to give it some.
+    memory = mmap.mmap(-1, size + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):  # a kernel without them: ordinary pages do
         memory.madvise(mmap.MADV_HUGEPAGE)
     base = np.frombuffer(memory, np.uint8)

@@ -42,10 +42,20 @@ class RowChanges:
         """The rows are not needed any more."""
         self._freed += rows
 
+    @property
+    def next_number(self) -> int:
+        """What the next fork will be called."""
+        return self._first_number + len(self._parents)
+
     def fork(self, parent: int) -> int:
         """A copy of the row is needed in a new one; returns its number for now."""
+        number = self.next_number
         self._parents.append(parent)
-        return self._first_number + len(self._parents) - 1
+        return number
+
+    def fork_all(self, parents: Sequence[int]) -> None:
+        """Copies of all these rows are needed: their numbers follow each other from ``next_number`` on."""
+        self._parents += parents
 
     def replace(self, parents: Ints, targets: Ints) -> None:
         """Copy rows, all of them live on, to rows that other hypotheses of their own requests have left."""

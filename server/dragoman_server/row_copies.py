@@ -61,12 +61,15 @@ class CompiledCopies:
         self._array, self._item = array, array.itemsize
         self._shape = np.array([*axes, head_dim * array.itemsize], np.int64)
         self._data, self._shape_data = array.ctypes.data, self._shape.ctypes.data
+        # No row is copied to twice, so there are as many copies as rows at most.
+        self._copies = np.zeros((4, array.shape[1]), np.int64)
+        self._places = [copies.ctypes.data for copies in self._copies]
 
     def copy(self, sources: Ints, targets: Ints, begins: Ints, ends: Ints) -> None:
         """As ``RowCopies`` says."""
-        copies = np.array((sources, targets, begins, ends), np.int64)
-        first, step = copies.ctypes.data, copies.strides[0]
-        self._copy(self._data, self._shape_data, len(sources), first, first + step, first + 2 * step, first + 3 * step)
+        count, copies = len(sources), self._copies
+        copies[0, :count], copies[1, :count], copies[2, :count], copies[3, :count] = sources, targets, begins, ends
+        self._copy(self._data, self._shape_data, count, *self._places)
 
     def write(self, rows: Sequence[int], begins: Ints, lengths: Ints, values: Array) -> None:
         """As ``RowCopies`` says."""

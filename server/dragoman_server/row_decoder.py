@@ -96,6 +96,11 @@ class RowDecoder:
         return self._top_ids.shape[1]
 
     @property
+    def kernels(self) -> Path | None:
+        """The library of compiled kernels that serves it; None: onnxruntime's operators do."""
+        return self._kernels
+
+    @property
     def provider(self) -> str:
         """onnxruntime's execution provider."""
         name: str = self._decoder.get_providers()[0]

@@ -127,14 +127,21 @@ class HostCaches:
 
 
 class HostVectors:
-    """``RowVectors`` in an array of the host."""
+    """``RowVectors`` in an array of the host; ``library`` as above."""
 
-    def __init__(self, array: Array) -> None:
+    def __init__(self, array: Array, library: Path | None = None) -> None:
         self.array = array
+        # To the library they are caches of one head and one position.
+        self._copies = None if library is None else copies_of(array[:, :, None], library)
+        self._begins, self._ends = np.zeros(array.shape[1], np.int64), np.ones(array.shape[1], np.int64)
 
     def copy(self, sources: Ints, targets: Ints) -> None:
         """As ``RowVectors`` says."""
-        self.array[:, targets] = self.array[:, sources]
+        if self._copies is None:
+            self.array[:, targets] = self.array[:, sources]
+        else:
+            count = len(sources)
+            self._copies.copy(sources, targets, self._begins[:count], self._ends[:count])
 
     def write(self, rows: Sequence[int], values: Array) -> None:
         """As ``RowVectors`` says."""
@@ -182,7 +189,7 @@ class HostMemory:
 
     def vectors(self, shape: tuple[int, int, int, int], element: str) -> HostVectors:
         """As ``RowMemory`` says."""
-        return HostVectors(np.zeros(shape, element))
+        return HostVectors(np.zeros(shape, element), self._library)
 
     def bind(
         self,

@@ -36,6 +36,10 @@ class StepRuntime(Protocol):
     def top_k(self) -> int:
         """Candidates of a row that a step gives."""
 
+    @property
+    def kernels(self) -> Path | None:
+        """The library of compiled kernels that serves it; None: there is none."""
+
     def warm_up(self) -> None:
         """Do everything that is slow the first time. Leaves all rows empty."""
 

@@ -8,11 +8,19 @@ from dragoman_server.decoding.table import HypothesisTable, Task
 
 
 def answered(
-    table: HypothesisTable, row: int, past: tuple[list[int], list[float]], token_id: int, log_prob: float, *, eos: int
+    table: HypothesisTable,
+    row: int,
+    past: tuple[list[int], list[float]],
+    token_id: int,
+    log_prob: float,
+    *,
+    eos: int,
+    score: float | None = None,
 ) -> Answer:
     """The answer that the row's hypothesis with this token more is; the row stays as it is.
 
-    ``past`` is what came so far in the row, as ``table.pasts`` gives it; it becomes a part of the answer.
+    ``past`` is what came so far in the row, as ``table.pasts`` gives it; it becomes a part of the answer. ``score`` is
+    the sum of all its log-probabilities, where it is known.
     """
     task: Task = table.owners[row]
     options = task.options
@@ -24,7 +32,7 @@ def answered(
         reason = FinishReason.LENGTH
         if options.stop and (text := options.stop.cut(token_ids)) is not None:
             reason = FinishReason.STOP_SEQUENCE
-    rank = options.length_penalty.rank(sum(log_probs), len(log_probs))
+    rank = options.length_penalty.rank(sum(log_probs) if score is None else score, len(log_probs))
     if options.coverage_penalty:
         assert table.covered is not None
         rank += options.coverage_penalty * coverage(table.covered[row, : len(task.source_ids)])

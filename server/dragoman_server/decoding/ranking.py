@@ -43,3 +43,11 @@ def coverage(attended: npt.NDArray[np.float32]) -> float:
 def n_best(answers: Iterable[Answer], count: int) -> list[Answer]:
     """The best ``count`` answers, best first; of equals the one that ended first."""
     return sorted(answers, key=lambda answer: -answer.rank_score)[:count]
+
+
+def keep_best(answers: list[Answer], answer: Answer, count: int) -> None:
+    """Add the answer that ended last, and let the worst go where there are more than ``count``; as ``n_best`` ranks."""
+    answers.append(answer)
+    if len(answers) > count:
+        # Of equals the one that ended last.
+        del answers[min(reversed(range(len(answers))), key=lambda index: answers[index].rank_score)]

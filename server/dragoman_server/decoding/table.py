@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from dragoman_server.decoding.histories import histories_of
 from dragoman_server.decoding.hypothesis import Answer
 from dragoman_server.decoding.options import DecodingOptions
 
@@ -37,7 +39,7 @@ class Task(Protocol):
 
     @property
     def answers(self) -> list[Answer]:
-        """Its hypotheses that have ended, in the order in which they did; grows."""
+        """Its hypotheses that have ended, in the order in which they did; of beams the best that are wanted."""
 
 
 class HypothesisTable:
@@ -45,10 +47,10 @@ class HypothesisTable:
 
     Arrays of (rows,) are views of few, so that a copy touches few. ``capacity`` is the most steps of a row, and
     ``source_capacity`` the longest source, 0 where nothing attends to one. What is kept of attention takes memory from
-    the first request on that asks.
+    the first request on that asks. ``library`` has compiled copies; None: numpy copies.
     """
 
-    def __init__(self, max_rows: int, capacity: int, source_capacity: int) -> None:
+    def __init__(self, max_rows: int, capacity: int, source_capacity: int, library: Path | None = None) -> None:
         # All numbers of a row stand side by side, so that a copy of a row is one of memory: first what there is one of,
         # then for each step the token and its log-probability, 4 bytes each.
         self._numbers = np.zeros((max_rows, _SINGLE + capacity), np.int64)
@@ -56,6 +58,7 @@ class HypothesisTable:
         """Each (rows,). What is fed next; tokens so far; tokens before the last that may come; steps with logits;
         positions of the caches before that of the first token that is fed; 1: greedy, and nothing else."""
         self._past = self._numbers[:, _SINGLE:]
+        self._histories = histories_of(self._numbers, _SINGLE, library)
         halves = self._past.view(np.int32)
         self.history = halves[:, ::2]  # (rows, steps)
         self.log_probs = halves[:, 1::2].view(np.float32)  # (rows, steps)
@@ -64,6 +67,7 @@ class HypothesisTable:
         """Of each row's first token in it."""
         self.next = np.zeros(2 * max_rows, np.int64)
         """(2 x rows,), and so below: what a step appends to each row, token and log-probability side by side."""
+        self.next_address: int = self.next.ctypes.data
         self.next_ids = self.next.view(np.int32)[::2]
         self.next_log_probs = self.next.view(np.float32)[1::2]
         self.owners: npt.NDArray[np.object_] = np.full(max_rows, None, np.object_)  # (rows,), of Task
@@ -115,19 +119,9 @@ class HypothesisTable:
         self._copy_attention(sources, targets)
 
     def replace(self, sources: Ints, targets: Ints) -> Ints:
-        """Copy between rows of one task, which differ in what came so far and nothing else.
-
-        Both of a pair have the same number of tokens, and not all of them alike. Returns how many positions of the
-        caches were the same: those up to the first token that was fed, and those of the same first tokens.
-        """
-        steps = self.steps[sources]
-        longest = int(steps.max())
-        given = self._past[sources, :longest]
-        differ = given.view(np.int32)[:, ::2] != self.history[targets, :longest]
-        self._past[targets, :longest] = given
+        """Copy between rows of one task, which differ in what came so far and nothing else; as ``Histories`` says."""
+        kept = self._histories.replace(sources, targets)
         self._copy_attention(sources, targets)
-        same = np.minimum(differ.argmax(axis=1), steps) if longest else steps
-        kept: Ints = same + self.begins[sources] + 1
         return kept
 
     def _copy_attention(self, sources: Ints, targets: Ints) -> None:
@@ -168,11 +162,11 @@ class HypothesisTable:
 
     def pasts(self, rows: list[int]) -> list[tuple[list[int], list[float]]]:
         """What came so far in each of some rows, and its log-probabilities."""
-        history, log_probs, steps = self.history, self.log_probs, self.steps[rows].tolist()
-        return [
-            (history[row, :count].tolist(), log_probs[row, :count].tolist())
-            for row, count in zip(rows, steps, strict=True)
-        ]
+        steps: list[int] = self.steps[rows].tolist()
+        past = self._past[rows, : max(steps)]
+        ids: list[list[int]] = past.view(np.int32)[:, ::2].tolist()
+        log_probs: list[list[float]] = past.view(np.float32)[:, 1::2].tolist()
+        return [(tokens[:count], scores[:count]) for tokens, scores, count in zip(ids, log_probs, steps, strict=True)]
 
     def token_ids(self, row: int) -> list[int]:
         """What came so far."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ class FakeRuntime:
 
     While ``gate`` is a semaphore, each step needs a permit, so a test decides when a step ends.
     """
+
+    kernels: Path | None = None
 
     def __init__(self, max_rows: int, gate: threading.Semaphore | None = None) -> None:
         self.max_rows, self.source_capacity, self.target_capacity, self.top_k = max_rows, 64, 200, 2

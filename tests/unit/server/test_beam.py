@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,11 +71,13 @@ def test_every_kind_of_decoding_equals_its_reference(options: DecodingOptions, n
 
 
 @pytest.mark.parametrize("beam_size", [2, 3, 4, 6, 9, 16])
-def test_beam_search_on_many_models(beam_size: int) -> None:
+def test_beam_search_on_many_models(compiled: Path, beam_size: int) -> None:
     for number in range(25):
         options = DecodingOptions(max_length=8, beam_size=beam_size, num_hypotheses=beam_size, patience=1 + number % 2)
-        answers = run(ToyRuntime(16), (*SOURCE, number), options)
-        assert_equal(answers, reference.beam_search(reference.toy((*SOURCE, number)), options), options, atol=1e-5)
+        expected = reference.beam_search(reference.toy((*SOURCE, number)), options)
+        for kernels in (None, compiled):
+            answers = run(ToyRuntime(16, kernels), (*SOURCE, number), options)
+            assert_equal(answers, expected, options, atol=1e-5)
 
 
 def test_coverage_is_added_to_the_rank_and_changes_who_is_best() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dragoman_server.decoding.hypothesis import Answer, FinishReason
-from dragoman_server.decoding.ranking import LengthPenalty, coverage, n_best
+from dragoman_server.decoding.ranking import LengthPenalty, coverage, keep_best, n_best
 
 
 def test_plain_normalisation_divides_by_a_power_of_the_length() -> None:
@@ -41,3 +41,8 @@ def test_the_best_come_first_and_of_equals_the_one_that_ended_first(ranks: list[
     answers = [Answer([number], [rank], FinishReason.STOP, rank) for number, rank in enumerate(ranks)]
     expected = sorted(range(len(ranks)), key=lambda i: (-ranks[i], i))[:count]
     assert [answer.token_ids[0] for answer in n_best(answers, count)] == expected
+    kept: list[Answer] = []
+    for answer in answers:
+        keep_best(kept, answer, count)
+    assert [answer.token_ids[0] for answer in kept] == sorted(expected)
+    assert n_best(kept, count) == n_best(answers, count)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dragoman_server.row_copies import copies_of
+from dragoman_server.row_memory import HostVectors
 
 CACHES, ROWS, HEADS, TIME = 3, 9, 2, 7
 Copies = list[tuple[int, int, int, int]]
@@ -61,3 +62,14 @@ def test_rows_are_written_from_packed_tokens(compiled: Path, head_dim: int, dtyp
             found = caches(head_dim, dtype)
             copies_of(found, library).write(rows, begins, lengths, given_values)
             np.testing.assert_array_equal(found, expected)
+
+
+def test_vectors_are_copied(compiled: Path) -> None:
+    given_values = np.random.default_rng(3).normal(size=(CACHES, ROWS, 1, 12)).astype(np.float32)
+    sources, targets = np.array([2, 5, 2]), np.array([7, 0, 1])
+    expected = given_values.copy()
+    expected[:, targets] = given_values[:, sources]
+    for library in (None, compiled):
+        found = given_values.copy()
+        HostVectors(found, library).copy(sources, targets)
+        np.testing.assert_array_equal(found, expected)

@@ -1,0 +1,109 @@
+"""Steps of beam search by the compiled library: few calls for all requests."""
+
+from __future__ import annotations
+
+import ctypes
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+
+from dragoman_server.decoding.beam_state import BeamState, Ended, Found
+from dragoman_server.decoding.step import Step
+
+_ARRAYS = (
+    *("rows", "scores", "limits", "parents", "ids", "log_probs", "totals", "possible", "ends", "done"),
+    *(
+        "ended_requests",
+        "ended_rows",
+        "ended_ids",
+        "ended_log_probs",
+        "ended_totals",
+        "sources",
+        "targets",
+        "forked",
+        "freed",
+    ),
+)
+
+
+class _Beams(ctypes.Structure):
+    """kernels/beams.cc has the same."""
+
+    _fields_ = [("width", ctypes.c_int64), *((name, ctypes.c_void_p) for name in _ARRAYS)]
+
+
+class CompiledSearch:
+    """``BeamSearch`` by calls so short that they keep the interpreter's lock: to give it away could cost a wait."""
+
+    def __init__(self, state: BeamState, library: Path) -> None:
+        functions = ctypes.PyDLL(str(library))
+        pointer, size = ctypes.c_void_p, ctypes.c_int64
+        self._choose, self._ended = functions.dragoman_choose, functions.dragoman_ended
+        self._place = functions.dragoman_place
+        self._choose.argtypes = [pointer, size, pointer, pointer, size, size, size]
+        self._ended.argtypes = [pointer, size]
+        self._place.argtypes = [pointer, size, size, pointer, pointer]
+        self._choose.restype = self._place.restype = None
+        self._ended.restype = size
+        self._state = state
+        requests, places = state.capacity, state.capacity * state.width
+        found = requests, 2 * state.width
+        self._found = Found(
+            np.zeros(found, np.int64),
+            np.zeros(found, np.int64),
+            np.zeros(found, np.float32),
+            np.zeros(found),
+            np.zeros(found, np.bool_),
+            np.zeros(found, np.bool_),
+        )
+        self._done = np.zeros(requests, np.int64)
+        self._ends = np.zeros((3, places), np.int64)
+        self._log_probs, self._totals = np.zeros(places, np.float32), np.zeros(places)
+        self._changes = np.zeros((4, places), np.int64)
+        self._counts = np.zeros(4, np.int64)
+        state_arrays = state.all_rows, state.all_scores, state.all_limits
+        arrays = *state_arrays, *self._found, self._done, *self._ends, self._log_probs, self._totals, *self._changes
+        self._beams = _Beams(state.width, *(array.ctypes.data for array in arrays))
+        self._address, self._counts_address = ctypes.addressof(self._beams), self._counts.ctypes.data
+
+    @property
+    def found(self) -> Found:
+        """As ``BeamSearch`` says."""
+        return self._found.map(itemgetter(slice(self._state.count)))
+
+    def choose(self, step: Step) -> None:
+        """As ``BeamSearch`` says."""
+        ids = np.ascontiguousarray(step.candidates.ids, np.int64)
+        log_probs = np.ascontiguousarray(step.candidates.log_probs, np.float32)
+        self._choose(
+            self._address,
+            self._state.count,
+            ids.ctypes.data,
+            log_probs.ctypes.data,
+            ids.shape[1],
+            step.eos,
+            self._state.steps,
+        )
+
+    def ended(self) -> Ended:
+        """As ``BeamSearch`` says."""
+        count = self._ended(self._address, self._state.count)
+        requests, rows, ids = self._ends[:, :count].tolist()
+        return Ended(requests, rows, ids, self._log_probs[:count].tolist(), self._totals[:count].tolist())
+
+    def place(self, step: Step) -> list[int]:
+        """As ``BeamSearch`` says."""
+        changes, next_number = step.changes, step.changes.next_number
+        self._place(self._address, self._state.count, next_number, step.table.next_address, self._counts_address)
+        done, replaced, forked, freed = self._counts.tolist()
+        if replaced:
+            sources, targets = self._changes[:2, :replaced].copy()
+            changes.replace(sources, targets)
+        if forked:
+            changes.fork_all(self._changes[2, :forked].tolist())
+        if freed:
+            changes.free(self._changes[3, :freed].tolist())
+        self._state.count -= done
+        gone: list[int] = self._done[:done].tolist()
+        return gone

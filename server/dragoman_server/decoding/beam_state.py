@@ -1,0 +1,123 @@
+"""The requests of one beam size as arrays, and what a step of their search has to do, whoever computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from dragoman_server.decoding.step import Step
+from dragoman_server.decoding.table import Ints
+
+Bools = npt.NDArray[np.bool_]
+Doubles = npt.NDArray[np.float64]
+
+LAST, MISSING, WORST, DIVISOR = range(4)
+"""Columns of the limits."""
+
+
+class BeamState:
+    """Request i is row i of every array, of which the first ``count`` are there.
+
+    A column is a place in a beam of ``width``, best first. A place without a hypothesis, as all but one are at first,
+    has a score of minus infinity.
+    """
+
+    def __init__(self, width: int, capacity: int) -> None:
+        self.width = width
+        self.capacity = capacity
+        """The most requests."""
+        self.count = 0
+        self.steps = 0
+        self.all_rows: Ints = np.zeros((capacity, width), np.int64)
+        self.all_scores: Doubles = np.zeros((capacity, width))
+        self.all_limits: Doubles = np.zeros((capacity, 4))
+
+    @property
+    def rows(self) -> Ints:
+        """(requests, width). Of a place without a hypothesis: that of the first place."""
+        return self.all_rows[: self.count]
+
+    @property
+    def scores(self) -> Doubles:
+        """(requests, width): sums of log-probabilities."""
+        return self.all_scores[: self.count]
+
+    @property
+    def limits(self) -> Doubles:
+        """(requests, 4): the group's step that is the last; how many more answers are enough; what the least of the
+        wanted answers ranks, where the search may stop early; what the score of the longest hypothesis is divided by.
+        """
+        return self.all_limits[: self.count]
+
+    def add(self, row: int, score: float, limits: tuple[float, float, float, float]) -> None:
+        """One request more, with one hypothesis, in this row."""
+        at = self.count
+        self.all_rows[at] = row
+        self.all_scores[at] = -np.inf
+        self.all_scores[at, 0] = score
+        self.all_limits[at] = limits
+        self.count += 1
+
+    def keep(self, stay: Bools) -> None:
+        """Only these requests go on."""
+        kept = int(stay.sum())
+        for array in (self.all_rows, self.all_scores, self.all_limits):
+            array[:kept] = array[: self.count][stay]
+        self.count = kept
+
+    def relocate(self, places: Ints) -> None:
+        """Row i is now row ``places[i]``."""
+        self.all_rows[: self.count] = places[self.rows]
+
+
+class Found(NamedTuple):
+    """The 2 x beam_size best continuations of each request, best first: each (requests, 2 x beam_size)."""
+
+    parents: Ints
+    """Places in the beam."""
+    ids: Ints
+    log_probs: npt.NDArray[np.floating[Any]]
+    scores: Doubles
+    possible: Bools
+    """False where there were fewer than there are columns: the others are anything there."""
+    ends: Bools
+
+    def map(self, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Found:
+        """The same change of each."""
+        return Found(*map(change, self))
+
+
+class Ended(NamedTuple):
+    """Hypotheses that end, each (ended,): whose, in which row, with which token, and the scores of all their tokens."""
+
+    requests: list[int]
+    rows: list[int]
+    ids: list[int]
+    log_probs: list[float]
+    scores: list[float]
+
+
+class BeamSearch(Protocol):
+    """Takes the steps of a ``BeamState``, each in three parts. ``found`` may be changed in between: what ends."""
+
+    @property
+    def found(self) -> Found:
+        """Of this step; changing ``ends`` counts."""
+
+    def choose(self, step: Step) -> None:
+        """Find the best continuations; of equals the better parent's comes first, then the better token.
+
+        Those end that are end-of-sentence, and all at a request's last step.
+        """
+
+    def ended(self) -> Ended:
+        """Those that end among the first beam_size of each request."""
+
+    def place(self, step: Step) -> list[int]:
+        """The first beam_size that do not end live on, and get their rows; returns which requests are done, in order.
+
+        Those leave the state, and their rows are free.
+        """

@@ -1,0 +1,191 @@
+// One step of beam search, of all requests of one beam size: what numpy does in decoding/beam_numpy.py, in the same order.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+namespace {
+
+constexpr double kNone = -std::numeric_limits<double>::infinity();
+
+struct Limits {
+  double last;     // the step that is the last
+  double missing;  // how many more answers are enough
+  double worst;    // where the search may stop early: what the least of the wanted answers ranks
+  double divisor;  // of the longest hypothesis's score
+};
+
+// decoding/beam_compiled.py has the same. A beam has `width` places, best first; of one without a hypothesis the score
+// is minus infinity, and the row that of the first place.
+struct Beams {
+  int64_t width;
+  int64_t* rows;   // (requests, width)
+  double* scores;  // (requests, width)
+  Limits* limits;  // (requests)
+  // What a step finds: 2 x width continuations of each request, best first.
+  int64_t* parents;
+  int64_t* ids;
+  float* log_probs;
+  double* totals;
+  uint8_t* possible;
+  uint8_t* ends;
+  // What comes of it: many of each, as the functions say.
+  int64_t* done;
+  int64_t* ended[3];  // requests, rows, tokens
+  float* ended_log_probs;
+  double* ended_totals;
+  int64_t *sources, *targets, *forked, *freed;
+};
+
+// The place in a beam, and the candidate of its row.
+struct Continuation {
+  double total;
+  int64_t place, candidate;
+};
+
+// The `most` best of one request; of equals the better parent's first, then the better token. Returns how many there are.
+int64_t choose(const int64_t* rows, const double* scores, int64_t width, const float* log_probs, int64_t columns,
+               Continuation* best) {
+  const int64_t most = 2 * width;
+  int64_t count = 0;
+  for (int64_t place = 0; place < width; ++place) {
+    if (!(scores[place] > kNone)) continue;
+    const float* candidates = log_probs + rows[place] * columns;
+    for (int64_t candidate = 0; candidate < most; ++candidate) {
+      const double total = scores[place] + static_cast<double>(candidates[candidate]);
+      if (!(total > (count < most ? kNone : best[most - 1].total))) continue;
+      int64_t at = count < most ? count++ : most - 1;
+      for (; at > 0 && best[at - 1].total < total; --at) best[at] = best[at - 1];
+      best[at] = {total, place, candidate};
+    }
+  }
+  return count;
+}
+
+// Of a place: whether its hypothesis lives on, and whether in its own row already.
+enum class Heir : uint8_t { none, awaited, placed };
+
+struct Changes {
+  int64_t replaced = 0, forked = 0, freed = 0;
+};
+
+// The continuations `chosen` of a request (`count` of them) are its beam from now on; each gets a row. Rows may be written
+// over those that are read.
+void settle(const Beams& beams, int64_t request, const int64_t* chosen, int64_t count, int64_t goal, int64_t first_number,
+            int64_t* next, int64_t* old_rows, Heir* heirs, Changes& changes) {
+  const int64_t width = beams.width, found = request * 2 * width;
+  std::copy_n(beams.rows + request * width, width, old_rows);
+  std::fill_n(heirs, width, Heir::none);
+  for (int64_t i = 0; i < count; ++i) heirs[beams.parents[found + chosen[i]]] = Heir::awaited;
+  const double* scores = beams.scores + request * width;
+  int64_t spare = 0;
+  const auto left = [&] {
+    while (spare < width && (heirs[spare] != Heir::none || !(scores[spare] > kNone))) ++spare;
+    return spare < width;
+  };
+  int64_t* rows = beams.rows + goal * width;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t place = beams.parents[found + chosen[i]], parent = old_rows[place];
+    if (heirs[place] == Heir::awaited) {
+      heirs[place] = Heir::placed;
+      rows[i] = parent;
+    } else if (left()) {
+      beams.sources[changes.replaced] = parent;
+      rows[i] = beams.targets[changes.replaced++] = old_rows[spare++];
+    } else {
+      beams.forked[changes.forked] = parent;
+      rows[i] = first_number + changes.forked++;
+    }
+    int32_t halves[2] = {static_cast<int32_t>(beams.ids[found + chosen[i]])};
+    std::memcpy(halves + 1, beams.log_probs + found + chosen[i], sizeof(float));
+    std::memcpy(next + rows[i], halves, sizeof(halves));
+  }
+  for (; left(); ++spare) beams.freed[changes.freed++] = old_rows[spare];
+  double* totals = beams.scores + goal * width;
+  for (int64_t i = 0; i < count; ++i) totals[i] = beams.totals[found + chosen[i]];
+  std::fill(rows + count, rows + width, rows[0]);
+  std::fill(totals + count, totals + width, kNone);
+}
+
+}  // namespace
+
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+
+// Of each request's candidates (rows, columns) the best; those end that are `eos`, and all at the last step.
+EXPORTED void dragoman_choose(const Beams* beams, int64_t requests, const int64_t* ids, const float* log_probs,
+                              int64_t columns, int64_t eos, int64_t step) {
+  const int64_t width = beams->width, most = 2 * width;
+  std::vector<Continuation> best(most);
+  for (int64_t request = 0; request < requests; ++request) {
+    const int64_t* rows = beams->rows + request * width;
+    const int64_t count = choose(rows, beams->scores + request * width, width, log_probs, columns, best.data());
+    const bool last = beams->limits[request].last == static_cast<double>(step);
+    for (int64_t i = 0, at = request * most; i < most; ++i, ++at) {
+      beams->possible[at] = i < count;
+      beams->ends[at] = 0;
+      if (i >= count) continue;
+      const int64_t candidate = rows[best[i].place] * columns + best[i].candidate;
+      beams->parents[at] = best[i].place;
+      beams->ids[at] = ids[candidate];
+      beams->log_probs[at] = log_probs[candidate];
+      beams->totals[at] = best[i].total;
+      beams->ends[at] = last || ids[candidate] == eos;
+    }
+  }
+}
+
+// Writes those that end among the first `width` to `ended`; returns how many.
+EXPORTED int64_t dragoman_ended(const Beams* beams, int64_t requests) {
+  const int64_t width = beams->width;
+  int64_t count = 0;
+  for (int64_t request = 0; request < requests; ++request)
+    for (int64_t i = 0, at = request * 2 * width; i < width; ++i, ++at) {
+      if (!beams->ends[at] || !beams->possible[at]) continue;
+      beams->ended[0][count] = request;
+      beams->ended[1][count] = beams->rows[request * width + beams->parents[at]];
+      beams->ended[2][count] = beams->ids[at];
+      beams->ended_log_probs[count] = beams->log_probs[at];
+      beams->ended_totals[count++] = beams->totals[at];
+    }
+  return count;
+}
+
+// The first `width` that do not end live on, of requests that do; what comes next in each row, or by the number of a fork,
+// is written to `next`, token and log-probability. Requests that are done leave the arrays. Counts: done, replaced
+// (sources and targets), forked (numbers from first_number on) and freed.
+EXPORTED void dragoman_place(const Beams* beams, int64_t requests, int64_t first_number, int64_t* next, int64_t* counts) {
+  const int64_t width = beams->width, most = 2 * width;
+  int64_t done = 0;
+  Changes changes;
+  const auto going = [&](int64_t request, int64_t i) {
+    return beams->possible[request * most + i] && !beams->ends[request * most + i];
+  };
+  for (int64_t request = 0; request < requests; ++request) {
+    Limits& limits = beams->limits[request];
+    int64_t first = 0;
+    for (int64_t i = 0; i < width; ++i)
+      if (beams->possible[request * most + i] && beams->ends[request * most + i]) limits.missing -= 1;
+    while (first < most && !going(request, first)) ++first;
+    // Log-probabilities only add up to less, the longest is penalised least, and nothing covers more than all.
+    if (first < most && limits.missing > 0 && beams->totals[request * most + first] / limits.divisor > limits.worst) continue;
+    beams->done[done++] = request;
+    for (int64_t place = request * width; place < (request + 1) * width; ++place)
+      if (beams->scores[place] > kNone) beams->freed[changes.freed++] = beams->rows[place];
+  }
+  std::vector<int64_t> chosen(width), old_rows(width);
+  std::vector<Heir> heirs(width);
+  for (int64_t request = 0, gone = 0; request < requests; ++request) {
+    if (gone < done && beams->done[gone] == request) {
+      ++gone;
+      continue;
+    }
+    int64_t count = 0;
+    for (int64_t i = 0; i < most && count < width; ++i)
+      if (going(request, i)) chosen[count++] = i;
+    settle(*beams, request, chosen.data(), count, request - gone, first_number, next, old_rows.data(), heirs.data(), changes);
+    beams->limits[request - gone] = beams->limits[request];
+  }
+  counts[0] = done, counts[1] = changes.replaced, counts[2] = changes.forked, counts[3] = changes.freed;
+}

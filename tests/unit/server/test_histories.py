@@ -1,0 +1,43 @@
+"""Copies of what came so far: numpy's and the compiled ones do the same, and say the same of what both had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dragoman_server.decoding.histories import BEGINS, STEPS, histories_of
+
+ROWS, FIRST, CAPACITY = 8, 6, 10
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pairs=st.permutations(range(ROWS)), count=st.integers(1, ROWS // 2), seed=st.integers(0, 1000))
+def test_what_came_so_far_is_copied(compiled: Path, pairs: list[int], count: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    numbers = np.zeros((ROWS, FIRST + CAPACITY), np.int64)
+    halves = numbers[:, FIRST:].view(np.int32).reshape(ROWS, CAPACITY, 2)
+    halves[:, :, 0] = random.integers(0, 2, (ROWS, CAPACITY))
+    halves[:, :, 1] = random.integers(-(1 << 31), 1 << 31, (ROWS, CAPACITY))
+    sources, targets = np.array(pairs[:count]), np.array(pairs[count : 2 * count])
+    for source, target in zip(sources, targets, strict=True):
+        steps, begin = random.integers(1, CAPACITY + 1), random.integers(0, 30)
+        for row in (source, target):
+            numbers[row, [STEPS, BEGINS]] = steps, begin
+        at = random.integers(steps)  # one is not alike
+        halves[source, at, 0] = 1 - halves[target, at, 0]
+    expected = numbers.copy()
+    kept = []
+    for source, target in zip(sources, targets, strict=True):
+        steps, begin = numbers[source, [STEPS, BEGINS]]
+        same = [bool(alike) for alike in halves[source, :steps, 0] == halves[target, :steps, 0]].index(False)
+        kept.append(same + begin + 1)
+        expected[target, FIRST : FIRST + steps] = numbers[source, FIRST : FIRST + steps]
+    for library in (None, compiled):
+        found = numbers.copy()
+        assert histories_of(found, FIRST, library).replace(sources, targets).tolist() == kept
+        for row in range(ROWS):
+            used = FIRST + numbers[row, STEPS]
+            np.testing.assert_array_equal(found[row, :used], expected[row, :used])

@@ -96,6 +96,11 @@ class RowDecoder:
         return self._top_ids.shape[1]
 
     @property
+    def library(self) -> Path | None:
+        """Compiled functions that stand in for numpy's; None: there are none."""
+        return self._kernels
+
+    @property
     def provider(self) -> str:
         """onnxruntime's execution provider."""
         name: str = self._decoder.get_providers()[0]

@@ -35,6 +35,10 @@ class StepRuntime(Protocol):
     def top_k(self) -> int:
         """Candidates of a row that a step gives."""
 
+    @property
+    def library(self) -> Path | None:
+        """Compiled functions that stand in for numpy's; None: there are none."""
+
     def warm_up(self) -> None:
         """Do everything that is slow the first time. Leaves all rows empty."""
 

@@ -11,10 +11,12 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from dragoman_server.compiled_kernels import chosen_library
 from dragoman_server.decoding.options import DecodingOptions, SamplingOptions
 from dragoman_server.joining import EncoderJoining
 from dragoman_server.lane import Lane
@@ -46,7 +48,8 @@ class NullRuntime:
 
     max_rows, source_capacity, target_capacity, top_k = ROWS, 64, 256, TOP_K
 
-    def __init__(self) -> None:
+    def __init__(self, library: Path | None = None) -> None:
+        self.library = library
         random = np.random.default_rng(0)
         self._outputs = []
         for _ in range(OUTPUTS):
@@ -105,7 +108,7 @@ def measure(options: DecodingOptions, lengths: tuple[int, int] | None = None) ->
 
     With ``lengths``, requests end after so many steps (the least and the most) and others take their place at once.
     """
-    runtime, seconds = NullRuntime(), []
+    runtime, seconds = NullRuntime(chosen_library("auto")), []
     random, waiting = np.random.default_rng(1), STEPS
     began = 0.0
 

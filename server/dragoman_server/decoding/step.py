@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from dragoman_server.decoding.candidates import Candidates
-from dragoman_server.decoding.ending import answered, stopped
+from dragoman_server.decoding.ending import answer, stopped
 from dragoman_server.decoding.table import HypothesisTable, Ints, Task
 from dragoman_server.row_changes import RowChanges
 
@@ -31,13 +31,7 @@ class Step:
 
     def answer(self, rows: list[int], token_ids: list[int], log_probs: list[float]) -> None:
         """The hypothesis in each of these rows ends with its token; in this order."""
-        pasts = self.table.pasts(rows)
-        for row, past, token_id, log_prob in zip(rows, pasts, token_ids, log_probs, strict=True):
-            task: Task = self.table.owners[row]
-            try:
-                task.answers.append(answered(self.table, row, past, token_id, log_prob, eos=self.eos))
-            except Exception as error:  # as below
-                self.failed[task] = error
+        self.failed |= answer(self.table, rows, token_ids, log_probs, eos=self.eos)
 
     def stopped(self, row: int, token_id: int) -> bool:
         """Whether the token completes a stop sequence; where that cannot be told, the task fails."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ class FakeRuntime:
 
     def __init__(self, max_rows: int, gate: threading.Semaphore | None = None) -> None:
         self.max_rows, self.source_capacity, self.target_capacity, self.top_k = max_rows, 64, 200, 2
+        self.library: Path | None = None
         self.gate = gate
         self.encoded: list[Sequence[int]] = []
         self.warm = False

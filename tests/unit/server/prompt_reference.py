@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,7 @@ class ToyPromptRuntime:
     """
 
     top_k = TOP_K
+    library: Path | None = None
 
     def __init__(
         self, max_rows: int, *, capacity: int = 40, chunk: int = 4, gate: threading.Semaphore | None = None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -86,8 +87,8 @@ class ToyRuntime:
 
     source_capacity, target_capacity, top_k = 64, 64, TOP_K
 
-    def __init__(self, max_rows: int) -> None:
-        self.max_rows = max_rows
+    def __init__(self, max_rows: int, library: Path | None = None) -> None:
+        self.max_rows, self.library = max_rows, library
         self.steps_with_logits = self.steps_with_attention = 0
         self._rows: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((), ())] * max_rows
 

@@ -96,8 +96,8 @@ class RowDecoder:
         return self._top_ids.shape[1]
 
     @property
-    def library(self) -> Path | None:
-        """Compiled functions that stand in for numpy's; None: there are none."""
+    def kernels(self) -> Path | None:
+        """The library of compiled kernels that serves it; None: onnxruntime's operators do."""
         return self._kernels
 
     @property

@@ -36,8 +36,8 @@ class StepRuntime(Protocol):
         """Candidates of a row that a step gives."""
 
     @property
-    def library(self) -> Path | None:
-        """Compiled functions that stand in for numpy's; None: there are none."""
+    def kernels(self) -> Path | None:
+        """The library of compiled kernels that serves it; None: there is none."""
 
     def warm_up(self) -> None:
         """Do everything that is slow the first time. Leaves all rows empty."""

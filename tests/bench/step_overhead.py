@@ -48,8 +48,8 @@ class NullRuntime:
 
     max_rows, source_capacity, target_capacity, top_k = ROWS, 64, 256, TOP_K
 
-    def __init__(self, library: Path | None = None) -> None:
-        self.library = library
+    def __init__(self, kernels: Path | None = None) -> None:
+        self.kernels = kernels
         random = np.random.default_rng(0)
         self._outputs = []
         for _ in range(OUTPUTS):

@@ -57,7 +57,7 @@ class Batch:
         self.rows = RowTable(runtime.max_rows)
         self.table = HypothesisTable(runtime.max_rows, runtime.target_capacity, source_capacity)
         self._eos, self._top_k = eos, runtime.top_k
-        self._growth = growth_of(self.table, eos, runtime.library)
+        self._growth = growth_of(self.table, eos, runtime.kernels)
         self._no_rows: Ints = np.zeros(0, np.int64)
         self._groups: dict[object, Group] = {}
         self._plain: set[Task] = set()

@@ -27,9 +27,10 @@ class FakeRuntime:
     While ``gate`` is a semaphore, each step needs a permit, so a test decides when a step ends.
     """
 
+    kernels: Path | None = None
+
     def __init__(self, max_rows: int, gate: threading.Semaphore | None = None) -> None:
         self.max_rows, self.source_capacity, self.target_capacity, self.top_k = max_rows, 64, 200, 2
-        self.library: Path | None = None
         self.gate = gate
         self.encoded: list[Sequence[int]] = []
         self.warm = False

@@ -42,7 +42,7 @@ class ToyPromptRuntime:
     """
 
     top_k = TOP_K
-    library: Path | None = None
+    kernels: Path | None = None
 
     def __init__(
         self, max_rows: int, *, capacity: int = 40, chunk: int = 4, gate: threading.Semaphore | None = None

@@ -87,8 +87,8 @@ class ToyRuntime:
 
     source_capacity, target_capacity, top_k = 64, 64, TOP_K
 
-    def __init__(self, max_rows: int, library: Path | None = None) -> None:
-        self.max_rows, self.library = max_rows, library
+    def __init__(self, max_rows: int, kernels: Path | None = None) -> None:
+        self.max_rows, self.kernels = max_rows, kernels
         self.steps_with_logits = self.steps_with_attention = 0
         self._rows: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((), ())] * max_rows
 

@@ -45,6 +45,7 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(O
                                                                                const OrtApiBase* base) {
   using namespace dragoman;
   const Api api(base->get_api(kInterfaceVersion));
+  Api::prepare(base);
   if (chosen_kernels() == nullptr) return api.create_status(ErrorCode::kNotImplemented, "no such instruction set");
   try {
     add_domains(api, options);

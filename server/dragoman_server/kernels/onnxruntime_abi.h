@@ -1,10 +1,11 @@
 // What a library of operators needs of onnxruntime's C interface, and nothing else of it.
 //
-// Functions are called by their place in the table that onnxruntime hands out. All of these places belong to version 1
-// of the interface, which onnxruntime keeps as it is: later versions only append. The description of an operator is
-// that of version 16, the first with statuses as results.
+// Functions are called by their place in the table that onnxruntime hands out. All of these places but one belong to
+// version 1 of the interface, which onnxruntime keeps as it is: later versions only append. The description of an
+// operator is that of version 16, the first with statuses as results.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -27,6 +28,8 @@ struct OrtApiBase {
 namespace dragoman {
 
 constexpr uint32_t kInterfaceVersion = 16;
+// The first that gives the shape of a tensor where it is. Others give a copy of it, which an operator then frees.
+constexpr uint32_t kShapesVersion = 24;
 
 enum class ErrorCode : int { kFail = 1, kInvalidArgument = 2, kNotImplemented = 9 };
 enum class ElementType : int { kAny = 0, kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6, kInt64 = 7 };
@@ -36,6 +39,12 @@ enum class Characteristic : int { kRequired = 0, kOptional = 1 };
 class Api {
  public:
   explicit Api(const OrtApi* table) : table_(table) {}
+
+  // Asked once, before there are sessions: whether this onnxruntime has what later versions of the interface have.
+  static void prepare(const OrtApiBase* base) { with_shapes.store(base->get_api(kShapesVersion)); }
+
+  // Whether `shape` may be called.
+  static bool has_shape() { return with_shapes.load(std::memory_order_relaxed) != nullptr; }
 
   OrtStatus* create_status(ErrorCode code, const char* message) const {
     return call<OrtStatus*, ErrorCode, const char*>(0, code, message);
@@ -57,6 +66,10 @@ class Api {
   }
   OrtStatus* dimensions(const OrtTensorTypeAndShapeInfo* info, int64_t* values, size_t count) const {
     return call<OrtStatus*, const OrtTensorTypeAndShapeInfo*, int64_t*, size_t>(62, info, values, count);
+  }
+  OrtStatus* shape(const OrtValue* value, int* type, const int64_t** values, size_t* count) const {
+    using Function = OrtStatus* (*)(const OrtValue*, int*, const int64_t**, size_t*);
+    return reinterpret_cast<Function>(with_shapes.load(std::memory_order_relaxed)[414])(value, type, values, count);
   }
   OrtStatus* type_and_shape(const OrtValue* value, OrtTensorTypeAndShapeInfo** info) const {
     return call<OrtStatus*, const OrtValue*, OrtTensorTypeAndShapeInfo**>(65, value, info);
@@ -85,6 +98,8 @@ class Api {
   void release(OrtTensorTypeAndShapeInfo* info) const { call<void, OrtTensorTypeAndShapeInfo*>(99, info); }
 
  private:
+  inline static std::atomic<const OrtApi*> with_shapes = nullptr;
+
   template <typename Result, typename... Arguments>
   Result call(size_t place, Arguments... arguments) const {
     return reinterpret_cast<Result (*)(Arguments...)>(table_[place])(arguments...);

@@ -10,7 +10,6 @@
 #include <initializer_list>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 #include "onnxruntime_abi.h"
 
@@ -135,9 +134,13 @@ class Context {
     const OrtValue* value = nullptr;
     check(api_.input(context_, index, &value));
     if (value == nullptr) return {};
+    ElementType type{};
+    const int64_t* sizes = nullptr;
+    size_t count = 0;
+    check(api_.shape(value, &type, &sizes, &count));
     void* data = nullptr;
     check(api_.mutable_data(const_cast<OrtValue*>(value), &data));
-    return {static_cast<const Element*>(data), shape_of(value)};
+    return {static_cast<const Element*>(data), Shape(sizes, sizes + count)};
   }
 
   // Memory for the output; null for an optional one that the node does not have.
@@ -155,24 +158,6 @@ class Context {
   }
 
  private:
-  Shape shape_of(const OrtValue* value) const {
-    size_t count = 0;
-    if (Api::has_shape()) {
-      int type = 0;
-      const int64_t* sizes = nullptr;
-      check(api_.shape(value, &type, &sizes, &count));
-      return {sizes, sizes + count};
-    }
-    OrtTensorTypeAndShapeInfo* info = nullptr;
-    check(api_.type_and_shape(value, &info));
-    OrtStatus* status = api_.dimension_count(info, &count);
-    std::vector<int64_t> sizes(count);
-    if (status == nullptr) status = api_.dimensions(info, sizes.data(), count);
-    api_.release(info);
-    check(status);
-    return {sizes.data(), sizes.data() + count};
-  }
-
   const Api& api_;
   OrtKernelContext* context_;
 };

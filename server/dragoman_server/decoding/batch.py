@@ -12,7 +12,7 @@ from dragoman_server.decoding.beam import Beams
 from dragoman_server.decoding.candidates import Candidates
 from dragoman_server.decoding.choosers import CandidateSampler, Likeliest, VocabularySampler
 from dragoman_server.decoding.ending import answer
-from dragoman_server.decoding.growing import growth_of
+from dragoman_server.decoding.growing import Ended, growth_of
 from dragoman_server.decoding.independent import Independent
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.decoding.prefixes import Prefixes
@@ -123,7 +123,7 @@ class Batch:
         if not (self._searching or self._reading or self._attending):
             ended = self._growth.grow(output, self.rows.used)
             if ended is not None:
-                return self._end_rows(output, ended) if ended else _GROWN
+                return self._end_rows(ended) if ended.rows else _GROWN
         if self._attending:
             assert output.attention is not None, "the step was run without attention"
             self.table.attend(self.rows.used, output.attention)
@@ -145,11 +145,10 @@ class Batch:
             step.finished = [task for task in step.finished if task not in step.failed]
         return Advance(step.finished, step.failed, copies, len(step.candidates.faults))
 
-    def _end_rows(self, output: StepOutput, rows: list[int]) -> Advance:
-        """These rows end with their likeliest tokens, where all are plain greedy; the others have grown."""
-        table = self.table
-        ids, log_probs = output.top_ids[rows, 0].tolist(), output.top_log_probs[rows, 0].tolist()
-        failed = answer(table, rows, ids, log_probs, eos=self._eos)
+    def _end_rows(self, ended: Ended) -> Advance:
+        """These end, where all rows are plain greedy; the others have grown."""
+        table, rows = self.table, ended.rows
+        failed = answer(table, *ended, eos=self._eos)
         finished: list[Task] = table.owners[rows].tolist()
         self._forget(finished)
         changes = RowChanges(table)

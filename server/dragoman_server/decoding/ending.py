@@ -33,14 +33,20 @@ def answered(
 
 
 def answer(
-    table: HypothesisTable, rows: list[int], token_ids: list[int], log_probs: list[float], *, eos: int
+    table: HypothesisTable,
+    rows: list[int],
+    pasts: list[tuple[list[int], list[float]]],
+    token_ids: list[int],
+    log_probs: list[float],
+    *,
+    eos: int,
 ) -> dict[Task, Exception]:
     """The hypothesis in each of these rows ends with its token, in this order: its owner has an answer more.
 
-    Returns the owners of whose hypotheses no answer can be made.
+    ``pasts`` is what came before, as ``table.pasts`` gives it; it becomes a part of the answers. Returns the owners of
+    whose hypotheses no answer can be made.
     """
     failed: dict[Task, Exception] = {}
-    pasts = table.pasts(rows)
     for row, past, token_id, log_prob in zip(rows, pasts, token_ids, log_probs, strict=True):
         task: Task = table.owners[row]
         try:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+from itertools import accumulate
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -15,10 +16,25 @@ if TYPE_CHECKING:
     from dragoman_server.runtime import StepOutput
 
 
+class Ended(NamedTuple):
+    """The rows that end with a step; everything by row."""
+
+    rows: list[int]
+    pasts: list[tuple[list[int], list[float]]]
+    """Tokens and log-probabilities of the steps before."""
+    token_ids: list[int]
+    """What each ends with."""
+    log_probs: list[float]
+
+
+_NOBODY = Ended([], [], [], [])
+"""Never changed."""
+
+
 class Growth(Protocol):
     """Works on one table."""
 
-    def grow(self, output: StepOutput, count: int) -> list[int] | None:
+    def grow(self, output: StepOutput, count: int) -> Ended | None:
         """Each of the rows ``0 .. count - 1`` grows by its likeliest token, but those that end with it.
 
         Returns these; None where a score is no number, and then nothing is changed.
@@ -31,7 +47,7 @@ class ArrayGrowth:
     def __init__(self, table: HypothesisTable, eos: int) -> None:
         self._table, self._eos = table, eos
 
-    def grow(self, output: StepOutput, count: int) -> list[int] | None:
+    def grow(self, output: StepOutput, count: int) -> Ended | None:
         """As ``Growth`` says."""
         table, ids, log_probs = self._table, output.top_ids[:, 0], output.top_log_probs[:, 0]
         if not isfinite(np.add.reduce(log_probs)):
@@ -39,12 +55,12 @@ class ArrayGrowth:
         table.next_ids[:count], table.next_log_probs[:count] = ids, log_probs
         ends = ids == self._eos
         ends |= table.steps[:count] == table.last[:count]
-        ended: list[int] = ends.nonzero()[0].tolist()
-        if ended:
-            table.append_to((~ends).nonzero()[0])
-        else:
+        rows: list[int] = ends.nonzero()[0].tolist()
+        if not rows:
             table.append(count)
-        return ended
+            return _NOBODY
+        table.append_to((~ends).nonzero()[0])
+        return Ended(rows, table.pasts(rows), ids[rows].tolist(), log_probs[rows].tolist())
 
 
 class CompiledGrowth:
@@ -55,23 +71,37 @@ class CompiledGrowth:
         self._call.argtypes, self._call.restype = [ctypes.c_void_p, ctypes.c_int64], ctypes.c_int64
         self._table = table
         numbers = table.numbers
-        self._ended: Ints = np.zeros(len(numbers), np.int64)
-        # As the function reads it, the places of the last output in the middle.
-        self._lane = np.array(
-            [numbers.ctypes.data, numbers.shape[1], table.first, 0, 0, 0, 0, eos, self._ended.ctypes.data], np.int64
-        )
+        rows, width = numbers.shape
+        self._ended: Ints = np.zeros(2 * rows, np.int64)
+        # As long as all of them may be; most of it is never touched.
+        self._ids: Ints = np.zeros(rows * (width - table.first), np.int64)
+        self._log_probs = np.zeros(len(self._ids))
+        written = [array.ctypes.data for array in (self._ended, self._ids, self._log_probs)]
+        # As the function reads it; the places of an output are written when there is another.
+        self._lane = np.array([numbers.ctypes.data, width, table.first, 0, 0, 0, 0, eos, *written], np.int64)
         self._place = self._lane.ctypes.data
         self._output: StepOutput | None = None
 
-    def grow(self, output: StepOutput, count: int) -> list[int] | None:
+    def grow(self, output: StepOutput, count: int) -> Ended | None:
         """As ``Growth`` says."""
         if output is not self._output:
             self._read(output)
-        ended = self._call(self._place, count)
-        if ended > 0:
-            rows: list[int] = self._ended[:ended].tolist()
-            return rows
-        return None if ended else []
+        found = self._call(self._place, count)
+        if found > 0:
+            return self._those_ended(found)
+        return None if found else _NOBODY
+
+    def _those_ended(self, count: int) -> Ended:
+        ended = self._ended[: 2 * count].tolist()
+        rows, steps = ended[::2], ended[1::2]
+        total = sum(steps)
+        ids, log_probs = self._ids[:total].tolist(), self._log_probs[:total].tolist()
+        ends = list(accumulate(steps))
+        pasts = [
+            (ids[end - count : end - 1], log_probs[end - count : end - 1])
+            for end, count in zip(ends, steps, strict=True)
+        ]
+        return Ended(rows, pasts, [ids[end - 1] for end in ends], [log_probs[end - 1] for end in ends])
 
     def _read(self, output: StepOutput) -> None:
         """Its arrays are read from now on; a runtime gives the same ones for as long as the rows are as many."""

@@ -31,7 +31,7 @@ class Step:
 
     def answer(self, rows: list[int], token_ids: list[int], log_probs: list[float]) -> None:
         """The hypothesis in each of these rows ends with its token; in this order."""
-        self.failed |= answer(self.table, rows, token_ids, log_probs, eos=self.eos)
+        self.failed |= answer(self.table, rows, self.table.pasts(rows), token_ids, log_probs, eos=self.eos)
 
     def stopped(self, row: int, token_id: int) -> bool:
         """Whether the token completes a stop sequence; where that cannot be told, the task fails."""

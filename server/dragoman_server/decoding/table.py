@@ -51,18 +51,15 @@ class HypothesisTable:
     def __init__(self, max_rows: int, capacity: int, source_capacity: int) -> None:
         # All numbers of a row stand side by side, so that a copy of a row is one of memory: first what there is one of,
         # then for each step the token and its log-probability, 4 bytes each.
-        # Compiled functions know the layout: kernels/greedy.cc.
-        self.numbers = np.zeros((max_rows, _SINGLE + capacity), np.int64)
-        self.first = _SINGLE
-        """Where in a row the token of its first step stands."""
-        self.tokens, self.steps, self.last, self.until, self.begins, self.plain = self.numbers[:, :_SINGLE].T
+        self._numbers = np.zeros((max_rows, _SINGLE + capacity), np.int64)
+        self.tokens, self.steps, self.last, self.until, self.begins, self.plain = self._numbers[:, :_SINGLE].T
         """Each (rows,). What is fed next; tokens so far; tokens before the last that may come; steps with logits;
         positions of the caches before that of the first token that is fed; 1: greedy, and nothing else."""
-        self._past = self.numbers[:, _SINGLE:]
+        self._past = self._numbers[:, _SINGLE:]
         halves = self._past.view(np.int32)
         self.history = halves[:, ::2]  # (rows, steps)
         self.log_probs = halves[:, 1::2].view(np.float32)  # (rows, steps)
-        self._flat = self.numbers.reshape(-1)
+        self._flat = self._numbers.reshape(-1)
         self._places = np.arange(max_rows) * (_SINGLE + capacity) + _SINGLE
         """Of each row's first token in it."""
         self.next = np.zeros(2 * max_rows, np.int64)
@@ -77,13 +74,23 @@ class HypothesisTable:
         self._continues = False
         """Whether there was a task that goes on where another has ended."""
 
+    @property
+    def numbers(self) -> Ints:
+        """(rows, ``first`` + capacity). All numbers of each row, for compiled functions: kernels/greedy.cc says which."""
+        return self._numbers
+
+    @property
+    def first(self) -> int:
+        """Where in a row the token of its first step stands."""
+        return _SINGLE
+
     def start(self, row: int, task: Task, token: int, until: int, begin: int = 0) -> None:
         """The row holds an empty hypothesis of the task; ``token`` is fed first, to position ``begin`` of the caches.
 
         ``until`` as above.
         """
         options = task.options
-        self.numbers[row, :_SINGLE] = token, 0, options.max_length - 1, until, begin, options.plain
+        self._numbers[row, :_SINGLE] = token, 0, options.max_length - 1, until, begin, options.plain
         self._continues |= bool(options.earlier)
         self.owners[row] = task
         if options.coverage_penalty and self.covered is None:
@@ -113,7 +120,7 @@ class HypothesisTable:
     def copy(self, sources: Ints, targets: Ints) -> None:
         """Copy all that is known of some rows to others; no row is both."""
         used = _SINGLE + int(self.steps[sources].max())
-        self.numbers[targets, :used] = self.numbers[sources, :used]
+        self._numbers[targets, :used] = self._numbers[sources, :used]
         self.owners[targets] = self.owners[sources]
         self._copy_attention(sources, targets)
 

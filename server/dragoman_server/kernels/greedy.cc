@@ -18,31 +18,45 @@ struct Lane {
   const float* log_probs;  // its log-probability
   int64_t log_probs_apart;
   int64_t eos;
-  int64_t* ended;  // (rows)
+  int64_t* ended;  // (rows, 2): which rows end, and how many steps each has had, this one included
+  // Of those that end, one after the other: the tokens and log-probabilities of all their steps.
+  int64_t* ended_ids;
+  double* ended_log_probs;
+};
+
+// The token and the log-probability of a step, side by side.
+struct Past {
+  int32_t id;
+  float log_prob;
 };
 
 }  // namespace
 
 // Appends to each of the lane's first `rows` rows its likeliest token, which is fed next, but to those that end with it.
-// Returns how many these are, and writes which; -1 where a log-probability is no number: then nothing is changed.
+// Returns how many these are, and writes what came of them; -1 where a log-probability is no number: then nothing is changed.
 extern "C" __attribute__((visibility("default"))) int64_t dragoman_grow_greedily(const Lane* lane, int64_t rows) {
   for (int64_t row = 0; row < rows; ++row)
     if (!std::isfinite(lane->log_probs[row * lane->log_probs_apart])) return -1;
-  int64_t count = 0;
+  int64_t count = 0, place = 0;
   for (int64_t row = 0; row < rows; ++row) {
     int64_t* const numbers = lane->numbers + row * lane->width;
     const int64_t id = lane->ids[row * lane->ids_apart];
-    if (id == lane->eos || numbers[kSteps] == numbers[kLast]) {
-      lane->ended[count++] = row;
+    const Past next = {static_cast<int32_t>(id), lane->log_probs[row * lane->log_probs_apart]};
+    int64_t* const past = numbers + lane->first;
+    if (id != lane->eos && numbers[kSteps] != numbers[kLast]) {
+      std::memcpy(past + numbers[kSteps], &next, sizeof next);
+      ++numbers[kSteps];
+      numbers[kToken] = id;
       continue;
     }
-    // Token and log-probability side by side, 4 bytes each.
-    const auto token = static_cast<int32_t>(id);
-    auto* const step = reinterpret_cast<uint8_t*>(numbers + lane->first + numbers[kSteps]);
-    std::memcpy(step, &token, sizeof token);
-    std::memcpy(step + sizeof token, lane->log_probs + row * lane->log_probs_apart, sizeof(float));
-    ++numbers[kSteps];
-    numbers[kToken] = id;
+    for (int64_t step = 0; step <= numbers[kSteps]; ++step, ++place) {
+      Past of_step = next;
+      if (step < numbers[kSteps]) std::memcpy(&of_step, past + step, sizeof of_step);
+      lane->ended_ids[place] = of_step.id;
+      lane->ended_log_probs[place] = of_step.log_prob;
+    }
+    lane->ended[2 * count] = row;
+    lane->ended[2 * count++ + 1] = numbers[kSteps] + 1;
   }
   return count;
 }

@@ -85,17 +85,19 @@ class Batch:
 
     def join(self, task: Task, token: int, begin: int = 0) -> int:
         """Take the task in; returns its row, to which ``token`` is fed first, at position ``begin`` of the caches."""
-        row, until = self.rows.allocate(), steps_with_logits(task.options, self._top_k)
+        row, options = self.rows.allocate(), task.options
+        # Plain greedy search looks at the likeliest token alone.
+        until = 0 if options.plain else steps_with_logits(options, self._top_k)
         self.table.start(row, task, token, until, begin)
-        if task.options.attends:
+        if options.attends:
             self._attending.add(task)
         if until:
             self._reading.add(task)
-        if task.options.plain:
+        if options.plain:
             self._plain.add(task)
         else:
             self._searching.add(task)
-            self._group(task.options, prefixed=not task.options.prefix).add(task, row, 0.0)
+            self._group(options, prefixed=not options.prefix).add(task, row, 0.0)
         return row
 
     def leave(self, tasks: Iterable[Task]) -> Copies:

@@ -76,7 +76,7 @@ class HypothesisTable:
 
     @property
     def numbers(self) -> Ints:
-        """(rows, ``first`` + capacity). All numbers of each row, for compiled functions: kernels/greedy.cc says which."""
+        """(rows, ``first`` + capacity). All numbers of each row: kernels/greedy.cc says which."""
         return self._numbers
 
     @property

@@ -70,6 +70,7 @@ class RowDecoder:
         self._lengths = np.zeros(max_rows, np.int32)
         self._origins = np.full(max_rows, _NOTHING)
         """Which beginning, counted from 0, the row goes on from."""
+        self._zeros = np.zeros(max_rows, np.int64)
         self._beginnings = 0
         self._longest = 0
         """Most positions of a live row."""
@@ -112,6 +113,13 @@ class RowDecoder:
         sources, targets = moves.sources, moves.targets
         lengths, origins = self._lengths[sources], self._origins[sources]
         same = origins == self._origins[targets]
+        if not same.any():
+            # Rows of others, as whenever one moves into a hole that another request has left.
+            self._self.copy(sources, targets, self._zeros[: len(sources)], lengths)
+            self._stale = True
+            self._lengths[targets], self._origins[targets] = lengths, origins
+            self._copy_beginnings(sources, targets)
+            return
         self._self.copy(sources, targets, moves.kept * same, lengths)
         if (same & (lengths == self._lengths[targets])).all():
             return

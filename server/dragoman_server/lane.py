@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import structlog
 
 from dragoman_server.decoding.batch import Batch, Copies
 from dragoman_server.decoding.ranking import n_best
-from dragoman_server.decoding.table import Task
 from dragoman_server.endings import Running
 from dragoman_server.errors import Unavailable
 from dragoman_server.joining import Joining
@@ -151,25 +151,33 @@ class Lane:
 
     def _advance(self, output: StepOutput) -> None:
         advance = self._batch.advance(output)
+        finished, failed = cast("list[Request]", advance.finished), cast("dict[Request, Exception]", advance.failed)
         self.meter.nonfinite_rows += advance.nonfinite_rows
         # Rows first: whoever hears of the end finds them free.
-        self._ending = [_request(task) for task in (*advance.finished, *advance.failed)]
-        self._release(self._ending, advance.copies)
+        if finished or failed or advance.copies:
+            self._ending = [*finished, *failed]
+            self._release(self._ending, advance.copies)
         if self._watched:
             self._tell()
-        for request in self._ending[: len(advance.finished)]:
-            request.steps = self._steps - request.steps_before
-            request.row_steps = self._row_steps - request.row_steps_before
-            options, answers = request.options, request.answers
-            if not options.forced:
-                self.pace.finished(self.joining.size(request), request.steps)
-            self.meter.completes(request, self._turned, sum([len(answer.token_ids) for answer in answers]))
-            if len(answers) > 1:
-                answers = n_best(answers, max(options.num_hypotheses, options.alternatives))
-            end([request], Completion(answers, request.receipt()))
-        for task, error in advance.failed.items():
-            self._fail([_request(task)], error)
+        for request in finished:
+            self._complete(request)
+        for request, error in failed.items():
+            self._fail([request], error)
         self._ending = []
+
+    def _complete(self, request: Request) -> None:
+        request.steps = self._steps - request.steps_before
+        request.row_steps = self._row_steps - request.row_steps_before
+        options, answers = request.options, request.answers
+        if not options.forced:
+            self.pace.finished(self.joining.size(request), request.steps)
+        if len(answers) == 1:
+            tokens = len(answers[0].token_ids)
+        else:
+            tokens = sum([len(answer.token_ids) for answer in answers])
+            answers = n_best(answers, max(options.num_hypotheses, options.alternatives))
+        self.meter.completes(request, self._turned, tokens)
+        end([request], Completion(answers, request.receipt()))
 
     def _tell(self) -> None:
         """Let those that want to hear know how far they are; a caller that raises hurts nobody, but hears no more."""
@@ -196,8 +204,3 @@ class Lane:
         self._batch.clear()
         self.joining.clear()
         return requests
-
-
-def _request(task: Task) -> Request:
-    assert isinstance(task, Request)
-    return task

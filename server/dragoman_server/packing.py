@@ -42,6 +42,8 @@ def pack(sources: Sequence[Sequence[int]]) -> PackedSources:
     ``last_index`` the last token of each source. Padding is the source's own first token: the mask hides it, but
     nothing times NaN is NaN, and that must not come from a neighbour.
     """
+    if len(sources) == 1:
+        return _alone(sources[0])
     lengths = np.array(list(map(len, sources)))
     ends = lengths.cumsum()
     begins = ends - lengths
@@ -60,3 +62,18 @@ def pack(sources: Sequence[Sequence[int]]) -> PackedSources:
         begins,
         lengths,
     )
+
+
+def _alone(source: Sequence[int]) -> PackedSources:
+    """``pack`` of one source, which has no padding: who is alone should not wait for the arrays of many."""
+    count = len(source)
+    places = np.arange(count)
+    feeds = {
+        "input_ids": np.array(source, np.int64),
+        "positions": places,
+        "padded_index": places[None],
+        "attention_mask": np.ones((1, count), np.int32),
+        "packed_index": places,
+        "last_index": places[-1:],
+    }
+    return PackedSources(feeds, np.zeros(1, np.int64), np.full(1, count))

@@ -70,6 +70,7 @@ class RowDecoder:
         self._lengths = np.zeros(max_rows, np.int32)
         self._origins = np.full(max_rows, _NOTHING)
         """Which beginning, counted from 0, the row goes on from."""
+        self._zeros = np.zeros(max_rows, np.int64)
         self._beginnings = 0
         self._longest = 0
         """Most positions of a live row."""
@@ -112,6 +113,13 @@ class RowDecoder:
         sources, targets = moves.sources, moves.targets
         lengths, origins = self._lengths[sources], self._origins[sources]
         same = origins == self._origins[targets]
+        if not same.any():
+            # Rows of others, as whenever one moves into a hole that another request has left.
+            self._self.copy(sources, targets, self._zeros[: len(sources)], lengths)
+            self._stale = True
+            self._lengths[targets], self._origins[targets] = lengths, origins
+            self._copy_beginnings(sources, targets)
+            return
         self._self.copy(sources, targets, moves.kept * same, lengths)
         if (same & (lengths == self._lengths[targets])).all():
             return
@@ -166,8 +174,11 @@ class RowDecoder:
 
     def _grown(self) -> StepOutput:
         """What the step that was just run gave; each live row is longer by one position."""
-        self._live_lengths += 1
         self._longest += 1
+        if len(self._live_lengths) == 1:  # a number costs a tenth of an array's sum
+            self._live_lengths[0] = self._longest
+        else:
+            self._live_lengths += 1
         return self._output
 
     def _select(self, rows: int, with_logits: bool, with_attention: bool) -> None:

@@ -181,7 +181,7 @@ class OnnxRuntime(RowDecoder):
 
     def _copy_beginnings(self, sources: Ints, targets: Ints) -> None:
         lengths = self._cross_lengths[sources]
-        self._cross.copy(sources, targets, np.zeros(len(sources), np.int64), lengths + 1)
+        self._cross.copy(sources, targets, self._zeros[: len(sources)], lengths + 1)
         self._last.copy(sources, targets)
         self._cross_lengths[targets] = lengths
 

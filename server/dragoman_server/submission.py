@@ -113,14 +113,9 @@ class Submission(Generic[OptionsT, CompletionT]):
 
     def receipt(self) -> Receipt:
         """What it went through so far."""
-        return Receipt(
-            queue_ms=(self.joined - self.arrived) * 1e3,
-            encode_ms=self.encode_ms,
-            steps=self.steps,
-            batch_mean=self.row_steps / self.steps if self.steps else 0.0,
-            lane=self.lane,
-            arrived=self.arrived,
-        )
+        batch_mean = self.row_steps / self.steps if self.steps else 0.0
+        queue_ms = (self.joined - self.arrived) * 1e3
+        return Receipt(queue_ms, self.encode_ms, self.steps, batch_mean, self.lane, self.arrived)
 
 
 SubmissionT = TypeVar("SubmissionT", bound=Submission[Any, Any])

@@ -18,7 +18,7 @@ _SPENT = 64
 """Places at a line's front that may lie there empty before they are cleared away."""
 
 
-@dataclass(slots=True)  # not frozen, which would make it three times as slow to build; but never changed
+@dataclass(slots=True)  # not frozen, which would make it three times as slow to build; only a queue changes its own
 class Work:
     """What some requests need, all together."""
 
@@ -28,6 +28,20 @@ class Work:
     """Expected steps, each as often as its request is wide."""
     tokens: int = 0
     """Of the sources."""
+
+    def add(self, other: Work) -> None:
+        """That as well."""
+        self.requests += other.requests
+        self.rows += other.rows
+        self.row_steps += other.row_steps
+        self.tokens += other.tokens
+
+    def take_off(self, other: Work) -> None:
+        """That not any more."""
+        self.requests -= other.requests
+        self.rows -= other.rows
+        self.row_steps -= other.row_steps
+        self.tokens -= other.tokens
 
     def __add__(self, other: Work) -> Work:
         return Work(
@@ -140,15 +154,18 @@ class WaitingQueue(Generic[SubmissionT]):
     def __init__(self, ageing_seconds: float) -> None:
         self._ageing_seconds = ageing_seconds
         self._lines: list[_Line[SubmissionT]] = [_Line(priority * ageing_seconds) for priority in range(PRIORITIES)]
+        self._first: _Line[SubmissionT] | None = None
+        """Where the first of all is; None: nobody has looked since the last change."""
         self.work = Work()
-        """Of all that wait."""
+        """Of all that wait; it goes on changing."""
 
     def __len__(self) -> int:
         return self.work.requests
 
     def append(self, request: SubmissionT, now: float) -> None:
         """Queue the request; ``now`` never goes back."""
-        self.work += self._lines[request.priority].append(request, now)
+        self._first = None
+        self.work.add(self._lines[request.priority].append(request, now))
 
     @property
     def first(self) -> SubmissionT:
@@ -158,14 +175,16 @@ class WaitingQueue(Generic[SubmissionT]):
     def pop(self) -> Place[SubmissionT]:
         """Take the first."""
         place = self._first_line().pop()
-        self.work -= place.work
+        self._first = None
+        self.work.take_off(place.work)
         return place
 
     def put_back(self, places: list[Place[SubmissionT]]) -> None:
         """Give back what was popped, in that order and with nothing queued since."""
+        self._first = None
         for place in reversed(places):
             self._lines[place.request.priority].push_front(place)
-            self.work += place.work
+            self.work.add(place.work)
 
     def ahead_of(self, priority: int, now: float) -> Work:
         """The work that a request of this priority would have to wait for, were it queued now."""
@@ -177,9 +196,10 @@ class WaitingQueue(Generic[SubmissionT]):
 
     def remove(self, gone: Callable[[SubmissionT], bool]) -> list[SubmissionT]:
         """Take out all of which ``gone`` is true, wherever they stand."""
+        self._first = None
         removed = [place for line in self._lines for place in line.remove(gone)]
         for place in removed:
-            self.work -= place.work
+            self.work.take_off(place.work)
         return [place.request for place in removed]
 
     def clear(self) -> list[SubmissionT]:
@@ -187,4 +207,7 @@ class WaitingQueue(Generic[SubmissionT]):
         return [self.pop().request for _ in range(len(self))]
 
     def _first_line(self) -> _Line[SubmissionT]:
-        return min(self._lines, key=_rank)
+        # Whoever looks at the first mostly takes it then.
+        if self._first is None:
+            self._first = min(self._lines, key=_rank)
+        return self._first

@@ -15,6 +15,7 @@ from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.device_choice import choose_device, settings_for
 from dragoman_server.engine import Engine
 from dragoman_server.errors import ServerError
+from dragoman_server.garbage import collect_seldom
 from dragoman_server.loading import ModelLoader, newest_versions
 from dragoman_server.logs import configure
 from dragoman_server.request import Outcome, Request
@@ -58,6 +59,7 @@ class Ours:
 
     def __init__(self, repository: Path, name: str, settings: OurSettings) -> None:
         configure("warning", "console")
+        collect_seldom()
         self.settings = settings
         served = Settings(
             models=repository, **asdict(settings), max_waiting=1_000_000, max_waiting_tokens=100_000_000, grace=0.0

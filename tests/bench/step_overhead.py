@@ -11,6 +11,7 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +49,8 @@ class NullRuntime:
     max_rows, source_capacity, target_capacity, top_k = ROWS, 64, 256, TOP_K
     kernels = chosen_library("auto")
 
-    def __init__(self) -> None:
+    def __init__(self, kernels: Path | None = None) -> None:
+        self.kernels = kernels
         random = np.random.default_rng(0)
         self._outputs = []
         for _ in range(OUTPUTS):
@@ -107,7 +109,7 @@ def measure(options: DecodingOptions, lengths: tuple[int, int] | None = None) ->
 
     With ``lengths``, requests end after so many steps (the least and the most) and others take their place at once.
     """
-    runtime, seconds = NullRuntime(), []
+    runtime, seconds = NullRuntime(chosen_library("auto")), []
     random, waiting = np.random.default_rng(1), STEPS
     began = 0.0
 

@@ -11,6 +11,8 @@ import numpy as np
 from dragoman_server.decoding.beam import Beams
 from dragoman_server.decoding.candidates import Candidates
 from dragoman_server.decoding.choosers import CandidateSampler, Likeliest, VocabularySampler
+from dragoman_server.decoding.ending import answer
+from dragoman_server.decoding.growing import Ended, growth_of
 from dragoman_server.decoding.independent import Independent
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.decoding.prefixes import Prefixes
@@ -40,6 +42,10 @@ class Advance:
     """Rows whose scores were no numbers: what failed owns them."""
 
 
+_GROWN = Advance([], {}, [])
+"""Of a step that nobody ended with, and that moved no row; never changed."""
+
+
 class Batch:
     """The hypotheses of a lane, each in a row; plain greedy ones apart, they are in groups that are decoded alike.
 
@@ -51,6 +57,7 @@ class Batch:
         self.rows = RowTable(runtime.max_rows)
         self.table = HypothesisTable(runtime.max_rows, runtime.target_capacity, source_capacity, runtime.kernels)
         self._eos, self._top_k, self._kernels = eos, runtime.top_k, runtime.kernels
+        self._growth = growth_of(self.table, eos, runtime.kernels)
         self._no_rows: Ints = np.zeros(0, np.int64)
         self._groups: dict[object, Group] = {}
         self._plain: set[Task] = set()
@@ -78,17 +85,19 @@ class Batch:
 
     def join(self, task: Task, token: int, begin: int = 0) -> int:
         """Take the task in; returns its row, to which ``token`` is fed first, at position ``begin`` of the caches."""
-        row, until = self.rows.allocate(), steps_with_logits(task.options, self._top_k)
+        row, options = self.rows.allocate(), task.options
+        # Plain greedy search looks at the likeliest token alone.
+        until = 0 if options.plain else steps_with_logits(options, self._top_k)
         self.table.start(row, task, token, until, begin)
-        if task.options.attends:
+        if options.attends:
             self._attending.add(task)
         if until:
             self._reading.add(task)
-        if task.options.plain:
+        if options.plain:
             self._plain.add(task)
         else:
             self._searching.add(task)
-            self._group(task.options, prefixed=not task.options.prefix).add(task, row, 0.0)
+            self._group(options, prefixed=not options.prefix).add(task, row, 0.0)
         return row
 
     def leave(self, tasks: Iterable[Task]) -> Copies:
@@ -113,6 +122,10 @@ class Batch:
 
     def advance(self, output: StepOutput) -> Advance:
         """Take one step's output in: every live row ends or grows by one token."""
+        if not (self._searching or self._reading or self._attending):
+            ended = self._growth.grow(output, self.rows.used)
+            if ended is not None:
+                return self._end_rows(ended) if ended.rows else _GROWN
         if self._attending:
             assert output.attention is not None, "the step was run without attention"
             self.table.attend(self.rows.used, output.attention)
@@ -133,6 +146,17 @@ class Batch:
             copies += self.leave(step.failed)
             step.finished = [task for task in step.finished if task not in step.failed]
         return Advance(step.finished, step.failed, copies, len(step.candidates.faults))
+
+    def _end_rows(self, ended: Ended) -> Advance:
+        """These end, where all rows are plain greedy; the others have grown."""
+        table, rows = self.table, ended.rows
+        failed = answer(table, *ended, eos=self._eos)
+        finished: list[Task] = table.owners[rows].tolist()
+        self._forget(finished)
+        changes = RowChanges(table)
+        changes.free(rows)
+        copies = self._apply(changes, None)
+        return Advance([task for task in finished if task not in failed] if failed else finished, failed, copies)
 
     def progress(self, task: Task) -> Progress:
         """What a task that is here has come to."""

@@ -40,6 +40,30 @@ def answered(
     return Answer(token_ids, log_probs, reason, rank, text, attention)
 
 
+def answer(
+    table: HypothesisTable,
+    rows: list[int],
+    pasts: list[tuple[list[int], list[float]]],
+    token_ids: list[int],
+    log_probs: list[float],
+    *,
+    eos: int,
+) -> dict[Task, Exception]:
+    """The hypothesis in each of these rows ends with its token, in this order: its owner has an answer more.
+
+    ``pasts`` is what came before, as ``table.pasts`` gives it; it becomes a part of the answers. Returns the owners of
+    whose hypotheses no answer can be made.
+    """
+    failed: dict[Task, Exception] = {}
+    for row, past, token_id, log_prob in zip(rows, pasts, token_ids, log_probs, strict=True):
+        task: Task = table.owners[row]
+        try:
+            task.answers.append(answered(table, row, past, token_id, log_prob, eos=eos))
+        except Exception as error:  # the text's decoder is not ours, and none of it concerns other tasks
+            failed[task] = error
+    return failed
+
+
 def stopped(table: HypothesisTable, row: int, token_id: int) -> bool:
     """Whether the token completes one of the stop sequences of the row's owner."""
     task: Task = table.owners[row]

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Any, Generic, TypeVar
 
 from dragoman_server.decoding.ranking import LengthPenalty
 from dragoman_server.decoding.stopping import StopSequences
+
+_ValueT = TypeVar("_ValueT")
+
+
+class _once(Generic[_ValueT]):  # noqa: N801  (a decorator)
+    """A property that is computed when it is first asked for, and kept.
+
+    ``functools.cached_property`` takes a lock for that before Python 3.12, which costs more than what is computed here.
+    """
+
+    def __init__(self, compute: Callable[[Any], _ValueT]) -> None:
+        self._compute, self._name, self.__doc__ = compute, compute.__name__, compute.__doc__
+
+    def __get__(self, instance: object, owner: type) -> _ValueT:
+        # What stands in the object's own dictionary is found before this is asked again.
+        value = instance.__dict__[self._name] = self._compute(instance)
+        return value
 
 
 @dataclass(frozen=True)
@@ -63,12 +81,12 @@ class DecodingOptions:
     earlier: tuple[int, ...] = ()
     """What the text had come to before: it counts as produced for penalties, n-grams and banned sequences."""
 
-    @cached_property
+    @_once
     def width(self) -> int:
         """The most hypotheses that live at one time, so the cache rows to reserve."""
         return max(self.beam_size, self.num_hypotheses, self.alternatives)
 
-    @cached_property
+    @_once
     def candidates(self) -> int:
         """How many of a row's likeliest tokens a step looks at; 0: the whole vocabulary."""
         if self.sampling:
@@ -79,22 +97,22 @@ class DecodingOptions:
         """How many of a row's likeliest tokens, in order, a step looks at where the graph gives ``top_k``."""
         return self.candidates if not self.sampling or 1 <= self.sampling.top_k <= top_k else 1
 
-    @cached_property
+    @_once
     def penalises(self) -> bool:
         """Whether logits are changed."""
         return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
 
-    @cached_property
+    @_once
     def restricts(self) -> bool:
         """Whether any step may have tokens that must not come; end-of-sentence before ``min_length`` apart."""
         return bool(self.no_repeat_ngram_size or self.banned) or self.allowed is not None
 
-    @cached_property
+    @_once
     def attends(self) -> bool:
         """Whether steps have to give the attention to the source."""
         return self.with_attention or self.coverage_penalty != 0
 
-    @cached_property
+    @_once
     def plain(self) -> bool:
         """Whether this is greedy search and nothing else."""
         return not (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from dragoman_server.decoding.candidates import Candidates
-from dragoman_server.decoding.ending import answered, stopped
+from dragoman_server.decoding.ending import answer, answered, stopped
 from dragoman_server.decoding.ranking import keep_best
 from dragoman_server.decoding.table import HypothesisTable, Ints, Task
 from dragoman_server.row_changes import RowChanges
@@ -32,13 +32,7 @@ class Step:
 
     def answer(self, rows: list[int], token_ids: list[int], log_probs: list[float]) -> None:
         """The hypothesis in each of these rows ends with its token; in this order."""
-        pasts = self.table.pasts(rows)
-        for row, past, token_id, log_prob in zip(rows, pasts, token_ids, log_probs, strict=True):
-            task: Task = self.table.owners[row]
-            try:
-                task.answers.append(answered(self.table, row, past, token_id, log_prob, eos=self.eos))
-            except Exception as error:  # as below
-                self.failed[task] = error
+        self.failed |= answer(self.table, rows, self.table.pasts(rows), token_ids, log_probs, eos=self.eos)
 
     def answer_best(self, rows: list[int], token_ids: list[int], log_probs: list[float], scores: list[float]) -> None:
         """The same of hypotheses of beams, whose log-probabilities add up to ``scores``; a task's best come first.
@@ -57,8 +51,8 @@ class Step:
         for at, past in zip(wanted, pasts, strict=True):
             task = tasks[at]
             try:
-                answer = answered(table, rows[at], past, token_ids[at], log_probs[at], eos=self.eos, score=scores[at])
-                keep_best(task.answers, answer, task.options.num_hypotheses)
+                found = answered(table, rows[at], past, token_ids[at], log_probs[at], eos=self.eos, score=scores[at])
+                keep_best(task.answers, found, task.options.num_hypotheses)
             except Exception as error:  # as below
                 self.failed[task] = error
 

@@ -48,6 +48,7 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(O
                                                                                const OrtApiBase* base) {
   using namespace dragoman;
   const Api api(base->get_api(kInterfaceVersion));
+  if (base->get_api(kLeastVersion) == nullptr) return api.create_status(ErrorCode::kNotImplemented, "onnxruntime is too old");
   if (chosen_kernels() == nullptr) return api.create_status(ErrorCode::kNotImplemented, "no such instruction set");
   try {
     add_domains(api, options);

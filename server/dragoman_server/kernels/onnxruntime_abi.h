@@ -1,8 +1,8 @@
 // What a library of operators needs of onnxruntime's C interface, and nothing else of it.
 //
-// Functions are called by their place in the table that onnxruntime hands out. All of these places belong to version 1
-// of the interface, which onnxruntime keeps as it is: later versions only append. The description of an operator is
-// that of version 16, the first with statuses as results.
+// Functions are called by their place in the table that onnxruntime hands out, the same for all versions of the
+// interface that it has: later ones only append. One function is of version 24, all others are of version 1. The
+// description of an operator is that of version 16, the first with statuses as results.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,6 @@ struct OrtKernelInfo;
 struct OrtKernelContext;
 struct OrtSessionOptions;
 struct OrtCustomOpDomain;
-struct OrtTensorTypeAndShapeInfo;
 struct OrtCustomOp;
 
 using OrtApi = void*;  // a table of functions; see Api
@@ -27,6 +26,7 @@ struct OrtApiBase {
 namespace dragoman {
 
 constexpr uint32_t kInterfaceVersion = 16;
+constexpr uint32_t kLeastVersion = 24;  // what onnxruntime must have
 
 enum class ErrorCode : int { kFail = 1, kInvalidArgument = 2, kNotImplemented = 9 };
 enum class ElementType : int { kAny = 0, kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6, kInt64 = 7 };
@@ -52,15 +52,6 @@ class Api {
   OrtStatus* mutable_data(OrtValue* value, void** data) const {
     return call<OrtStatus*, OrtValue*, void**>(51, value, data);
   }
-  OrtStatus* dimension_count(const OrtTensorTypeAndShapeInfo* info, size_t* count) const {
-    return call<OrtStatus*, const OrtTensorTypeAndShapeInfo*, size_t*>(61, info, count);
-  }
-  OrtStatus* dimensions(const OrtTensorTypeAndShapeInfo* info, int64_t* values, size_t count) const {
-    return call<OrtStatus*, const OrtTensorTypeAndShapeInfo*, int64_t*, size_t>(62, info, values, count);
-  }
-  OrtStatus* type_and_shape(const OrtValue* value, OrtTensorTypeAndShapeInfo** info) const {
-    return call<OrtStatus*, const OrtValue*, OrtTensorTypeAndShapeInfo**>(65, value, info);
-  }
   OrtStatus* attribute(const OrtKernelInfo* info, const char* name, float* value) const {
     return call<OrtStatus*, const OrtKernelInfo*, const char*, float*>(85, info, name, value);
   }
@@ -82,7 +73,10 @@ class Api {
                                                                                           count, value);
   }
   void release(OrtStatus* status) const { call<void, OrtStatus*>(93, status); }
-  void release(OrtTensorTypeAndShapeInfo* info) const { call<void, OrtTensorTypeAndShapeInfo*>(99, info); }
+  // Of version 24. The dimensions stay where they are: the tensor's own.
+  OrtStatus* shape(const OrtValue* value, ElementType* type, const int64_t** sizes, size_t* count) const {
+    return call<OrtStatus*, const OrtValue*, ElementType*, const int64_t**, size_t*>(414, value, type, sizes, count);
+  }
 
  private:
   template <typename Result, typename... Arguments>

@@ -4,11 +4,12 @@
 // a method compute(Context&). Both throw Failure for what they do not take; onnxruntime gets it as a status.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstring>
+#include <initializer_list>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 #include "onnxruntime_abi.h"
 
@@ -78,7 +79,37 @@ class Attributes {
   const OrtKernelInfo* info_;
 };
 
-using Shape = std::vector<int64_t>;
+// The sizes of a tensor's dimensions. They stand in the object: operators ask for so many shapes that memory of its own
+// for each would cost as much as some of them compute.
+class Shape {
+ public:
+  Shape() = default;
+  Shape(std::initializer_list<int64_t> sizes) : Shape(sizes.begin(), sizes.end()) {}
+  Shape(const int64_t* begin, const int64_t* end) : rank_(static_cast<size_t>(end - begin)) {
+    require(rank_ <= kMost, "too many dimensions");
+    std::copy(begin, end, sizes_);
+  }
+
+  void push_back(int64_t size) {
+    require(rank_ < kMost, "too many dimensions");
+    sizes_[rank_++] = size;
+  }
+
+  size_t size() const { return rank_; }
+  const int64_t* data() const { return sizes_; }
+  const int64_t* begin() const { return sizes_; }
+  const int64_t* end() const { return sizes_ + rank_; }
+  int64_t operator[](size_t index) const { return sizes_[index]; }
+  int64_t& back() { return sizes_[rank_ - 1]; }
+  int64_t back() const { return sizes_[rank_ - 1]; }
+  bool operator==(const Shape& other) const { return std::equal(begin(), end(), other.begin(), other.end()); }
+
+ private:
+  static constexpr size_t kMost = 8;
+
+  int64_t sizes_[kMost] = {};
+  size_t rank_ = 0;
+};
 
 template <typename Element>
 struct Tensor {
@@ -103,17 +134,13 @@ class Context {
     const OrtValue* value = nullptr;
     check(api_.input(context_, index, &value));
     if (value == nullptr) return {};
-    OrtTensorTypeAndShapeInfo* info = nullptr;
-    check(api_.type_and_shape(value, &info));
+    ElementType type{};
+    const int64_t* sizes = nullptr;
     size_t count = 0;
-    OrtStatus* status = api_.dimension_count(info, &count);
-    Shape shape(count);
-    if (status == nullptr) status = api_.dimensions(info, shape.data(), count);
-    api_.release(info);
-    check(status);
+    check(api_.shape(value, &type, &sizes, &count));
     void* data = nullptr;
     check(api_.mutable_data(const_cast<OrtValue*>(value), &data));
-    return {static_cast<const Element*>(data), std::move(shape)};
+    return {static_cast<const Element*>(data), Shape(sizes, sizes + count)};
   }
 
   // Memory for the output; null for an optional one that the node does not have.

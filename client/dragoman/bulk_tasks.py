@@ -80,7 +80,8 @@ class BulkTasks:
                 raise DeadlineExceeded(f"no answer within {self._timeout:g} s")
             self._to_give.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._to_give.wait(), left)
+                async with asyncio.timeout(left):  # as wait_for, which may lose a cancellation
+                    await self._to_give.wait()
         return True
 
     async def _feed(self) -> None:

@@ -119,7 +119,8 @@ class Gate:
     async def wait_idle(self, seconds: float) -> bool:
         """Wait until nobody is inside, at most so long; returns whether nobody is."""
         try:
-            await asyncio.wait_for(self._idle.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
         except TimeoutError:
             return False
         return True
@@ -140,7 +141,8 @@ class Gate:
     async def _knocks_within(self, seconds: float) -> bool:
         self._knocked.clear()
         try:
-            await asyncio.wait_for(self._knocked.wait(), seconds)
+            async with asyncio.timeout(seconds):  # wait_for may lose a cancellation to a knock (before Python 3.12)
+                await self._knocked.wait()
         except TimeoutError:
             return False
         return True

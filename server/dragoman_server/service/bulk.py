@@ -191,7 +191,8 @@ class BulkCall:
                 # The queue is full, most likely with this call's own items: an answer makes room sooner.
                 self._room.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._room.wait(), pause(refusal))
+                    async with asyncio.timeout(pause(refusal)):  # as wait_for, which may lose a cancellation
+                        await self._room.wait()
         except Exception as error:
             if self._ended(job) is not None:
                 self._ready.append((item_id, error, job.weight))

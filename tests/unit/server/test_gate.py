@@ -68,3 +68,18 @@ async def test_it_is_waited_for_only_so_long() -> None:
     await gate.wait_quiet(5.0, 0.3)
     assert 0.3 <= time.monotonic() - began < 5.0
     task.cancel()
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_knock_does_not_hide_that_the_wait_is_given_up(turns: int) -> None:
+    gate = closed()
+    waiting = asyncio.create_task(gate.wait_quiet(5.0, 60.0))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    knock(gate)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    waiting.cancel()
+    async with asyncio.timeout(30):
+        with pytest.raises(asyncio.CancelledError):
+            await waiting

@@ -68,7 +68,7 @@ def _alone(source: Sequence[int]) -> PackedSources:
     """``pack`` of one source, which has no padding: who is alone should not wait for the arrays of many."""
     count = len(source)
     places = np.arange(count)
-    feeds = {
+    feeds: dict[str, npt.NDArray[Any]] = {
         "input_ids": np.array(source, np.int64),
         "positions": places,
         "padded_index": places[None],

@@ -42,9 +42,10 @@ def _engine_host(version: int, bundle: LoadedBundle, settings: Settings, device:
 def _translation_host(version: int, bundle: LoadedBundle, settings: Settings, device: Device) -> TranslationHost:
     from dragoman_server.engine import Engine  # noqa: PLC0415  (numpy)
     from dragoman_server.runtime import OnnxRuntime  # noqa: PLC0415  (onnxruntime)
+    from dragoman_server.sessions import Sessions  # noqa: PLC0415  (onnxruntime)
     from dragoman_server.tokenization import TextCodec  # noqa: PLC0415  (tokenizers)
 
-    manifest, kernels = bundle.manifest, library_for(settings.kernels, device)
+    manifest, kernels, sessions = bundle.manifest, library_for(settings.kernels, device), Sessions()
     runtimes = [
         OnnxRuntime(
             bundle.encoder,
@@ -54,6 +55,7 @@ def _translation_host(version: int, bundle: LoadedBundle, settings: Settings, de
             max_rows=settings.max_rows,
             device=device,
             kernels=kernels,
+            sessions=sessions,
         )
         for _ in range(settings.lanes)
     ]
@@ -87,9 +89,10 @@ def _translation_host(version: int, bundle: LoadedBundle, settings: Settings, de
 def _generation_host(version: int, bundle: LoadedBundle, settings: Settings, device: Device) -> GenerationHost:
     from dragoman_server.prompt_engine import PromptEngine  # noqa: PLC0415  (numpy)
     from dragoman_server.prompt_runtime import OnnxPromptRuntime  # noqa: PLC0415  (onnxruntime)
+    from dragoman_server.sessions import Sessions  # noqa: PLC0415  (onnxruntime)
     from dragoman_server.tokenization import TextCodec  # noqa: PLC0415  (tokenizers)
 
-    manifest, kernels = bundle.manifest, library_for(settings.kernels, device)
+    manifest, kernels, sessions = bundle.manifest, library_for(settings.kernels, device), Sessions()
     runtimes = [
         OnnxPromptRuntime(
             bundle.decoder,
@@ -98,6 +101,7 @@ def _generation_host(version: int, bundle: LoadedBundle, settings: Settings, dev
             max_rows=settings.max_rows,
             device=device,
             kernels=kernels,
+            sessions=sessions,
         )
         for _ in range(settings.lanes)
     ]
@@ -127,9 +131,10 @@ def _understanding_host(version: int, bundle: LoadedBundle, settings: Settings, 
     from dragoman_server.encoder_codec import EncoderCodec  # noqa: PLC0415  (tokenizers)
     from dragoman_server.pass_engine import PassEngine  # noqa: PLC0415  (numpy)
     from dragoman_server.pass_runtime import OnnxPassRuntime  # noqa: PLC0415  (onnxruntime)
+    from dragoman_server.sessions import Sessions  # noqa: PLC0415  (onnxruntime)
     from dragoman_server.understanding_host import UnderstandingHost  # noqa: PLC0415  (onnxruntime)
 
-    manifest = bundle.manifest
+    manifest, sessions = bundle.manifest, Sessions()
     special = manifest.special_ids
     runtimes = [
         OnnxPassRuntime(
@@ -139,6 +144,7 @@ def _understanding_host(version: int, bundle: LoadedBundle, settings: Settings, 
             max_rows=settings.max_rows,
             device=device,
             kernels=library_for(settings.kernels, device) if bundle.precision == "int8" else None,
+            sessions=sessions,
         )
         for _ in range(settings.lanes)
     ]

@@ -18,7 +18,7 @@ from dragoman_server.device_choice import choose_device, settings_for
 from dragoman_server.errors import NotFound, ServerError, Violation
 from dragoman_server.first_answers import FirstAnswer
 from dragoman_server.gpu_memory import fitted
-from dragoman_server.memory_budget import MemoryBudget, MemoryShort, memory_need, packs_weights
+from dragoman_server.memory_budget import MemoryBudget, MemoryShort, memory_need
 from dragoman_server.model_host import ModelHost
 from dragoman_server.service.option_limits import option_violations, source_option_violations
 from dragoman_server.settings import Settings, SettingsError
@@ -112,8 +112,7 @@ class ModelLoader:
             if device.kind == "cuda":
                 settings, device = fitted(bundle, settings, device)
             resident = device.kind == "cuda"
-            packs = packs_weights(bundle, library_for(settings.kernels, device))
-            need = memory_need(bundle, lanes=settings.lanes, max_rows=settings.max_rows, packs=packs, resident=resident)
+            need = memory_need(bundle, lanes=settings.lanes, max_rows=settings.max_rows, resident=resident)
             with self._budget.loading(need):
                 host = build_host(entry.version, bundle, settings, device)
                 self._budget.promise(host, need)

@@ -8,7 +8,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dragoman_protos.v1.bundle_pb2 import Bundle
@@ -32,65 +31,50 @@ class MemoryShort(Exception):
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """What a model takes, in bytes: each lane has weights and caches of its own."""
+    """What a model takes, in bytes: each lane has caches of its own."""
 
     weights: int
+    """Once for all lanes."""
     caches: int
     working: int
     """What the graphs compute with."""
     lanes: int
-    packed: int = 0
-    """Weights as the compiled operators want them, once for all lanes."""
 
     @property
     def total(self) -> int:
         """Of all lanes."""
-        return self.lanes * (self.weights + self.caches + self.working) + self.packed
+        return self.weights + self.lanes * (self.caches + self.working)
 
     def __str__(self) -> str:
-        each = f"{_mib(self.weights)} of weights + {_mib(self.caches)} of caches + {_mib(self.working)} to compute with"
+        each = f"{_mib(self.caches)} of caches + {_mib(self.working)} to compute with"
         lanes = "1 lane" if self.lanes == 1 else f"{self.lanes} lanes"
-        packed = f" + {_mib(self.packed)} of packed weights" if self.packed else ""
-        return f"{lanes} x ({each}){packed} = {_mib(self.total)}"
+        return f"{_mib(self.weights)} of weights + {lanes} x ({each}) = {_mib(self.total)}"
 
 
-def packs_weights(bundle: LoadedBundle, library: Path | None) -> bool:
-    """Whether the compiled operators of the library, if any, hold the weights of the bundle's linear maps."""
-    from dragoman_server.fusing.chain_library import ChainLibrary  # noqa: PLC0415  (numpy)
-
-    return bundle.precision == "int8" and library is not None and ChainLibrary(library).has_chains
-
-
-def memory_need(
-    bundle: LoadedBundle, *, lanes: int, max_rows: int, packs: bool = False, resident: bool = False
-) -> MemoryNeed:
+def memory_need(bundle: LoadedBundle, *, lanes: int, max_rows: int, resident: bool = False) -> MemoryNeed:
     """What the bundle's sessions and caches take; graphs take what their files do.
 
-    ``packs``: linear maps are the compiled operators', which hold their weights once for all lanes.
     ``resident``: of the host's memory, where caches are a device's. Weights pass through it.
 
     A lane's caches: keys and values for each decoder layer, row, head and position of target and source, and the logits
     of each row.
     """
-    from dragoman_server.fusing.fusion import packed_bytes  # noqa: PLC0415  (numpy)
     from dragoman_server.graphs import cache_type, external_locations  # noqa: PLC0415  (onnxruntime)
 
     weights = 0
     for graph in bundle.graphs.values():
         outside = external_locations(graph.read_bytes())
         weights += sum(path.stat().st_size for path in (graph, *(graph.parent / name for name in outside)))
-    packed = sum(map(packed_bytes, bundle.graphs.values())) if packs else 0
-    weights -= packed
     manifest = bundle.manifest
     if manifest.family == Bundle.FAMILY_ENCODER:
-        return MemoryNeed(weights, 0, WORKING, lanes, packed)
+        return MemoryNeed(weights, 0, WORKING, lanes)
     shape, limits = manifest.dimensions, manifest.limits
     # A decoder alone has one row more, where prompts are staged.
     rows = max_rows + (manifest.family == Bundle.FAMILY_DECODER)
     positions = 2 * shape.decoder_layers * rows * (limits.target_tokens + limits.source_tokens)
     item = 0 if resident else _ITEM_BYTES[cache_type(bundle.decoder)]
     caches = positions * shape.num_heads * shape.head_dim * item
-    return MemoryNeed(weights, caches + max_rows * shape.vocabulary * _FLOAT_BYTES, WORKING, lanes, packed)
+    return MemoryNeed(weights, caches + max_rows * shape.vocabulary * _FLOAT_BYTES, WORKING, lanes)
 
 
 class MemoryBudget:

@@ -13,7 +13,7 @@ from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
 from dragoman_server.compiled_kernels import takes_heads
 from dragoman_server.device import CPU, Device
 from dragoman_server.packing import pack
-from dragoman_server.sessions import lane_session
+from dragoman_server.sessions import Sessions
 
 Floats = npt.NDArray[np.float32]
 
@@ -76,6 +76,7 @@ class OnnxPassRuntime:
     """One onnxruntime session on a device. The tokens of a pass lie side by side, so no padding is computed.
 
     ``kernels`` is a library of compiled operators, for the processor alone; None: onnxruntime's own.
+    ``sessions`` makes the session; None: it is not shared with other runtimes.
     """
 
     def __init__(
@@ -87,10 +88,12 @@ class OnnxPassRuntime:
         max_rows: int,
         device: Device = CPU,
         kernels: Path | None = None,
+        sessions: Sessions | None = None,
     ) -> None:
         if max_rows < 1:
             raise ValueError(f"max_rows = {max_rows}: at least 1")
-        self._session = lane_session(encoder, device, kernels=kernels if takes_heads(dimensions.head_dim) else None)
+        kernels = kernels if takes_heads(dimensions.head_dim) else None
+        self._session = (sessions or Sessions()).of(encoder, device, kernels=kernels)
         self._inputs: list[str] = [port.name for port in self._session.get_inputs()]
         self._outputs: list[str] = [port.name for port in self._session.get_outputs()]
         self._max_rows, self._source_capacity = max_rows, limits.source_tokens

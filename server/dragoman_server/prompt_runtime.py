@@ -12,6 +12,7 @@ from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
 from dragoman_server.device import CPU, Device
 from dragoman_server.row_decoder import RowDecoder, StepOutput
 from dragoman_server.row_memory import Array, Binding
+from dragoman_server.sessions import Sessions
 
 PREFILL_CHUNK = 64
 
@@ -21,6 +22,7 @@ class OnnxPromptRuntime(RowDecoder):
 
     A chunk is always of one prompt by itself: the operator takes several tokens of one row only, and so a prompt's
     caches do not depend on who else is there. ``kernels`` is a library of compiled operators; None: onnxruntime's own.
+    ``sessions`` makes the session; None: it is not shared with other runtimes.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class OnnxPromptRuntime(RowDecoder):
         device: Device = CPU,
         huge_pages: bool = True,
         kernels: Path | None = None,
+        sessions: Sessions | None = None,
     ) -> None:
         if prefill_chunk < 1:
             raise ValueError(f"prefill_chunk = {prefill_chunk}: at least 1")
@@ -45,6 +48,7 @@ class OnnxPromptRuntime(RowDecoder):
             device=device,
             huge_pages=huge_pages,
             kernels=kernels,
+            sessions=sessions or Sessions(),
         )
         self._prefill_chunk = prefill_chunk
         self._staging = self._new_caches("past_key_0", 1, limits.target_tokens)

@@ -17,7 +17,7 @@ from dragoman_server.fusing.fusion import WANTS_LOGITS
 from dragoman_server.graphs import CACHE_TYPES
 from dragoman_server.row_memory import Array, Binding, HostMemory, Part, RowCaches, RowMemory
 from dragoman_server.rows import Ints, Move, Moves, row_buckets
-from dragoman_server.sessions import fitting_kernels, lane_session
+from dragoman_server.sessions import Sessions, fitting_kernels
 
 _NOTHING = -1
 _PLAIN = False, False
@@ -36,7 +36,7 @@ class StepOutput(NamedTuple):
 
 
 class RowDecoder:
-    """One onnxruntime session on a device, and self caches there of ``max_rows`` rows and ``capacity`` positions.
+    """An onnxruntime session on a device, and self caches there of ``max_rows`` rows and ``capacity`` positions.
 
     A step over n rows runs in the smallest bucket of at least n rows; each bucket is bound once, to a prefix of the
     arrays, and a step only rewrites the arrays' content. Families add what else their graph reads: they override the
@@ -53,6 +53,7 @@ class RowDecoder:
         device: Device,
         huge_pages: bool,
         kernels: Path | None,
+        sessions: Sessions,
     ) -> None:
         if max_rows < 1:
             raise ValueError(f"max_rows = {max_rows}: at least 1")
@@ -60,7 +61,7 @@ class RowDecoder:
         self._memory: RowMemory = (
             DeviceMemory(device) if device.resident else HostMemory(huge_pages=huge_pages, library=self._kernels)
         )
-        self._decoder = lane_session(decoder, device, captured=True, kernels=self._kernels)
+        self._decoder = sessions.of(decoder, device, captured=True, kernels=self._kernels)
         self._max_rows, self._target_capacity = max_rows, capacity
         self._dimensions = dimensions
         self._types = {port.name: CACHE_TYPES.get(port.type) for port in self._decoder.get_inputs()}
@@ -77,8 +78,8 @@ class RowDecoder:
         self._total = np.array(capacity if self._memory.fixed_lengths else 1, np.int32)
         self._top_log_probs = np.zeros((max_rows, dimensions.top_k), np.float32)
         self._top_ids = np.zeros((max_rows, dimensions.top_k), np.int64)
-        # Memory is taken when it is first written, so by servers that are asked for what needs logits.
-        self._logits = np.zeros((max_rows, dimensions.vocabulary), np.float32)
+        self._logits: npt.NDArray[np.float32] | None = None
+        """(max_rows, vocabulary): made by the first step that is asked for what needs logits."""
         self._buckets = row_buckets(max_rows)
 
     @property
@@ -194,13 +195,18 @@ class RowDecoder:
         self._live_ids, self._live_lengths = self._ids[:rows, 0], self._lengths[:rows]
         self._longest = int(self._live_lengths.max())
         self._selecting(rows)
-        logits = self._logits[:rows] if with_logits else None
+        logits = self._all_logits()[:rows] if with_logits else None
         self._output = StepOutput(self._top_log_probs[:rows], self._top_ids[:rows], logits)
         key = bucket, with_logits, with_attention
         if key not in self._bindings:
             self._bindings[key] = self._bind(bucket, with_logits=with_logits)
         self._binding = self._bindings[key]
         self._selected, self._stale = (rows, with_logits, with_attention), False
+
+    def _all_logits(self) -> npt.NDArray[np.float32]:
+        if self._logits is None:
+            self._logits = np.zeros((self._max_rows, self._dimensions.vocabulary), np.float32)
+        return self._logits
 
     def _selecting(self, rows: int) -> None:
         """So many rows are live from the next step on."""
@@ -230,7 +236,7 @@ class RowDecoder:
         """Bind the first ``rows`` rows of everything. Attention is bound by each step that gives it."""
         outputs: dict[str, Array] = {"top_log_probs": self._top_log_probs, "top_ids": self._top_ids}
         if with_logits:
-            outputs["logits"] = self._logits
+            outputs["logits"] = self._all_logits()
         return self._memory.bind(
             self._decoder,
             rows,

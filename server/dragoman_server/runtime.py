@@ -16,7 +16,7 @@ from dragoman_server.packing import pack, similar_lengths
 from dragoman_server.row_decoder import RowDecoder, StepOutput
 from dragoman_server.row_memory import Array, Part
 from dragoman_server.rows import Ints, Move
-from dragoman_server.sessions import lane_session
+from dragoman_server.sessions import Sessions
 
 __all__ = ["OnnxRuntime", "PromptRuntime", "Runtime", "StepOutput", "StepRuntime"]
 
@@ -88,7 +88,7 @@ class OnnxRuntime(RowDecoder):
     """Two onnxruntime sessions on one device, and caches there that the decoder writes in place.
 
     The caches are allocated once, for ``max_rows`` and the limits. ``kernels`` is a library of compiled operators;
-    None: onnxruntime's own.
+    None: onnxruntime's own. ``sessions`` makes the sessions; None: they are not shared with other runtimes.
     """
 
     def __init__(
@@ -102,7 +102,9 @@ class OnnxRuntime(RowDecoder):
         device: Device = CPU,
         huge_pages: bool = True,
         kernels: Path | None = None,
+        sessions: Sessions | None = None,
     ) -> None:
+        sessions = sessions or Sessions()
         super().__init__(
             decoder,
             dimensions=dimensions,
@@ -111,8 +113,9 @@ class OnnxRuntime(RowDecoder):
             device=device,
             huge_pages=huge_pages,
             kernels=kernels,
+            sessions=sessions,
         )
-        self._encoder = lane_session(encoder, device, kernels=self._kernels)
+        self._encoder = sessions.of(encoder, device, kernels=self._kernels)
         self._source_capacity = limits.source_tokens
         self._cross = self._new_caches("cross_key_0", max_rows, limits.source_tokens)
         self._last = self._memory.vectors(

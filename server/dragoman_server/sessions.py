@@ -32,6 +32,26 @@ def fitting_kernels(kernels: Path | None, decoder: Path, head_dim: int) -> Path 
     return kernels if fits else None
 
 
+class Sessions:
+    """Makes the sessions of one model's lanes.
+
+    On the processor one session of a graph serves all lanes, since any number of threads may run it at once: its
+    weights and its activations' memory are there once. On a GPU each lane has its own, whose runs are captured.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[Path, Path | None], Any] = {}
+
+    def of(self, graph: Path, device: Device = CPU, *, captured: bool = False, kernels: Path | None = None) -> Any:
+        """As ``lane_session`` says."""
+        if device.kind == "cuda":
+            return lane_session(graph, device, captured=captured, kernels=kernels)
+        key = graph, kernels
+        if key not in self._made:
+            self._made[key] = lane_session(graph, device, kernels=kernels)
+        return self._made[key]
+
+
 def lane_session(
     graph: Path | bytes, device: Device = CPU, *, captured: bool = False, kernels: Path | None = None
 ) -> Any:

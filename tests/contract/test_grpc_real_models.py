@@ -85,7 +85,7 @@ async def test_what_does_not_fit_the_memory_is_refused_with_the_arithmetic(tmp_p
             await client.load_model("tiny")
         assert re.fullmatch(
             r"tiny version 2: not enough memory: "
-            r"1 lane x \(0\.\d MiB of weights \+ 0\.\d MiB of caches \+ 16\.0 MiB to compute with\) = 16\.\d MiB; "
+            r"0\.\d MiB of weights \+ 1 lane x \(0\.\d MiB of caches \+ 16\.0 MiB to compute with\) = 16\.\d MiB; "
             r"the limit is 0\.1 MiB, 0\.0 MiB are in use",
             str(refused.value),
         )

@@ -9,8 +9,7 @@ import pytest
 
 from dragoman import Client
 from dragoman_server.bundle import load_bundle
-from dragoman_server.compiled_kernels import chosen_library
-from dragoman_server.memory_budget import MIB, memory_need, packs_weights
+from dragoman_server.memory_budget import MIB, memory_need
 from tests.integration.server_process import ServerProcess, free_port
 from tests.soak.watching import Sample, Watcher
 
@@ -22,8 +21,8 @@ LANES, ROWS = 2, 64
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_memory_falls_back_when_a_model_is_unloaded() -> None:
     bundle = load_bundle(MODELS / "deu-eng" / "1", "int8")
-    need = memory_need(bundle, lanes=LANES, max_rows=ROWS, packs=packs_weights(bundle, chosen_library("auto")))
-    weights = (need.packed + LANES * need.weights) / MIB
+    need = memory_need(bundle, lanes=LANES, max_rows=ROWS)
+    weights = need.weights / MIB
     logits = ROWS * bundle.manifest.dimensions.vocabulary * 4  # nobody asks for them, so their memory is never touched
     caches = LANES * (need.caches - logits) / MIB
     http = free_port()

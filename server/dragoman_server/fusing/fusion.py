@@ -73,12 +73,6 @@ def fused(graph: Path, library: Path) -> Iterator[bytes]:
             builder.release(chain)
 
 
-def packed_bytes(graph: Path) -> int:
-    """Of a graph's weights, what goes into chains: held once for all sessions, and not by any of them."""
-    units = find_units(GraphView(ModelProto.FromString(graph.read_bytes())))
-    return sum(linear.weights.nbytes for unit in units for linear in unit.linears)
-
-
 def _chains(view: GraphView, builder: ChainLibrary, chains: list[int]) -> Iterator[_Replacement]:
     for units in chains_of(view, find_units(view)):
         places = [place for unit in units for place in unit.places]

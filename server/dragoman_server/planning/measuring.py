@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, cast
 
 from dragoman_server import machine
 from dragoman_server.building import build_host
-from dragoman_server.compiled_kernels import library_for
-from dragoman_server.device import CPU
 from dragoman_server.independence.sentences import own_sentences
 from dragoman_server.lanes import LaneEngine
-from dragoman_server.memory_budget import memory_need, packs_weights
+from dragoman_server.memory_budget import memory_need
 from dragoman_server.planning.call_measuring import measure_calls
 from dragoman_server.planning.lane_measuring import Window, encoding_fit, keep_busy
 from dragoman_server.planning.pilots import measure_pilots
@@ -126,10 +124,7 @@ def _crowding(beside: Sequence[Window], alone: Sequence[Window]) -> float:
 
 
 def _memory(bundle: LoadedBundle, settings: Settings, process: int) -> Memory:
-    packs = packs_weights(bundle, library_for(settings.kernels, CPU))
-    one, two = (
-        memory_need(bundle, lanes=1, max_rows=rows, packs=packs) for rows in (settings.max_rows, settings.max_rows + 1)
-    )
+    one, two = (memory_need(bundle, lanes=1, max_rows=rows) for rows in (settings.max_rows, settings.max_rows + 1))
     row = two.total - one.total
-    # Packed weights are there once, however many lanes there are.
-    return Memory(process=process + one.packed, lane=one.total - one.packed - settings.max_rows * row, row=row)
+    # Weights are there once, however many lanes there are.
+    return Memory(process=process + one.weights, lane=one.total - one.weights - settings.max_rows * row, row=row)

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from dragoman_server.compiled_kernels import Kernels
 from dragoman_server.settings import (
@@ -203,6 +201,7 @@ def inspect(
     status is 1, when it is not exactly what its bundle.json says.
     """
     from google.protobuf import json_format  # noqa: PLC0415  (--help needs none of these)
+    from rich.console import Console  # noqa: PLC0415
 
     from dragoman_server.bundle import BundleError  # noqa: PLC0415
     from dragoman_server.inspection import checked_manifest, rendered  # noqa: PLC0415
@@ -226,7 +225,10 @@ def doctor() -> None:
     Looks at Python, the packages, onnxruntime's providers, the processor, memory, huge pages and the default model.
     The exit status is 1 when something is missing without which the server cannot start.
     """
-    from dragoman_server import doctor as examination  # noqa: PLC0415  (--help needs none of it)
+    from rich.console import Console  # noqa: PLC0415  (--help needs none of it, nor does a server)
+    from rich.table import Table  # noqa: PLC0415
+
+    from dragoman_server import doctor as examination  # noqa: PLC0415
 
     checks = examination.examine(examination.load_default_bundle)
     table = Table("check", "", "found", "hint", box=None)

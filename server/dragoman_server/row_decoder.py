@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from dragoman_protos.v1.bundle_pb2 import Dimensions
 from dragoman_server.device import Device
-from dragoman_server.device_memory import DeviceMemory
 from dragoman_server.fusing.fusion import WANTS_LOGITS
 from dragoman_server.graphs import CACHE_TYPES
 from dragoman_server.row_memory import Array, Binding, HostMemory, Part, RowCaches, RowMemory
@@ -58,9 +57,7 @@ class RowDecoder:
         if max_rows < 1:
             raise ValueError(f"max_rows = {max_rows}: at least 1")
         self._kernels = fitting_kernels(kernels, decoder, dimensions.head_dim)
-        self._memory: RowMemory = (
-            DeviceMemory(device) if device.resident else HostMemory(huge_pages=huge_pages, library=self._kernels)
-        )
+        self._memory = _memory(device, huge_pages=huge_pages, library=self._kernels)
         self._decoder = sessions.of(decoder, device, captured=True, kernels=self._kernels)
         self._max_rows, self._target_capacity = max_rows, capacity
         self._dimensions = dimensions
@@ -244,3 +241,11 @@ class RowDecoder:
             self._parts(),
             {name: out[:rows] for name, out in outputs.items()},
         )
+
+
+def _memory(device: Device, *, huge_pages: bool, library: Path | None) -> RowMemory:
+    if device.resident:
+        from dragoman_server.device_memory import DeviceMemory  # noqa: PLC0415  (for few servers)
+
+        return DeviceMemory(device)
+    return HostMemory(huge_pages=huge_pages, library=library)

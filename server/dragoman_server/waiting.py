@@ -76,6 +76,10 @@ class Place(Generic[SubmissionT]):
     """Of its line, up to and including this request, counted from somewhere: only differences mean anything."""
 
 
+_LEFT: Place[Any] = Place(None, -inf, Work(), Work())
+"""In the place of one that was taken: the line does not hold on to requests that are decoded, or have long ended."""
+
+
 class _Line(Generic[SubmissionT]):
     """The requests of one priority, in order of arrival; ``lead`` is how much earlier they count as arrived."""
 
@@ -102,6 +106,7 @@ class _Line(Generic[SubmissionT]):
 
     def pop(self) -> Place[SubmissionT]:
         place = self._places[self._head]
+        self._places[self._head] = _LEFT
         self._head += 1
         if self._head == len(self._places):
             self._places, self._head, self.rank = [], 0, _LAST

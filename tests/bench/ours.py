@@ -94,7 +94,7 @@ class Ours:
     def decode(self, sources: Sequence[Sequence[int]], *, beam: int, in_flight: int | None = None) -> Decoded:
         """Translate all; at most ``in_flight`` are with the engine at one time, None: all at once."""
         options = self._options(beam)
-        outcomes: list[Outcome | None] = [None] * len(sources)
+        outcomes: list[list[int] | ServerError] = [[]] * len(sources)
         done = threading.Event()
         answered = itertools.count(1)
         following = itertools.count()
@@ -106,7 +106,8 @@ class Ours:
 
         def replying(index: int) -> Callable[[Outcome], None]:
             def reply(outcome: Outcome) -> None:
-                outcomes[index] = outcome
+                # As a caller does who wants no more than the text: what else there is to an answer goes at once.
+                outcomes[index] = outcome if isinstance(outcome, ServerError) else list(outcome.best.token_ids)
                 if next(answered) == len(sources):
                     done.set()
                 elif in_flight is not None:
@@ -120,7 +121,10 @@ class Ours:
         if not done.wait(_SECONDS):
             raise TimeoutError(f"the engine did not finish in {_SECONDS:.0f} s")
         seconds, cpu = time.perf_counter() - began, time.process_time() - cpu_began
-        return Decoded([_ids(outcome) for outcome in outcomes], seconds, cpu)
+        for outcome in outcomes:
+            if isinstance(outcome, ServerError):
+                raise outcome
+        return Decoded([ids for ids in outcomes if not isinstance(ids, ServerError)], seconds, cpu)
 
     def latencies(self, sources: Sequence[Sequence[int]], *, beam: int) -> list[float]:
         """Seconds from submitting a sentence to its answer, one after the other."""
@@ -141,15 +145,9 @@ class Ours:
             if not answered.wait(_SECONDS):
                 raise TimeoutError(f"no answer in {_SECONDS:.0f} s")
             found.append(time.perf_counter() - began)
-            _ids(outcomes[0])
+            if isinstance(outcomes[0], ServerError):
+                raise outcomes[0]
         return found
 
     def _options(self, beam: int) -> DecodingOptions:
         return DecodingOptions(max_length=self._longest, beam_size=beam)
-
-
-def _ids(outcome: Outcome | None) -> list[int]:
-    assert outcome is not None
-    if isinstance(outcome, ServerError):
-        raise outcome
-    return list(outcome.best.token_ids)

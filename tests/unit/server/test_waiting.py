@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import weakref
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,6 +40,19 @@ def test_of_equals_the_older_goes_first() -> None:
     queue.append(new, 16.0)
     assert queue.ahead_of(3, 16.0).requests == 2
     assert order(queue) == [old, new]
+
+
+def test_a_request_that_was_taken_is_not_held_on_to() -> None:
+    queue = WaitingQueue[Request](1.0)
+    for _ in range(3):
+        queue.append(request(), 0.0)
+    place = queue.pop()
+    queue.put_back([place])
+    assert queue.pop() is place
+    taken = weakref.ref(place.request)
+    del place
+    assert taken() is None
+    assert len(queue) == 2
 
 
 def test_work_ahead_is_that_of_higher_and_of_aged_requests() -> None:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import structlog
 
+from dragoman_server.heap import bound_heap
 from dragoman_server.loading import Loaded
-from dragoman_server.memory_return import bound_heap
 from dragoman_server.server import DragomanServer
 from dragoman_server.settings import Settings
 

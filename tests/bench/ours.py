@@ -16,6 +16,7 @@ from dragoman_server.device_choice import choose_device, settings_for
 from dragoman_server.engine import Engine
 from dragoman_server.errors import ServerError
 from dragoman_server.garbage import collect_seldom
+from dragoman_server.heap import bound_heap, trim
 from dragoman_server.loading import ModelLoader, newest_versions
 from dragoman_server.logs import configure
 from dragoman_server.request import Outcome, Request
@@ -60,6 +61,7 @@ class Ours:
     def __init__(self, repository: Path, name: str, settings: OurSettings) -> None:
         configure("warning", "console")
         collect_seldom()
+        bound_heap()
         self.settings = settings
         served = Settings(
             models=repository, **asdict(settings), max_waiting=1_000_000, max_waiting_tokens=100_000_000, grace=0.0
@@ -68,6 +70,7 @@ class Ours:
         # The one model that is measured, whatever else the repository holds.
         entry = next(entry for entry in newest_versions(repository) if entry.name == name)
         host = ModelLoader(settings_for(served, device), device=device).load(entry)
+        trim()  # as a server does when its models are loaded
         assert isinstance(host, TranslationHost)
         self.host = host
         self._longest = self.host.bundle.limits.target_tokens

@@ -55,7 +55,7 @@ asyncio.run(main())
 END = """
 import ctypes, threading
 from dragoman_server.machine import resident_memory
-from dragoman_server.memory_return import bound_heap, trim
+from dragoman_server.heap import bound_heap, trim
 
 bound_heap()
 library = ctypes.CDLL(None)

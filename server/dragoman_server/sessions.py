@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from dragoman_server.compiled_kernels import takes_heads
 from dragoman_server.device import CPU, CPU_PROVIDER, Device, DeviceError
 from dragoman_server.fusing.fusion import fused
 from dragoman_server.graphs import cache_type
+from dragoman_server.shared_weights import SharedWeights
 
 _SHAPES = frozenset(
     {"Shape", "Size", "Range", "Gather", "Concat", "Slice", "Squeeze", "Unsqueeze", "Cast", "Add", "Mul"}
@@ -36,10 +38,12 @@ class Sessions:
     """Makes the sessions of one model's lanes.
 
     On the processor one session of a graph serves all lanes, since any number of threads may run it at once: its
-    weights and its activations' memory are there once. On a GPU each lane has its own, whose runs are captured.
+    weights and its activations' memory are there once, and so are weights that graphs share. On a GPU each lane has its
+    own, whose runs are captured.
     """
 
     def __init__(self) -> None:
+        self._weights = SharedWeights()
         self._made: dict[tuple[Path, Path | None], Any] = {}
 
     def of(self, graph: Path, device: Device = CPU, *, captured: bool = False, kernels: Path | None = None) -> Any:
@@ -48,36 +52,44 @@ class Sessions:
             return lane_session(graph, device, captured=captured, kernels=kernels)
         key = graph, kernels
         if key not in self._made:
-            self._made[key] = lane_session(graph, device, kernels=kernels)
+            self._made[key] = lane_session(graph, device, kernels=kernels, weights=self._weights.of(graph))
         return self._made[key]
 
 
 def lane_session(
-    graph: Path | bytes, device: Device = CPU, *, captured: bool = False, kernels: Path | None = None
+    graph: Path | bytes,
+    device: Device = CPU,
+    *,
+    captured: bool = False,
+    kernels: Path | None = None,
+    weights: Mapping[str, Any] | None = None,
 ) -> Any:
     """A session of one thread on the device, of a file or of a graph's bytes.
 
     ``captured``: its runs may become CUDA graphs. ``kernels``: a library whose operators stand in for onnxruntime's
-    own on the processor; a GPU does without. DeviceError where the device is a GPU, and the session would run elsewhere
-    or compute a part on the processor.
+    own on the processor; a GPU does without. ``weights``: some of the graph's, by name, as onnxruntime's values, which
+    a session on the processor reads where they are. DeviceError where the device is a GPU, and the session would run
+    elsewhere or compute a part on the processor.
     """
     if device.kind == "cuda":
         return _gpu_session(graph, device, captured=captured)
     if kernels is not None and isinstance(graph, Path):
-        options = _options()
+        options = _options(weights)
         # A rewritten graph has no place of its own to find the files beside it from.
         options.add_session_config_entry(_FOLDER, str(graph.parent))
         try:
             options.register_custom_ops_library(str(kernels))
             with fused(graph, kernels) as rewritten:
-                return _cpu_session(rewritten, options)
+                return _cpu_session(rewritten, options, weights)
         except Exception as error:  # onnxruntime raises many types that share no base of their own
             _log.warning("the compiled operators do not take a graph: onnxruntime's own run it", why=str(error))
-    return _cpu_session(graph, _options())
+    return _cpu_session(graph, _options(weights), weights)
 
 
-def _options() -> ort.SessionOptions:
+def _options(weights: Mapping[str, Any] | None = None) -> ort.SessionOptions:
     options = ort.SessionOptions()
+    for name, value in (weights or {}).items():
+        options.add_initializer(name, value)
     # Lanes are the parallelism: a thread pool inside each would only fight over the cores.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -85,9 +97,12 @@ def _options() -> ort.SessionOptions:
     return options
 
 
-def _cpu_session(graph: Path | bytes, options: ort.SessionOptions) -> Any:
+def _cpu_session(graph: Path | bytes, options: ort.SessionOptions, weights: Mapping[str, Any] | None) -> Any:
     # The fused operator is several times slower on CPU than LayerNormalization and Add apart.
-    return ort.InferenceSession(graph, options, providers=[CPU_PROVIDER], disabled_optimizers=["SkipLayerNormFusion"])
+    disabled = ["SkipLayerNormFusion"]
+    session = ort.InferenceSession(graph, options, providers=[CPU_PROVIDER], disabled_optimizers=disabled)
+    session.weights = weights  # which onnxruntime itself does not keep alive
+    return session
 
 
 def _gpu_session(graph: Path | bytes, device: Device, *, captured: bool) -> Any:

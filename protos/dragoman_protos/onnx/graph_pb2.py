@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n dragoman_protos/onnx/graph.proto\x12\rdragoman.onnx\"o\n\nModelProto\x12(\n\x05graph\x18\x07 \x01(\x0b\x32\x19.dragoman.onnx.GraphProto\x12\x37\n\x0copset_import\x18\x08 \x03(\x0b\x32!.dragoman.onnx.OperatorSetIdProto\"5\n\x12OperatorSetIdProto\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\xc2\x01\n\nGraphProto\x12&\n\x04node\x18\x01 \x03(\x0b\x32\x18.dragoman.onnx.NodeProto\x12/\n\x0binitializer\x18\x05 \x03(\x0b\x32\x1a.dragoman.onnx.TensorProto\x12,\n\x05input\x18\x0b \x03(\x0b\x32\x1d.dragoman.onnx.ValueInfoProto\x12-\n\x06output\x18\x0c \x03(\x0b\x32\x1d.dragoman.onnx.ValueInfoProto\"\x8b\x01\n\tNodeProto\x12\r\n\x05input\x18\x01 \x03(\t\x12\x0e\n\x06output\x18\x02 \x03(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07op_type\x18\x04 \x01(\t\x12\x30\n\tattribute\x18\x05 \x03(\x0b\x32\x1d.dragoman.onnx.AttributeProto\x12\x0e\n\x06\x64omain\x18\x07 \x01(\t\"\xa3\x01\n\x0e\x41ttributeProto\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\t\n\x01\x66\x18\x02 \x01(\x02\x12\t\n\x01i\x18\x03 \x01(\x03\x12\x39\n\x04type\x18\x14 \x01(\x0e\x32+.dragoman.onnx.AttributeProto.AttributeType\"2\n\rAttributeType\x12\r\n\tUNDEFINED\x10\x00\x12\t\n\x05\x46LOAT\x10\x01\x12\x07\n\x03INT\x10\x02\"e\n\x0bTensorProto\x12\x0c\n\x04\x64ims\x18\x01 \x03(\x03\x12\x11\n\tdata_type\x18\x02 \x01(\x05\x12\x0c\n\x04name\x18\x08 \x01(\t\x12\x10\n\x08raw_data\x18\t \x01(\x0c\x12\x15\n\rdata_location\x18\x0e \x01(\x05\"F\n\x0eValueInfoProto\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x04type\x18\x02 \x01(\x0b\x32\x18.dragoman.onnx.TypeProto\"\x8e\x01\n\tTypeProto\x12\x34\n\x0btensor_type\x18\x01 \x01(\x0b\x32\x1f.dragoman.onnx.TypeProto.Tensor\x1aK\n\x06Tensor\x12\x11\n\telem_type\x18\x01 \x01(\x05\x12.\n\x05shape\x18\x02 \x01(\x0b\x32\x1f.dragoman.onnx.TensorShapeProto\"j\n\x10TensorShapeProto\x12\x36\n\x03\x64im\x18\x01 \x03(\x0b\x32).dragoman.onnx.TensorShapeProto.Dimension\x1a\x1e\n\tDimension\x12\x11\n\tdim_value\x18\x01 \x01(\x03')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n dragoman_protos/onnx/graph.proto\x12\rdragoman.onnx\"o\n\nModelProto\x12(\n\x05graph\x18\x07 \x01(\x0b\x32\x19.dragoman.onnx.GraphProto\x12\x37\n\x0copset_import\x18\x08 \x03(\x0b\x32!.dragoman.onnx.OperatorSetIdProto\"5\n\x12OperatorSetIdProto\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\xc2\x01\n\nGraphProto\x12&\n\x04node\x18\x01 \x03(\x0b\x32\x18.dragoman.onnx.NodeProto\x12/\n\x0binitializer\x18\x05 \x03(\x0b\x32\x1a.dragoman.onnx.TensorProto\x12,\n\x05input\x18\x0b \x03(\x0b\x32\x1d.dragoman.onnx.ValueInfoProto\x12-\n\x06output\x18\x0c \x03(\x0b\x32\x1d.dragoman.onnx.ValueInfoProto\"\x8b\x01\n\tNodeProto\x12\r\n\x05input\x18\x01 \x03(\t\x12\x0e\n\x06output\x18\x02 \x03(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07op_type\x18\x04 \x01(\t\x12\x30\n\tattribute\x18\x05 \x03(\x0b\x32\x1d.dragoman.onnx.AttributeProto\x12\x0e\n\x06\x64omain\x18\x07 \x01(\t\"\xa3\x01\n\x0e\x41ttributeProto\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\t\n\x01\x66\x18\x02 \x01(\x02\x12\t\n\x01i\x18\x03 \x01(\x03\x12\x39\n\x04type\x18\x14 \x01(\x0e\x32+.dragoman.onnx.AttributeProto.AttributeType\"2\n\rAttributeType\x12\r\n\tUNDEFINED\x10\x00\x12\t\n\x05\x46LOAT\x10\x01\x12\x07\n\x03INT\x10\x02\"\xa3\x01\n\x0bTensorProto\x12\x0c\n\x04\x64ims\x18\x01 \x03(\x03\x12\x11\n\tdata_type\x18\x02 \x01(\x05\x12\x0c\n\x04name\x18\x08 \x01(\t\x12\x10\n\x08raw_data\x18\t \x01(\x0c\x12<\n\rexternal_data\x18\r \x03(\x0b\x32%.dragoman.onnx.StringStringEntryProto\x12\x15\n\rdata_location\x18\x0e \x01(\x05\"4\n\x16StringStringEntryProto\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"F\n\x0eValueInfoProto\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x04type\x18\x02 \x01(\x0b\x32\x18.dragoman.onnx.TypeProto\"\x8e\x01\n\tTypeProto\x12\x34\n\x0btensor_type\x18\x01 \x01(\x0b\x32\x1f.dragoman.onnx.TypeProto.Tensor\x1aK\n\x06Tensor\x12\x11\n\telem_type\x18\x01 \x01(\x05\x12.\n\x05shape\x18\x02 \x01(\x0b\x32\x1f.dragoman.onnx.TensorShapeProto\"j\n\x10TensorShapeProto\x12\x36\n\x03\x64im\x18\x01 \x03(\x0b\x32).dragoman.onnx.TensorShapeProto.Dimension\x1a\x1e\n\tDimension\x12\x11\n\tdim_value\x18\x01 \x01(\x03')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,16 +43,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTRIBUTEPROTO']._serialized_end=722
   _globals['_ATTRIBUTEPROTO_ATTRIBUTETYPE']._serialized_start=672
   _globals['_ATTRIBUTEPROTO_ATTRIBUTETYPE']._serialized_end=722
-  _globals['_TENSORPROTO']._serialized_start=724
-  _globals['_TENSORPROTO']._serialized_end=825
-  _globals['_VALUEINFOPROTO']._serialized_start=827
-  _globals['_VALUEINFOPROTO']._serialized_end=897
-  _globals['_TYPEPROTO']._serialized_start=900
-  _globals['_TYPEPROTO']._serialized_end=1042
-  _globals['_TYPEPROTO_TENSOR']._serialized_start=967
-  _globals['_TYPEPROTO_TENSOR']._serialized_end=1042
-  _globals['_TENSORSHAPEPROTO']._serialized_start=1044
-  _globals['_TENSORSHAPEPROTO']._serialized_end=1150
-  _globals['_TENSORSHAPEPROTO_DIMENSION']._serialized_start=1120
-  _globals['_TENSORSHAPEPROTO_DIMENSION']._serialized_end=1150
+  _globals['_TENSORPROTO']._serialized_start=725
+  _globals['_TENSORPROTO']._serialized_end=888
+  _globals['_STRINGSTRINGENTRYPROTO']._serialized_start=890
+  _globals['_STRINGSTRINGENTRYPROTO']._serialized_end=942
+  _globals['_VALUEINFOPROTO']._serialized_start=944
+  _globals['_VALUEINFOPROTO']._serialized_end=1014
+  _globals['_TYPEPROTO']._serialized_start=1017
+  _globals['_TYPEPROTO']._serialized_end=1159
+  _globals['_TYPEPROTO_TENSOR']._serialized_start=1084
+  _globals['_TYPEPROTO_TENSOR']._serialized_end=1159
+  _globals['_TENSORSHAPEPROTO']._serialized_start=1161
+  _globals['_TENSORSHAPEPROTO']._serialized_end=1267
+  _globals['_TENSORSHAPEPROTO_DIMENSION']._serialized_start=1237
+  _globals['_TENSORSHAPEPROTO_DIMENSION']._serialized_end=1267
 # @@protoc_insertion_point(module_scope)

@@ -187,6 +187,7 @@ class TensorProto(_message.Message):
     DATA_TYPE_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     RAW_DATA_FIELD_NUMBER: _builtins.int
+    EXTERNAL_DATA_FIELD_NUMBER: _builtins.int
     DATA_LOCATION_FIELD_NUMBER: _builtins.int
     data_type: _builtins.int
     name: _builtins.str
@@ -194,6 +195,8 @@ class TensorProto(_message.Message):
     data_location: _builtins.int
     @_builtins.property
     def dims(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def external_data(self) -> _containers.RepeatedCompositeFieldContainer[Global___StringStringEntryProto]: ...
     def __init__(
         self,
         *,
@@ -201,15 +204,38 @@ class TensorProto(_message.Message):
         data_type: _builtins.int | None = ...,
         name: _builtins.str | None = ...,
         raw_data: _builtins.bytes | None = ...,
+        external_data: _abc.Iterable[Global___StringStringEntryProto] | None = ...,
         data_location: _builtins.int | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data_location", b"data_location", "data_type", b"data_type", "name", b"name", "raw_data", b"raw_data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_location", b"data_location", "data_type", b"data_type", "dims", b"dims", "name", b"name", "raw_data", b"raw_data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_location", b"data_location", "data_type", b"data_type", "dims", b"dims", "external_data", b"external_data", "name", b"name", "raw_data", b"raw_data"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TensorProto: _TypeAlias = TensorProto  # noqa: Y015
+
+@_typing.final
+class StringStringEntryProto(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    value: _builtins.str
+    def __init__(
+        self,
+        *,
+        key: _builtins.str | None = ...,
+        value: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StringStringEntryProto: _TypeAlias = StringStringEntryProto  # noqa: Y015
 
 @_typing.final
 class ValueInfoProto(_message.Message):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+from collections.abc import Iterator
 
 _MIB = 1 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -20,12 +21,28 @@ def bound_heap() -> None:
     By itself glibc raises that bound to twice the largest block that was ever freed, and ``trim`` does not reach the
     ends of heaps other than the first: each of a dozen would keep what was once loaded by its thread.
     """
+    _set(_M_MMAP_THRESHOLD, _MAPPED)
+    _set(_M_TRIM_THRESHOLD, _LONGEST_END)
+
+
+@contextlib.contextmanager
+def ends_going_back() -> Iterator[None]:
+    """What is freed meanwhile at the end of a thread's heap goes back at once, where ``bound_heap`` has effect.
+
+    For a moment only: a step that allocates and frees the logits of all rows would take their memory anew each time.
+    """
+    _set(_M_TRIM_THRESHOLD, 0)
+    try:
+        yield
+    finally:
+        _set(_M_TRIM_THRESHOLD, _LONGEST_END)
+
+
+def _set(parameter: int, value: int) -> None:
     if any(name in os.environ for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")):
         return
     with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL(None)
-        library.mallopt(_M_MMAP_THRESHOLD, _MAPPED)
-        library.mallopt(_M_TRIM_THRESHOLD, _LONGEST_END)
+        ctypes.CDLL(None).mallopt(parameter, value)
 
 
 def trim() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dragoman_server import machine
-from dragoman_server.heap import trim
+from dragoman_server.heap import ends_going_back, trim
 
 if TYPE_CHECKING:
     from dragoman_server.model_host import ModelHost
@@ -36,11 +36,16 @@ async def give_back(model: weakref.ref[ModelHost], parts: Sequence[weakref.ref[A
     pause = _PAUSE_SECONDS
     while _there(model) or any(map(_there, parts)):
         if not _there(model) or pause > _PATIENCE_SECONDS:
-            await asyncio.to_thread(gc.collect)
+            await asyncio.to_thread(_collect)
         if _there(model) or any(map(_there, parts)):
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
     await asyncio.to_thread(trim)
+
+
+def _collect() -> None:
+    with ends_going_back():
+        gc.collect()
 
 
 def _there(thing: weakref.ref[Any]) -> bool:

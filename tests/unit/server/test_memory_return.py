@@ -80,6 +80,33 @@ print(resident_memory() - before)
 """
 
 
+GOING = """
+import contextlib, ctypes, sys, threading
+from dragoman_server.machine import resident_memory
+from dragoman_server.heap import bound_heap, ends_going_back, trim
+
+bound_heap()
+library = ctypes.CDLL(None)
+library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+
+def load_and_go():
+    blocks = [library.malloc(100_000) for _ in range(70)]
+    for block in blocks:
+        ctypes.memset(block, 1, 100_000)
+    with ends_going_back() if sys.argv[1] == "going" else contextlib.nullcontext():
+        for block in blocks:
+            library.free(block)
+
+threading.Thread(target=print).start()
+before = resident_memory()
+thread = threading.Thread(target=load_and_go)
+thread.start()
+thread.join()
+trim()
+print(resident_memory() - before)
+"""
+
+
 def printed(script: str, *arguments: str, **environment: str) -> int:
     """What the script prints last, in MiB."""
     run = subprocess.run(
@@ -140,3 +167,9 @@ async def test_what_a_call_holds_for_a_moment_more_is_given_back_after_that() ->
         assert parts[0]() is None
     finally:
         gc.enable()
+
+
+@GLIBC
+def test_the_end_of_a_threads_heap_goes_back_with_a_model() -> None:
+    assert printed(GOING, "staying") >= 5
+    assert printed(GOING, "going") <= 2

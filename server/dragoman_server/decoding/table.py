@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dragoman_server.decoding.histories import histories_of
+from dragoman_server.decoding.histories import STEPS, histories_of
 from dragoman_server.decoding.hypothesis import Answer
 from dragoman_server.decoding.options import DecodingOptions
 
@@ -17,6 +17,9 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Trace = tuple[Any, Floats]
 """The attention of the steps before, None at first, and the last step's (source,): forks share what they share."""
+
+Past = tuple[list[int], list[float]]
+"""What came so far in a row: tokens, and their log-probabilities."""
 
 History = npt.NDArray[np.integer[Any]]
 
@@ -58,6 +61,9 @@ class HypothesisTable:
         """Each (rows,). What is fed next; tokens so far; tokens before the last that may come; steps with logits;
         positions of the caches before that of the first token that is fed; 1: greedy, and nothing else."""
         self._past = self._numbers[:, _SINGLE:]
+        self.layout: tuple[int, int, int, int] = self._numbers.ctypes.data, _SINGLE + capacity, STEPS, _SINGLE
+        """For compiled code: the address of all numbers of a row, how many there are, and which are the steps and the
+        first of what came so far."""
         self._histories = histories_of(self._numbers, _SINGLE, library)
         halves = self._past.view(np.int32)
         self.history = halves[:, ::2]  # (rows, steps)
@@ -160,8 +166,8 @@ class HypothesisTable:
             whole[at, count : count + length] = history[at, :length]
         return whole, before + lengths
 
-    def pasts(self, rows: list[int]) -> list[tuple[list[int], list[float]]]:
-        """What came so far in each of some rows, and its log-probabilities."""
+    def pasts(self, rows: list[int]) -> list[Past]:
+        """Of each of some rows, one at least."""
         steps: list[int] = self.steps[rows].tolist()
         past = self._past[rows, : max(steps)]
         ids: list[list[int]] = past.view(np.int32)[:, ::2].tolist()

@@ -1,4 +1,4 @@
-"""Copies what came so far between hypotheses of one request: by numpy, or by one compiled call."""
+"""Copies what came so far from row to row: by numpy, or by one compiled call."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ STEPS, BEGINS = 1, 4
 class Histories(Protocol):
     """Of the numbers (rows, first + steps) of a table: what came in each step stands from column ``first`` on."""
 
+    def copy(self, sources: Ints, targets: Ints) -> None:
+        """Copy all numbers of some rows to others; no row is both."""
+
     def replace(self, sources: Ints, targets: Ints) -> Ints:
         """Copy between rows of one task; both of a pair have the same number of tokens, and not all of them alike.
 
@@ -30,8 +33,13 @@ class NumpyHistories:
     """All at one time."""
 
     def __init__(self, numbers: Ints, first: int) -> None:
-        self._numbers, self._past = numbers, numbers[:, first:]
+        self._numbers, self._first, self._past = numbers, first, numbers[:, first:]
         self._ids = self._past.view(np.int32)[:, ::2]
+
+    def copy(self, sources: Ints, targets: Ints) -> None:
+        """As ``Histories`` says."""
+        used = self._first + int(self._numbers[sources, STEPS].max())
+        self._numbers[targets, :used] = self._numbers[sources, :used]
 
     def replace(self, sources: Ints, targets: Ints) -> Ints:
         """As ``Histories`` says."""
@@ -46,25 +54,34 @@ class NumpyHistories:
 
 
 class CompiledHistories:
-    """By a call so short that it keeps the interpreter's lock."""
+    """By calls so short that they keep the interpreter's lock."""
 
     def __init__(self, numbers: Ints, first: int, library: Path) -> None:
-        self._replace = ctypes.PyDLL(str(library)).dragoman_replace_histories
+        functions = ctypes.PyDLL(str(library))
+        self._copy, self._replace = functions.dragoman_copy_histories, functions.dragoman_replace_histories
         pointer, size = ctypes.c_void_p, ctypes.c_int64
+        self._copy.argtypes = [pointer, *[size] * 4, *[pointer] * 2]
         self._replace.argtypes = [pointer, *[size] * 5, *[pointer] * 3]
-        self._replace.restype = None
+        self._copy.restype = self._replace.restype = None
         assert numbers.flags.c_contiguous
-        self._numbers = numbers
-        self._table = numbers.ctypes.data, numbers.shape[1], STEPS, BEGINS, first
+        self._numbers, self._first = numbers, first
+        self._address, self._stride = numbers.ctypes.data, numbers.shape[1]
+        # No row is a target twice.
+        self._rows = np.zeros((3, len(numbers)), np.int64)
+        self._places = [rows.ctypes.data for rows in self._rows]
+
+    def copy(self, sources: Ints, targets: Ints) -> None:
+        """As ``Histories`` says."""
+        count, rows = len(sources), self._rows
+        rows[0, :count], rows[1, :count] = sources, targets
+        self._copy(self._address, self._stride, STEPS, self._first, count, *self._places[:2])
 
     def replace(self, sources: Ints, targets: Ints) -> Ints:
         """As ``Histories`` says."""
-        count = len(sources)
-        rows = np.empty((3, count), np.int64)
-        rows[0], rows[1] = sources, targets
-        address, step = rows.ctypes.data, count * rows.itemsize
-        self._replace(*self._table, count, address, address + step, address + 2 * step)
-        kept: Ints = rows[2]
+        count, rows = len(sources), self._rows
+        rows[0, :count], rows[1, :count] = sources, targets
+        self._replace(self._address, self._stride, STEPS, BEGINS, self._first, count, *self._places)
+        kept: Ints = rows[2, :count].copy()
         return kept
 
 

@@ -119,8 +119,7 @@ class HypothesisTable:
 
     def copy(self, sources: Ints, targets: Ints) -> None:
         """Copy all that is known of some rows to others; no row is both."""
-        used = _SINGLE + int(self.steps[sources].max())
-        self._numbers[targets, :used] = self._numbers[sources, :used]
+        self._histories.copy(sources, targets)
         self.owners[targets] = self.owners[sources]
         self._copy_attention(sources, targets)
 

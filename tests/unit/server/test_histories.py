@@ -41,3 +41,19 @@ def test_what_came_so_far_is_copied(compiled: Path, pairs: list[int], count: int
         for row in range(ROWS):
             used = FIRST + numbers[row, STEPS]
             np.testing.assert_array_equal(found[row, :used], expected[row, :used])
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pairs=st.permutations(range(ROWS)), count=st.integers(1, ROWS // 2), seed=st.integers(0, 1000))
+def test_rows_are_copied(compiled: Path, pairs: list[int], count: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    numbers = random.integers(-(1 << 63), 1 << 63, (ROWS, FIRST + CAPACITY), dtype=np.int64)
+    numbers[:, STEPS] = random.integers(0, CAPACITY + 1, ROWS)
+    sources, targets = pairs[:count], pairs[count : 2 * count]
+    for library in (None, compiled):
+        found = numbers.copy()
+        histories_of(found, FIRST, library).copy(np.array(sources), np.array(targets))
+        for row in range(ROWS):
+            origin = sources[targets.index(row)] if row in targets else row
+            used = FIRST + numbers[origin, STEPS]
+            np.testing.assert_array_equal(found[row, :used], numbers[origin, :used])

@@ -64,18 +64,15 @@ class HypothesisTable:
         self.layout: tuple[int, int, int, int] = self._numbers.ctypes.data, _SINGLE + capacity, STEPS, _SINGLE
         """For compiled code: the address of all numbers of a row, how many there are, and which are the steps and the
         first of what came so far."""
-        self._histories = histories_of(self._numbers, _SINGLE, library)
         halves = self._past.view(np.int32)
         self.history = halves[:, ::2]  # (rows, steps)
         self.log_probs = halves[:, 1::2].view(np.float32)  # (rows, steps)
-        self._flat = self._numbers.reshape(-1)
-        self._places = np.arange(max_rows) * (_SINGLE + capacity) + _SINGLE
-        """Of each row's first token in it."""
         self.next = np.zeros(2 * max_rows, np.int64)
         """(2 x rows,), and so below: what a step appends to each row, token and log-probability side by side."""
         self.next_address: int = self.next.ctypes.data
         self.next_ids = self.next.view(np.int32)[::2]
         self.next_log_probs = self.next.view(np.float32)[1::2]
+        self._histories = histories_of(self._numbers, _SINGLE, self.next, library)
         self.owners: npt.NDArray[np.object_] = np.full(max_rows, None, np.object_)  # (rows,), of Task
         self.covered: Floats | None = None  # (rows, source)
         """How much attention each source id has had in all."""
@@ -143,10 +140,7 @@ class HypothesisTable:
 
     def append(self, count: int) -> None:
         """Every row of ``0 .. count - 1`` grows by its token of ``next_ids``, which is fed next."""
-        steps = self.steps[:count]
-        self._flat[steps + self._places[:count]] = self.next[:count]
-        steps += 1
-        self.tokens[:count] = self.next_ids[:count]
+        self._histories.append(count)
 
     def produced(self, rows: Ints) -> tuple[History, Ints]:
         """What the texts of these rows have come to, (rows, tokens), and how many tokens of each row that is (rows,).

@@ -34,3 +34,13 @@ extern "C" __attribute__((visibility("default"))) void dragoman_copy_histories(i
     std::memcpy(numbers + targets[i] * stride, source, (first + source[steps]) * sizeof(int64_t));
   }
 }
+
+// Each of the rows 0 to `count` - 1 grows by its number of `next`, whose token becomes the one that is fed next.
+extern "C" __attribute__((visibility("default"))) void dragoman_append(int64_t* numbers, int64_t stride, int64_t tokens,
+                                                                       int64_t steps, int64_t first, int64_t count,
+                                                                       const int64_t* next) {
+  for (int64_t row = 0; row < count; ++row, numbers += stride) {
+    numbers[first + numbers[steps]++] = next[row];
+    numbers[tokens] = static_cast<int32_t>(next[row]);
+  }
+}

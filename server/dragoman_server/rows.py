@@ -93,7 +93,8 @@ class RowTable:
         """
         gone = set(freed)
         assert len(gone) == len(freed), f"rows {sorted(freed)}: one is freed twice"
-        assert all(0 <= row < self.used for row in (*freed, *copied)), "a row is not live"
+        touched = [*freed, *copied]
+        assert not touched or (min(touched) >= 0 and max(touched) < self.used), "a row is not live"
         assert gone.isdisjoint(copied), "a freed row cannot be copied"
         used = self.used - len(freed) + len(copied)
         assert used <= self.capacity, "no free row"

@@ -56,7 +56,8 @@ class Batch:
     def __init__(self, runtime: StepRuntime, *, eos: int, source_capacity: int = 0) -> None:
         self.rows = RowTable(runtime.max_rows)
         self.table = HypothesisTable(runtime.max_rows, runtime.target_capacity, source_capacity, runtime.kernels)
-        self._eos, self._top_k, self._kernels = eos, runtime.top_k, runtime.kernels
+        self._eos, self._top_k = eos, runtime.top_k
+        self._longest, self._kernels = runtime.target_capacity, runtime.kernels
         self._growth = growth_of(self.table, eos, runtime.kernels)
         self._no_rows: Ints = np.zeros(0, np.int64)
         self._groups: dict[object, Group] = {}
@@ -203,7 +204,7 @@ class Batch:
 
     def _kind(self, options: DecodingOptions) -> tuple[object, Callable[[], Group]]:
         if options.beam_size > 1:
-            return options.beam_size, lambda: Beams(options.beam_size, self.rows.capacity, self._kernels)
+            return options.beam_size, lambda: Beams(options.beam_size, self.rows.capacity, self._longest, self._kernels)
         if not options.sampling:
             return Likeliest, lambda: Independent(Likeliest())
         if 1 <= options.sampling.top_k <= self._top_k:

@@ -9,9 +9,8 @@ import numpy as np
 
 from dragoman_server.decoding.beam_compiled import CompiledSearch
 from dragoman_server.decoding.beam_numpy import NumpySearch
-from dragoman_server.decoding.beam_state import WORST, BeamSearch, BeamState, Ended
-from dragoman_server.decoding.ranking import n_best
-from dragoman_server.decoding.step import Step
+from dragoman_server.decoding.beam_state import LEAST, WORST, BeamSearch, BeamState
+from dragoman_server.decoding.step import Ending, Step
 from dragoman_server.decoding.table import Ints, Task
 
 
@@ -20,28 +19,43 @@ class Beams:
     first beam_size have ended, and the first beam_size of the others live on.
 
     Of 2 x beam_size at most beam_size can be end-of-sentence (one for each hypothesis), so enough are left to go on.
-    ``capacity`` is the most requests, and ``library`` has compiled steps; None: numpy takes them.
+    ``capacity`` is the most requests, ``longest`` the most tokens of a hypothesis, and ``library`` has compiled steps;
+    None: numpy takes them.
     """
 
-    def __init__(self, width: int, capacity: int, library: Path | None = None) -> None:
+    def __init__(self, width: int, capacity: int, longest: int, library: Path | None = None) -> None:
         self.tasks: list[Task] = []
         self._state = BeamState(width, capacity)
-        self._search: BeamSearch = NumpySearch(self._state) if library is None else CompiledSearch(self._state, library)
+        self._search: BeamSearch = (
+            NumpySearch(self._state) if library is None else CompiledSearch(self._state, longest, library)
+        )
         self._stop = False
         """Whether there was ever a request with stop sequences."""
-        self._early = False
-        """Whether there was ever a request that may stop early."""
 
     def add(self, task: Task, row: int, score: float) -> None:
         """As ``Group`` says."""
         options = task.options
         last = self._state.steps + options.max_length - len(options.prefix)
         enough = max(ceil(options.patience * options.beam_size), options.num_hypotheses)
-        divisor = options.length_penalty.divisor(options.max_length)
+        penalty = options.length_penalty
+        # Coverage adds to a rank what the search does not know.
+        wanted = np.inf if options.coverage_penalty else options.num_hypotheses
         self.tasks.append(task)
-        self._state.add(row, score, (last, enough, -np.inf, divisor))
+        self._state.add(
+            row,
+            score,
+            (
+                last,
+                enough,
+                -np.inf,
+                penalty.divisor(options.max_length),
+                penalty.exponent,
+                penalty.wu,
+                wanted,
+                -np.inf,
+            ),
+        )
         self._stop |= options.stop is not None
-        self._early |= options.early_stopping
 
     def drop(self, gone: set[Task]) -> None:
         """As ``Group`` says."""
@@ -60,8 +74,7 @@ class Beams:
         search.choose(step)
         if self._stop:
             self._end_stopped(step)
-        ended = search.ended()
-        if ended.requests:
+        if ended := search.ended(step):
             self._answer(step, ended)
         if done := search.place(step):
             step.finished += [self.tasks[index] for index in done]
@@ -82,9 +95,16 @@ class Beams:
                 if going == state.width:  # the others are not looked at
                     break
 
-    def _answer(self, step: Step, ended: Ended) -> None:
-        step.answer_best(ended.rows, ended.ids, ended.log_probs, ended.scores)
-        for index in ended.requests if self._early else ():
-            answers, options = self.tasks[index].answers, self.tasks[index].options
-            if options.early_stopping and len(answers) >= options.num_hypotheses:
-                self._state.limits[index, WORST] = n_best(answers, options.num_hypotheses)[-1].rank_score
+    def _answer(self, step: Step, ended: list[tuple[int, Ending]]) -> None:
+        limits = self._state.limits
+        for index, ending in ended:
+            task = self.tasks[index]
+            options, answers = task.options, task.answers
+            step.answer_if_wanted(task, ending)
+            if len(answers) < options.num_hypotheses:
+                continue
+            least = min([answer.rank_score for answer in answers])
+            if options.early_stopping:
+                limits[index, WORST] = least
+            if not options.coverage_penalty:
+                limits[index, LEAST] = least

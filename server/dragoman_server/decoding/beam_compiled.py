@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+from itertools import accumulate, pairwise
 from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
-from dragoman_server.decoding.beam_state import BeamState, Ended, Found
-from dragoman_server.decoding.step import Step
+from dragoman_server.decoding.beam_state import BeamState, Found
+from dragoman_server.decoding.step import Ending, Step
 
 _ARRAYS = (
     *("rows", "scores", "limits", "parents", "ids", "log_probs", "totals", "possible", "ends", "done"),
-    *(
-        "ended_requests",
-        "ended_rows",
-        "ended_ids",
-        "ended_log_probs",
-        "ended_totals",
-        "sources",
-        "targets",
-        "forked",
-        "freed",
-    ),
+    *("ended_requests", "ended_rows", "ended_ids", "ended_lengths", "ended_log_probs", "ended_totals"),
+    *("pasts", "sources", "targets", "forked", "freed"),
 )
 
 
@@ -34,15 +26,18 @@ class _Beams(ctypes.Structure):
 
 
 class CompiledSearch:
-    """``BeamSearch`` by calls so short that they keep the interpreter's lock: to give it away could cost a wait."""
+    """``BeamSearch`` by calls so short that they keep the interpreter's lock: to give it away could cost a wait.
 
-    def __init__(self, state: BeamState, library: Path) -> None:
+    ``longest`` is the most tokens of a hypothesis.
+    """
+
+    def __init__(self, state: BeamState, longest: int, library: Path) -> None:
         functions = ctypes.PyDLL(str(library))
         pointer, size = ctypes.c_void_p, ctypes.c_int64
         self._choose, self._ended = functions.dragoman_choose, functions.dragoman_ended
         self._place = functions.dragoman_place
         self._choose.argtypes = [pointer, size, pointer, pointer, size, size, size]
-        self._ended.argtypes = [pointer, size]
+        self._ended.argtypes = [pointer, size, pointer, size, size, size]
         self._place.argtypes = [pointer, size, size, pointer, pointer]
         self._choose.restype = self._place.restype = None
         self._ended.restype = size
@@ -58,12 +53,24 @@ class CompiledSearch:
             np.zeros(found, np.bool_),
         )
         self._done = np.zeros(requests, np.int64)
-        self._ends = np.zeros((3, places), np.int64)
+        self._ends = np.zeros((4, places), np.int64)
         self._log_probs, self._totals = np.zeros(places, np.float32), np.zeros(places)
+        # Most of it is never written, and so takes no memory.
+        pasts = np.zeros(places * longest, np.int64)
+        self._past_ids, self._past_log_probs = pasts.view(np.int32)[::2], pasts.view(np.float32)[1::2]
         self._changes = np.zeros((4, places), np.int64)
         self._counts = np.zeros(4, np.int64)
         state_arrays = state.all_rows, state.all_scores, state.all_limits
-        arrays = *state_arrays, *self._found, self._done, *self._ends, self._log_probs, self._totals, *self._changes
+        arrays = (
+            *state_arrays,
+            *self._found,
+            self._done,
+            *self._ends,
+            self._log_probs,
+            self._totals,
+            pasts,
+            *self._changes,
+        )
         self._beams = _Beams(state.width, *(array.ctypes.data for array in arrays))
         self._address, self._counts_address = ctypes.addressof(self._beams), self._counts.ctypes.data
 
@@ -86,11 +93,17 @@ class CompiledSearch:
             self._state.steps,
         )
 
-    def ended(self) -> Ended:
+    def ended(self, step: Step) -> list[tuple[int, Ending]]:
         """As ``BeamSearch`` says."""
-        count = self._ended(self._address, self._state.count)
-        requests, rows, ids = self._ends[:, :count].tolist()
-        return Ended(requests, rows, ids, self._log_probs[:count].tolist(), self._totals[:count].tolist())
+        count = self._ended(self._address, self._state.count, *step.table.layout)
+        if not count:
+            return []
+        requests, rows, ids, lengths = self._ends[:, :count].tolist()
+        bounds = list(accumulate(lengths, initial=0))
+        past_ids, past_log_probs = self._past_ids[: bounds[-1]].tolist(), self._past_log_probs[: bounds[-1]].tolist()
+        pasts = [(past_ids[begin:end], past_log_probs[begin:end]) for begin, end in pairwise(bounds)]
+        what = rows, ids, self._log_probs[:count].tolist(), self._totals[:count].tolist(), pasts
+        return list(zip(requests, map(Ending, *what), strict=True))
 
     def place(self, step: Step) -> list[int]:
         """As ``BeamSearch`` says."""

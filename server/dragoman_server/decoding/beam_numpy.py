@@ -7,8 +7,8 @@ from operator import itemgetter, methodcaller
 
 import numpy as np
 
-from dragoman_server.decoding.beam_state import DIVISOR, LAST, MISSING, WORST, BeamState, Ended, Found
-from dragoman_server.decoding.step import Step
+from dragoman_server.decoding.beam_state import DIVISOR, LAST, MISSING, WORST, BeamState, Found
+from dragoman_server.decoding.step import Ending, Step
 from dragoman_server.decoding.table import Ints
 
 
@@ -35,17 +35,16 @@ class NumpySearch:
         ends[state.limits[:, LAST] == state.steps] = True
         self.found = Found(order // count, ids, log_probs.take(best), scores, scores > -np.inf, ends)
 
-    def ended(self) -> Ended:
+    def ended(self, step: Step) -> list[tuple[int, Ending]]:
         """As ``BeamSearch`` says."""
         found, width = self.found, self._state.width
         requests, places = (found.ends & found.possible)[:, :width].nonzero()
         if not len(requests):
-            return Ended([], [], [], [], [])
-        rows = self._state.rows[requests, found.parents[requests, places]]
-        chosen = found.map(itemgetter((requests, places)))
-        return Ended(
-            requests.tolist(), rows.tolist(), chosen.ids.tolist(), chosen.log_probs.tolist(), chosen.scores.tolist()
-        )
+            return []
+        rows: list[int] = self._state.rows[requests, found.parents[requests, places]].tolist()
+        found = found.map(itemgetter((requests, places)))
+        what = rows, found.ids.tolist(), found.log_probs.tolist(), found.scores.tolist(), step.table.pasts(rows)
+        return list(zip(requests.tolist(), map(Ending, *what), strict=True))
 
     def place(self, step: Step) -> list[int]:
         """As ``BeamSearch`` says."""

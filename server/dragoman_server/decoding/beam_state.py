@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from dragoman_server.decoding.step import Step
+from dragoman_server.decoding.step import Ending, Step
 from dragoman_server.decoding.table import Ints
 
 Bools = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
 
-LAST, MISSING, WORST, DIVISOR = range(4)
+LIMITS = LAST, MISSING, WORST, DIVISOR, EXPONENT, WU, WANTED, LEAST = tuple(range(8))
 """Columns of the limits."""
 
 
@@ -33,7 +33,7 @@ class BeamState:
         self.steps = 0
         self.all_rows: Ints = np.zeros((capacity, width), np.int64)
         self.all_scores: Doubles = np.zeros((capacity, width))
-        self.all_limits: Doubles = np.zeros((capacity, 4))
+        self.all_limits: Doubles = np.zeros((capacity, len(LIMITS)))
 
     @property
     def rows(self) -> Ints:
@@ -47,12 +47,14 @@ class BeamState:
 
     @property
     def limits(self) -> Doubles:
-        """(requests, 4): the group's step that is the last; how many more answers are enough; what the least of the
-        wanted answers ranks, where the search may stop early; what the score of the longest hypothesis is divided by.
+        """(requests, limits), column by column: the group's step that is the last; how many more answers are enough;
+        where the search may stop early, what the least of the wanted answers ranks; what the score of the longest
+        hypothesis is divided by; the length penalty's exponent, and whether it is that of Wu et al.; how many answers
+        are wanted; and what the least of so many ranks. What does not exist yet is minus infinity.
         """
         return self.all_limits[: self.count]
 
-    def add(self, row: int, score: float, limits: tuple[float, float, float, float]) -> None:
+    def add(self, row: int, score: float, limits: Sequence[float]) -> None:
         """One request more, with one hypothesis, in this row."""
         at = self.count
         self.all_rows[at] = row
@@ -90,16 +92,6 @@ class Found(NamedTuple):
         return Found(*map(change, self))
 
 
-class Ended(NamedTuple):
-    """Hypotheses that end, each (ended,): whose, in which row, with which token, and the scores of all their tokens."""
-
-    requests: list[int]
-    rows: list[int]
-    ids: list[int]
-    log_probs: list[float]
-    scores: list[float]
-
-
 class BeamSearch(Protocol):
     """Takes the steps of a ``BeamState``, each in three parts. ``found`` may be changed in between: what ends."""
 
@@ -113,8 +105,11 @@ class BeamSearch(Protocol):
         Those end that are end-of-sentence, and all at a request's last step.
         """
 
-    def ended(self) -> Ended:
-        """Those that end among the first beam_size of each request."""
+    def ended(self, step: Step) -> list[tuple[int, Ending]]:
+        """Those that end among the first beam_size of each request: whose, and what.
+
+        A request's stand side by side, best first. Such as are certainly worse than what is wanted may be missing.
+        """
 
     def place(self, step: Step) -> list[int]:
         """The first beam_size that do not end live on, and get their rows; returns which requests are done, in order.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dragoman_server.decoding.hypothesis import Answer, FinishReason
 from dragoman_server.decoding.ranking import coverage
-from dragoman_server.decoding.table import HypothesisTable, Task
+from dragoman_server.decoding.table import HypothesisTable, Past, Task
 
 
 def answered(
     table: HypothesisTable,
     row: int,
-    past: tuple[list[int], list[float]],
+    past: Past,
     token_id: int,
     log_prob: float,
     *,

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from dragoman_server.decoding.candidates import Candidates
 from dragoman_server.decoding.ending import answer, answered, stopped
 from dragoman_server.decoding.ranking import keep_best
-from dragoman_server.decoding.table import HypothesisTable, Ints, Task
+from dragoman_server.decoding.table import HypothesisTable, Ints, Past, Task
 from dragoman_server.row_changes import RowChanges
+
+
+class Ending(NamedTuple):
+    """A hypothesis of a beam that ends."""
+
+    row: int
+    token_id: int
+    log_prob: float
+    score: float
+    """The sum of its log-probabilities, with that of the token."""
+    past: Past
+    """What came before the token."""
 
 
 class Step:
@@ -34,27 +46,19 @@ class Step:
         """The hypothesis in each of these rows ends with its token; in this order."""
         self.failed |= answer(self.table, rows, self.table.pasts(rows), token_ids, log_probs, eos=self.eos)
 
-    def answer_best(self, rows: list[int], token_ids: list[int], log_probs: list[float], scores: list[float]) -> None:
-        """The same of hypotheses of beams, whose log-probabilities add up to ``scores``; a task's best come first.
+    def answer_if_wanted(self, task: Task, ending: Ending) -> None:
+        """The same of a hypothesis of a beam, if it may be wanted.
 
-        Only as many as are wanted of a task are kept, the best: most that end are never made an answer.
+        Of a task as many answers are kept as are wanted, the best: most that end are never made one.
         """
-        table = self.table
-        tasks: list[Task] = table.owners[rows].tolist()
-        lengths: list[int] = (table.steps[rows] + 1).tolist()
-        wanted, owner, better = [], None, 0
-        for at, (task, length, score) in enumerate(zip(tasks, lengths, scores, strict=True)):
-            better, owner = better + 1 if task is owner else 0, task
-            if _may_be_wanted(task, length, score, better):
-                wanted.append(at)
-        pasts = table.pasts([rows[at] for at in wanted]) if wanted else []
-        for at, past in zip(wanted, pasts, strict=True):
-            task = tasks[at]
-            try:
-                found = answered(table, rows[at], past, token_ids[at], log_probs[at], eos=self.eos, score=scores[at])
-                keep_best(task.answers, found, task.options.num_hypotheses)
-            except Exception as error:  # as below
-                self.failed[task] = error
+        row, token_id, log_prob, score, past = ending
+        if not _may_be_wanted(task, len(past[0]) + 1, score):
+            return
+        try:
+            found = answered(self.table, row, past, token_id, log_prob, eos=self.eos, score=score)
+            keep_best(task.answers, found, task.options.num_hypotheses)
+        except Exception as error:  # as below
+            self.failed[task] = error
 
     def stopped(self, row: int, token_id: int) -> bool:
         """Whether the token completes a stop sequence; where that cannot be told, the task fails."""
@@ -65,13 +69,13 @@ class Step:
             return False
 
 
-def _may_be_wanted(task: Task, length: int, score: float, better: int) -> bool:
-    """Whether a hypothesis that ends now may be among the best of its task; so many better ones end now, too."""
-    options = task.options
-    if options.coverage_penalty:
+def _may_be_wanted(task: Task, length: int, score: float) -> bool:
+    """Whether a hypothesis that ends now is among the best of its task so far."""
+    options, answers = task.options, task.answers
+    if len(answers) < options.num_hypotheses or options.coverage_penalty:
         return True
     rank = options.length_penalty.rank(score, length)
-    return better + sum([answer.rank_score >= rank for answer in task.answers]) < options.num_hypotheses
+    return any(rank > answer.rank_score for answer in answers)
 
 
 class Group(Protocol):

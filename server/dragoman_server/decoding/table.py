@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dragoman_server.decoding.histories import histories_of
+from dragoman_server.decoding.histories import STEPS, histories_of
 from dragoman_server.decoding.hypothesis import Answer
 from dragoman_server.decoding.options import DecodingOptions
 
@@ -17,6 +17,9 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Trace = tuple[Any, Floats]
 """The attention of the steps before, None at first, and the last step's (source,): forks share what they share."""
+
+Past = tuple[list[int], list[float]]
+"""What came so far in a row: tokens, and their log-probabilities."""
 
 History = npt.NDArray[np.integer[Any]]
 
@@ -58,18 +61,18 @@ class HypothesisTable:
         """Each (rows,). What is fed next; tokens so far; tokens before the last that may come; steps with logits;
         positions of the caches before that of the first token that is fed; 1: greedy, and nothing else."""
         self._past = self._numbers[:, _SINGLE:]
-        self._histories = histories_of(self._numbers, _SINGLE, library)
+        self.layout: tuple[int, int, int, int] = self._numbers.ctypes.data, _SINGLE + capacity, STEPS, _SINGLE
+        """For compiled code: the address of all numbers of a row, how many there are, and which are the steps and the
+        first of what came so far."""
         halves = self._past.view(np.int32)
         self.history = halves[:, ::2]  # (rows, steps)
         self.log_probs = halves[:, 1::2].view(np.float32)  # (rows, steps)
-        self._flat = self._numbers.reshape(-1)
-        self._places = np.arange(max_rows) * (_SINGLE + capacity) + _SINGLE
-        """Of each row's first token in it."""
         self.next = np.zeros(2 * max_rows, np.int64)
         """(2 x rows,), and so below: what a step appends to each row, token and log-probability side by side."""
         self.next_address: int = self.next.ctypes.data
         self.next_ids = self.next.view(np.int32)[::2]
         self.next_log_probs = self.next.view(np.float32)[1::2]
+        self._histories = histories_of(self._numbers, _SINGLE, self.next, library)
         self.owners: npt.NDArray[np.object_] = np.full(max_rows, None, np.object_)  # (rows,), of Task
         self.covered: Floats | None = None  # (rows, source)
         """How much attention each source id has had in all."""
@@ -123,8 +126,7 @@ class HypothesisTable:
 
     def copy(self, sources: Ints, targets: Ints) -> None:
         """Copy all that is known of some rows to others; no row is both."""
-        used = _SINGLE + int(self.steps[sources].max())
-        self._numbers[targets, :used] = self._numbers[sources, :used]
+        self._histories.copy(sources, targets)
         self.owners[targets] = self.owners[sources]
         self._copy_attention(sources, targets)
 
@@ -148,10 +150,7 @@ class HypothesisTable:
 
     def append(self, count: int) -> None:
         """Every row of ``0 .. count - 1`` grows by its token of ``next_ids``, which is fed next."""
-        steps = self.steps[:count]
-        self._flat[steps + self._places[:count]] = self.next[:count]
-        steps += 1
-        self.tokens[:count] = self.next_ids[:count]
+        self._histories.append(count)
 
     def append_to(self, rows: Ints) -> None:
         """The same of some rows alone."""
@@ -177,8 +176,8 @@ class HypothesisTable:
             whole[at, count : count + length] = history[at, :length]
         return whole, before + lengths
 
-    def pasts(self, rows: list[int]) -> list[tuple[list[int], list[float]]]:
-        """What came so far in each of some rows, and its log-probabilities."""
+    def pasts(self, rows: list[int]) -> list[Past]:
+        """Of each of some rows, one at least."""
         steps: list[int] = self.steps[rows].tolist()
         past = self._past[rows, : max(steps)]
         ids: list[list[int]] = past.view(np.int32)[:, ::2].tolist()

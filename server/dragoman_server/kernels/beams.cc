@@ -1,5 +1,6 @@
 // One step of beam search, of all requests of one beam size: what numpy does in decoding/beam_numpy.py, in the same order.
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -15,7 +16,17 @@ struct Limits {
   double missing;  // how many more answers are enough
   double worst;    // where the search may stop early: what the least of the wanted answers ranks
   double divisor;  // of the longest hypothesis's score
+  double exponent, wu;  // of the length penalty; the latter 0 or 1
+  double wanted;        // how many answers are
+  double least;         // what the least of so many ranks, once there are; until then, minus infinity
 };
+
+// Whether a hypothesis that ends may be among the answers that are wanted. Those that are found to be are ranked again by
+// the caller: his arithmetic counts, and may differ in the last bit.
+bool promising(const Limits& limits, double total, double length) {
+  const double rank = total / std::pow(limits.wu != 0 ? (5 + length) / 6 : length, limits.exponent);
+  return !(rank < limits.least - 1e-9 * std::fabs(limits.least));
+}
 
 // decoding/beam_compiled.py has the same. A beam has `width` places, best first; of one without a hypothesis the score
 // is minus infinity, and the row that of the first place.
@@ -33,9 +44,10 @@ struct Beams {
   uint8_t* ends;
   // What comes of it: many of each, as the functions say.
   int64_t* done;
-  int64_t* ended[3];  // requests, rows, tokens
+  int64_t* ended[4];  // requests, rows, tokens, and how many came before
   float* ended_log_probs;
   double* ended_totals;
+  int64_t* pasts;
   int64_t *sources, *targets, *forked, *freed;
 };
 
@@ -136,19 +148,31 @@ EXPORTED void dragoman_choose(const Beams* beams, int64_t requests, const int64_
   }
 }
 
-// Writes those that end among the first `width` to `ended`; returns how many.
-EXPORTED int64_t dragoman_ended(const Beams* beams, int64_t requests) {
+// Writes those that end among the first `width` to `ended`, and what came before in their rows one after the other to
+// `pasts`; but none that is certainly worse than all that are wanted. Returns how many. Each row of a table's numbers has
+// its tokens so far at place `steps`, and those themselves from place `first` on.
+EXPORTED int64_t dragoman_ended(const Beams* beams, int64_t requests, const int64_t* numbers, int64_t stride,
+                                int64_t steps, int64_t first) {
   const int64_t width = beams->width;
   int64_t count = 0;
-  for (int64_t request = 0; request < requests; ++request)
+  int64_t* pasts = beams->pasts;
+  for (int64_t request = 0; request < requests; ++request) {
+    double taken = 0;
     for (int64_t i = 0, at = request * 2 * width; i < width; ++i, ++at) {
-      if (!beams->ends[at] || !beams->possible[at]) continue;
+      const Limits& limits = beams->limits[request];
+      if (!beams->ends[at] || !beams->possible[at] || !(taken < limits.wanted)) continue;
+      const int64_t row = beams->rows[request * width + beams->parents[at]], length = numbers[row * stride + steps];
+      if (!promising(limits, beams->totals[at], static_cast<double>(length + 1))) continue;
+      taken += 1;
+      pasts = std::copy_n(numbers + row * stride + first, length, pasts);
       beams->ended[0][count] = request;
-      beams->ended[1][count] = beams->rows[request * width + beams->parents[at]];
+      beams->ended[1][count] = row;
       beams->ended[2][count] = beams->ids[at];
+      beams->ended[3][count] = length;
       beams->ended_log_probs[count] = beams->log_probs[at];
       beams->ended_totals[count++] = beams->totals[at];
     }
+  }
   return count;
 }
 

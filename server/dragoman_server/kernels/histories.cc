@@ -1,4 +1,4 @@
-// Copies of what came so far between hypotheses of one request.
+// Copies of what came so far between rows.
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -21,5 +21,26 @@ extern "C" __attribute__((visibility("default"))) void dragoman_replace_historie
       ++same;
     std::memcpy(target + first, source + first, source[steps] * sizeof(int64_t));
     kept[i] = same + source[begins] + 1;
+  }
+}
+
+// Copies all numbers of rows to others, `count` pairs as above.
+extern "C" __attribute__((visibility("default"))) void dragoman_copy_histories(int64_t* numbers, int64_t stride,
+                                                                               int64_t steps, int64_t first, int64_t count,
+                                                                               const int64_t* sources,
+                                                                               const int64_t* targets) {
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t* source = numbers + sources[i] * stride;
+    std::memcpy(numbers + targets[i] * stride, source, (first + source[steps]) * sizeof(int64_t));
+  }
+}
+
+// Each of the rows 0 to `count` - 1 grows by its number of `next`, whose token becomes the one that is fed next.
+extern "C" __attribute__((visibility("default"))) void dragoman_append(int64_t* numbers, int64_t stride, int64_t tokens,
+                                                                       int64_t steps, int64_t first, int64_t count,
+                                                                       const int64_t* next) {
+  for (int64_t row = 0; row < count; ++row, numbers += stride) {
+    numbers[first + numbers[steps]++] = next[row];
+    numbers[tokens] = static_cast<int32_t>(next[row]);
   }
 }

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from dragoman_server.decoding.batch import Advance, Batch
 from dragoman_server.decoding.options import DecodingOptions
+from dragoman_server.decoding.ranking import LengthPenalty
 from dragoman_server.decoding.stopping import StopSequences
 from dragoman_server.request import Request
 from dragoman_server.rows import Move
@@ -64,6 +65,7 @@ beams = st.builds(
     num_hypotheses=st.integers(1, 3),
     patience=st.sampled_from([0.5, 1.0, 2.0]),
     early_stopping=st.booleans(),
+    length_penalty=st.builds(LengthPenalty, st.sampled_from([0.0, 0.6, 1.0, 2.0]), st.booleans()),
     stop=st.sampled_from([None, None, None, StopSequences(("a", "bc"), letters)]),
 )
 

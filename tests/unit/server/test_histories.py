@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dragoman_server.decoding.histories import BEGINS, STEPS, histories_of
+from dragoman_server.decoding.histories import BEGINS, STEPS, TOKENS, histories_of
 
 ROWS, FIRST, CAPACITY = 8, 6, 10
+NOTHING = np.zeros(0, np.int64)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -37,7 +39,40 @@ def test_what_came_so_far_is_copied(compiled: Path, pairs: list[int], count: int
         expected[target, FIRST : FIRST + steps] = numbers[source, FIRST : FIRST + steps]
     for library in (None, compiled):
         found = numbers.copy()
-        assert histories_of(found, FIRST, library).replace(sources, targets).tolist() == kept
+        assert histories_of(found, FIRST, NOTHING, library).replace(sources, targets).tolist() == kept
         for row in range(ROWS):
             used = FIRST + numbers[row, STEPS]
             np.testing.assert_array_equal(found[row, :used], expected[row, :used])
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pairs=st.permutations(range(ROWS)), count=st.integers(1, ROWS // 2), seed=st.integers(0, 1000))
+def test_rows_are_copied(compiled: Path, pairs: list[int], count: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    numbers = random.integers(-(1 << 63), 1 << 63, (ROWS, FIRST + CAPACITY), dtype=np.int64)
+    numbers[:, STEPS] = random.integers(0, CAPACITY + 1, ROWS)
+    sources, targets = pairs[:count], pairs[count : 2 * count]
+    for library in (None, compiled):
+        found = numbers.copy()
+        histories_of(found, FIRST, NOTHING, library).copy(np.array(sources), np.array(targets))
+        for row in range(ROWS):
+            origin = sources[targets.index(row)] if row in targets else row
+            used = FIRST + numbers[origin, STEPS]
+            np.testing.assert_array_equal(found[row, :used], numbers[origin, :used])
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, ROWS])
+def test_rows_grow_by_a_token(compiled: Path, count: int) -> None:
+    random = np.random.default_rng(count)
+    numbers = random.integers(-(1 << 63), 1 << 63, (ROWS, FIRST + CAPACITY), dtype=np.int64)
+    numbers[:, STEPS] = random.integers(0, CAPACITY, ROWS)
+    following = random.integers(-(1 << 63), 1 << 63, 2 * ROWS, dtype=np.int64)
+    expected = numbers.copy()
+    for row, number in enumerate(following[:count].tolist()):
+        expected[row, FIRST + numbers[row, STEPS]] = number
+        expected[row, STEPS] += 1
+        expected[row, TOKENS] = (number + (1 << 31)) % (1 << 32) - (1 << 31)  # its lower half
+    for library in (None, compiled):
+        found = numbers.copy()
+        histories_of(found, FIRST, following, library).append(count)
+        np.testing.assert_array_equal(found, expected)

@@ -65,7 +65,7 @@ def test_the_version_policy_says_which_versions_are_served(repository: Path) -> 
 
 
 def test_what_does_not_fit_the_memory_is_not_started(repository: Path) -> None:
-    with pytest.raises(LoadingError, match=r"not enough memory: 1 lane x .* the limit is 1\.0 MiB"):
+    with pytest.raises(LoadingError, match=r"not enough memory: .* of weights \+ 1 lane x .* the limit is 1\.0 MiB"):
         load(settings(repository, memory_limit=1))
 
 

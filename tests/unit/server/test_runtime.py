@@ -254,3 +254,21 @@ def test_attention_is_as_wide_as_the_longest_source_of_each_step(bundle: LoadedB
             attention = runtime.step([tiny.BOS] * 2, with_attention=True).attention
             assert attention is not None
             assert attention.shape == (2, length)
+
+
+def test_a_source_alone_is_packed_as_it_is_beside_another() -> None:
+    source, other = [7, 5, 9, 3], [8, 4, 6, 3]
+    alone, both = pack([source]), pack([source, other])
+    for name, expected in both.feeds.items():
+        part = expected[: len(alone.feeds[name])]
+        np.testing.assert_array_equal(alone.feeds[name], part)
+        assert alone.feeds[name].dtype == part.dtype
+    assert (alone.begins.tolist(), alone.lengths.tolist()) == ([0], [4])
+    assert {name: array.shape for name, array in alone.feeds.items()} == {
+        "input_ids": (4,),
+        "positions": (4,),
+        "padded_index": (1, 4),
+        "attention_mask": (1, 4),
+        "packed_index": (4,),
+        "last_index": (1,),
+    }

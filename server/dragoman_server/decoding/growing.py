@@ -70,15 +70,15 @@ class CompiledGrowth:
         self._call = ctypes.PyDLL(str(library)).dragoman_grow_greedily
         self._call.argtypes, self._call.restype = [ctypes.c_void_p, ctypes.c_int64], ctypes.c_int64
         self._table = table
-        numbers = table.numbers
-        rows, width = numbers.shape
+        address, width, _, first = table.layout
+        rows = len(table.steps)
         self._ended: Ints = np.zeros(2 * rows, np.int64)
         # As long as all of them may be; most of it is never touched.
-        self._ids: Ints = np.zeros(rows * (width - table.first), np.int64)
+        self._ids: Ints = np.zeros(rows * (width - first), np.int64)
         self._log_probs = np.zeros(len(self._ids))
         written = [array.ctypes.data for array in (self._ended, self._ids, self._log_probs)]
         # As the function reads it; the places of an output are written when there is another.
-        self._lane = np.array([numbers.ctypes.data, width, table.first, 0, 0, 0, 0, eos, *written], np.int64)
+        self._lane = np.array([address, width, first, 0, 0, 0, 0, eos, *written], np.int64)
         self._place = self._lane.ctypes.data
         self._output: StepOutput | None = None
 

@@ -81,16 +81,6 @@ class HypothesisTable:
         self._continues = False
         """Whether there was a task that goes on where another has ended."""
 
-    @property
-    def numbers(self) -> Ints:
-        """(rows, ``first`` + capacity). All numbers of each row: kernels/greedy.cc says which."""
-        return self._numbers
-
-    @property
-    def first(self) -> int:
-        """Where in a row the token of its first step stands."""
-        return _SINGLE
-
     def start(self, row: int, task: Task, token: int, until: int, begin: int = 0) -> None:
         """The row holds an empty hypothesis of the task; ``token`` is fed first, to position ``begin`` of the caches.
 
@@ -155,7 +145,7 @@ class HypothesisTable:
     def append_to(self, rows: Ints) -> None:
         """The same of some rows alone."""
         steps = self.steps[rows]
-        self._flat[steps + self._places[rows]] = self.next[rows]
+        self._past[rows, steps] = self.next[rows]
         self.steps[rows] = steps + 1
         self.tokens[rows] = self.next_ids[rows]
 

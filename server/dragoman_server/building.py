@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from dragoman_protos.v1.bundle_pb2 import Bundle
 from dragoman_server.compiled_kernels import library_for
 from dragoman_server.device import CPU, Device
+from dragoman_server.engine_settings import EngineSettings
 from dragoman_server.generation_host import GenerationHost
 from dragoman_server.model_host import ModelHost
-from dragoman_server.settings import Settings
 from dragoman_server.translation_host import TranslationHost
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ _TOKENS_AROUND = 2
 """Language tag and end-of-sentence, or [CLS] and [SEP]."""
 
 
-def build_host(version: int, bundle: LoadedBundle, settings: Settings, device: Device = CPU) -> ModelHost:
+def build_host(version: int, bundle: LoadedBundle, settings: EngineSettings, device: Device = CPU) -> ModelHost:
     """The host of a checked bundle; its engine is yet to be started. ValueError for a family without one."""
     return replace(_engine_host(version, bundle, settings, device), explainer=_explainer(bundle))
 
 
-def _engine_host(version: int, bundle: LoadedBundle, settings: Settings, device: Device) -> ModelHost:
+def _engine_host(version: int, bundle: LoadedBundle, settings: EngineSettings, device: Device) -> ModelHost:
     family = bundle.manifest.family
     if family == Bundle.FAMILY_ENCODER_DECODER:
         return _translation_host(version, bundle, settings, device)
@@ -39,7 +39,7 @@ def _engine_host(version: int, bundle: LoadedBundle, settings: Settings, device:
     raise ValueError(f"family = {Bundle.Family.Name(family)}: no engine of this server runs it")
 
 
-def _translation_host(version: int, bundle: LoadedBundle, settings: Settings, device: Device) -> TranslationHost:
+def _translation_host(version: int, bundle: LoadedBundle, settings: EngineSettings, device: Device) -> TranslationHost:
     from dragoman_server.engine import Engine  # noqa: PLC0415  (numpy)
     from dragoman_server.runtime import OnnxRuntime  # noqa: PLC0415  (onnxruntime)
     from dragoman_server.sessions import Sessions  # noqa: PLC0415  (onnxruntime)
@@ -86,7 +86,7 @@ def _translation_host(version: int, bundle: LoadedBundle, settings: Settings, de
     )
 
 
-def _generation_host(version: int, bundle: LoadedBundle, settings: Settings, device: Device) -> GenerationHost:
+def _generation_host(version: int, bundle: LoadedBundle, settings: EngineSettings, device: Device) -> GenerationHost:
     from dragoman_server.prompt_engine import PromptEngine  # noqa: PLC0415  (numpy)
     from dragoman_server.prompt_runtime import OnnxPromptRuntime  # noqa: PLC0415  (onnxruntime)
     from dragoman_server.sessions import Sessions  # noqa: PLC0415  (onnxruntime)
@@ -127,7 +127,9 @@ def _generation_host(version: int, bundle: LoadedBundle, settings: Settings, dev
     )
 
 
-def _understanding_host(version: int, bundle: LoadedBundle, settings: Settings, device: Device) -> UnderstandingHost:
+def _understanding_host(
+    version: int, bundle: LoadedBundle, settings: EngineSettings, device: Device
+) -> UnderstandingHost:
     from dragoman_server.encoder_codec import EncoderCodec  # noqa: PLC0415  (tokenizers)
     from dragoman_server.pass_engine import PassEngine  # noqa: PLC0415  (numpy)
     from dragoman_server.pass_runtime import OnnxPassRuntime  # noqa: PLC0415  (onnxruntime)

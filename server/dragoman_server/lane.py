@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import cast
 
-import structlog
-
 from dragoman_server.decoding.batch import Batch, Copies
 from dragoman_server.decoding.ranking import n_best
 from dragoman_server.endings import Running
@@ -19,9 +17,8 @@ from dragoman_server.request import Completion, Request
 from dragoman_server.rows import RowTable
 from dragoman_server.runtime import StepOutput
 from dragoman_server.scheduler import Plan
+from dragoman_server.seldom_log import logger
 from dragoman_server.telemetry.lane_meter import LaneMeter
-
-_log = structlog.get_logger(__name__)
 
 
 class Lane:
@@ -187,7 +184,7 @@ class Lane:
                 request.progress(self._batch.progress(request))
             except Exception as error:
                 self._watched.remove(request)
-                _log.error("progress could not be delivered", request=request.number, exc_info=error)
+                logger(__name__).error("progress could not be delivered", request=request.number, exc_info=error)
 
     def _release(self, requests: Sequence[Request], copies: Copies) -> None:
         """The requests are not decoded any more, and what stands in other rows has moved."""

@@ -6,12 +6,9 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-import structlog
-
 from dragoman_server.errors import Cancelled, DeadlineExceeded, Internal, ServerError
+from dragoman_server.seldom_log import logger
 from dragoman_server.submission import CompletionT, Submission
-
-_log = structlog.get_logger(__name__)
 
 
 def end(requests: Iterable[Submission[Any, CompletionT]], outcome: CompletionT | ServerError) -> None:
@@ -21,7 +18,9 @@ def end(requests: Iterable[Submission[Any, CompletionT]], outcome: CompletionT |
             request.finish(outcome)
         except Exception as error:
             kind = type(outcome).__name__
-            _log.error("a reply could not be delivered", request=request.number, outcome=kind, exc_info=error)
+            logger(__name__).error(
+                "a reply could not be delivered", request=request.number, outcome=kind, exc_info=error
+            )
 
 
 def give_up(requests: Iterable[Submission[Any, Any]]) -> None:
@@ -34,5 +33,5 @@ def fail(requests: Iterable[Submission[Any, Any]], error: Exception, lane: int) 
     """Log the error under an incident id, of which the callers are told the id alone."""
     incident = uuid.uuid4().hex
     failed = [request for request in requests if not request.finished]
-    _log.error("a lane failed", incident=incident, lane=lane, requests=len(failed), exc_info=error)
+    logger(__name__).error("a lane failed", incident=incident, lane=lane, requests=len(failed), exc_info=error)
     end(failed, Internal(incident))

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
-import structlog
 
 from dragoman_server.compiled_kernels import takes_heads
 from dragoman_server.device import CPU, CPU_PROVIDER, Device, DeviceError
 from dragoman_server.fusing.fusion import fused
 from dragoman_server.graphs import cache_type
+from dragoman_server.seldom_log import logger
 from dragoman_server.shared_weights import SharedWeights
 
 _SHAPES = frozenset(
@@ -24,8 +24,6 @@ _SHAPES = frozenset(
 """Operators that onnxruntime computes shapes with, on the processor by its own choice: a few numbers a step."""
 
 _FOLDER = "session.model_external_initializers_file_folder_path"
-
-_log = structlog.get_logger(__name__)
 
 
 def fitting_kernels(kernels: Path | None, decoder: Path, head_dim: int) -> Path | None:
@@ -82,7 +80,9 @@ def lane_session(
             with fused(graph, kernels) as rewritten:
                 return _cpu_session(rewritten, options, weights)
         except Exception as error:  # onnxruntime raises many types that share no base of their own
-            _log.warning("the compiled operators do not take a graph: onnxruntime's own run it", why=str(error))
+            logger(__name__).warning(
+                "the compiled operators do not take a graph: onnxruntime's own run it", why=str(error)
+            )
     return _cpu_session(graph, _options(weights), weights)
 
 

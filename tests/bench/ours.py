@@ -11,17 +11,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from dragoman_server.building import build_host
+from dragoman_server.bundle import load_bundle
+from dragoman_server.compiled_kernels import Kernels
 from dragoman_server.decoding.options import DecodingOptions
-from dragoman_server.device_choice import choose_device, settings_for
 from dragoman_server.engine import Engine
 from dragoman_server.errors import ServerError
 from dragoman_server.garbage import collect_seldom
 from dragoman_server.heap import bound_heap, trim
-from dragoman_server.loading import ModelLoader, newest_versions
-from dragoman_server.logs import configure
 from dragoman_server.request import Outcome, Request
 from dragoman_server.runtime import OnnxRuntime
-from dragoman_server.settings import Settings
 from dragoman_server.translation_host import TranslationHost
 
 _SECONDS = 600.0
@@ -33,6 +32,10 @@ class OurSettings:
 
     lanes: int
     max_rows: int = 128
+    max_waiting: int = 1_000_000
+    max_waiting_tokens: int = 100_000_000
+    ageing: float = 1.0
+    kernels: Kernels = "auto"
 
 
 @dataclass(frozen=True)
@@ -59,20 +62,15 @@ class Ours:
     """A running engine; a context manager."""
 
     def __init__(self, repository: Path, name: str, settings: OurSettings) -> None:
-        configure("warning", "console")
         collect_seldom()
         bound_heap()
         self.settings = settings
-        served = Settings(
-            models=repository, **asdict(settings), max_waiting=1_000_000, max_waiting_tokens=100_000_000, grace=0.0
-        )
-        device = choose_device(served)
-        # The one model that is measured, whatever else the repository holds.
-        entry = next(entry for entry in newest_versions(repository) if entry.name == name)
-        host = ModelLoader(settings_for(served, device), device=device).load(entry)
+        newest = max((repository / name).iterdir(), key=lambda version: int(version.name))
+        host = build_host(int(newest.name), load_bundle(newest, "int8"), settings)
         trim()  # as a server does when its models are loaded
         assert isinstance(host, TranslationHost)
         self.host = host
+        self.host.engine.start()
         self._longest = self.host.bundle.limits.target_tokens
 
     def __enter__(self) -> Self:

@@ -10,10 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
-import structlog
-
 from dragoman_server.errors import Cancelled, DeadlineExceeded, Overloaded, Unavailable
 from dragoman_server.explaining.graph import Graph
+from dragoman_server.seldom_log import logger
 from dragoman_server.telemetry.explain_meter import ExplainMeter, ExplainState
 
 MOST_WAITING = 64
@@ -21,8 +20,6 @@ _RETRY_SECONDS = (0.02, 30.0)
 _AGEING_SECONDS = 1.0
 
 T = TypeVar("T")
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(eq=False)
@@ -166,4 +163,4 @@ def _reply(job: ExplainJob[object], outcome: object) -> None:
     try:
         job.reply(outcome)
     except Exception as error:  # the others are not concerned
-        _log.error("an explanation could not be delivered", exc_info=error)
+        logger(__name__).error("an explanation could not be delivered", exc_info=error)

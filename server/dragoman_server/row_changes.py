@@ -67,7 +67,10 @@ class RowChanges:
         The copies are carried out one after the other; within one, no row is both read and written.
         """
         table = self._table
-        copies = [Moves(parents, targets, table.replace(parents, targets)) for parents, targets in self._replaced]
+        copies = [
+            Moves(parents, targets, table.replace(parents, targets), siblings=True)
+            for parents, targets in self._replaced
+        ]
         if not (self._freed or self._parents):
             return copies, None
         used, parents = rows.used, self._parents

@@ -109,7 +109,11 @@ class RowDecoder:
         """Copy the used part of the caches, and the counters; what a row holds already of its beginning stays."""
         moves = Moves.of(moves)
         sources, targets = moves.sources, moves.targets
-        lengths, origins = self._lengths[sources], self._origins[sources]
+        lengths = self._lengths[sources]
+        if moves.siblings:
+            self._self.copy(sources, targets, moves.kept, lengths)
+            return
+        origins = self._origins[sources]
         same = origins == self._origins[targets]
         if not same.any():
             # Rows of others, as whenever one moves into a hole that another request has left.

@@ -23,13 +23,14 @@ class Move(NamedTuple):
 class Moves(Sequence[Move]):
     """Moves as arrays, each (moves,): a step of beams has many, and an object for each would cost more than its copy.
 
-    They are carried out at one time: no row is both source and target.
+    They are carried out at one time: no row is both source and target. ``siblings``: each pair comes from one
+    beginning and is equally long, so that nothing but the positions that are not kept has to be copied.
     """
 
-    __slots__ = ("kept", "sources", "targets")
+    __slots__ = ("kept", "siblings", "sources", "targets")
 
-    def __init__(self, sources: Ints, targets: Ints, kept: Ints) -> None:
-        self.sources, self.targets, self.kept = sources, targets, kept
+    def __init__(self, sources: Ints, targets: Ints, kept: Ints, *, siblings: bool = False) -> None:
+        self.sources, self.targets, self.kept, self.siblings = sources, targets, kept, siblings
 
     @classmethod
     def of(cls, moves: Sequence[Move]) -> Moves:

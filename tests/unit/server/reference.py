@@ -17,7 +17,7 @@ from dragoman_server.decoding.hypothesis import FinishReason
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.decoding.sampling import distribution, draw, uniforms
 from dragoman_server.packing import pack
-from dragoman_server.rows import Move
+from dragoman_server.rows import Move, Moves
 from dragoman_server.runtime import StepOutput
 from tests.unit.server import tiny
 
@@ -102,7 +102,11 @@ class ToyRuntime:
         sources, targets = [move.source for move in moves], [move.target for move in moves]
         assert not set(sources) & set(targets)
         assert len(set(targets)) == len(targets)
+        siblings = isinstance(moves, Moves) and moves.siblings
         for source, target, kept in moves:
+            if siblings:
+                assert self._rows[source][0] == self._rows[target][0]
+                assert len(self._rows[source][1]) == len(self._rows[target][1])
             assert self._rows[source][1][:kept] == self._rows[target][1][:kept]
             assert not kept or self._rows[source][0] == self._rows[target][0]
             self._rows[target] = self._rows[source]

@@ -145,7 +145,10 @@ class HostVectors:
 
     def write(self, rows: Sequence[int], values: Array) -> None:
         """As ``RowVectors`` says."""
-        self.array[:, np.array(rows)] = values
+        if len(rows) == 1:
+            self.array[:, rows[0]] = values[:, 0]
+        else:
+            self.array[:, np.array(rows)] = values
 
     def read(self, row: int) -> Array:
         """As ``RowVectors`` says."""

@@ -1,6 +1,7 @@
 // The kernels, once for each instruction set, and the choice among them.
 //
-// A kernel works on one row or head and reads nothing of the others, so a row's result is the same to the bit in any company.
+// What a kernel computes of one row or head does not depend on the others that it is given, so a row's result is the same
+// to the bit in any company.
 #pragma once
 
 #include <cfloat>

@@ -1,8 +1,8 @@
 // The operators that onnxruntime is given.
 //
 // Those of domains that onnxruntime has operators for have the same names, inputs, outputs and meaning: it looks among
-// registered ones before its own, so a graph needs no change. Those of the domain "dragoman" stand for several nodes
-// each, in graphs that dragoman_server.graph_fusion has made of a bundle's.
+// registered ones before its own, so a graph needs no change. Those of the domain "dragoman" stand for nodes, most
+// for several, in graphs that dragoman_server.fusing has made of a bundle's.
 #include "attention_operators.h"
 #include "chain_operator.h"
 #include "choice_operator.h"

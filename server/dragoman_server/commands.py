@@ -222,7 +222,7 @@ def inspect(
 def doctor() -> None:
     """Check whether this machine and installation can serve, and how well.
 
-    Looks at Python, the packages, onnxruntime's providers, the processor, memory, huge pages and the default model.
+    Looks at Python, the packages, onnxruntime's providers, the processor, memory and the default model.
     The exit status is 1 when something is missing without which the server cannot start.
     """
     from rich.console import Console  # noqa: PLC0415  (--help needs none of it, nor does a server)

@@ -53,7 +53,6 @@ def examine(load_default_bundle: Callable[[], str]) -> list[Check]:
         kernels(open_library),
         cores(machine.usable_cores()),
         memory(machine.available_memory()),
-        huge_pages(machine.transparent_huge_pages()),
         default_bundle(load_default_bundle),
     ]
 
@@ -181,14 +180,6 @@ def memory(available: int | None) -> Check:
     if available < _MEMORY_WANTED:
         return Check("memory", Verdict.WARN, found, "enough for the default model alone; use fewer --max-rows")
     return Check("memory", Verdict.OK, found)
-
-
-def huge_pages(mode: str | None) -> Check:
-    """Whether the caches may lie in huge pages."""
-    if mode in {"always", "madvise"}:
-        return Check("huge pages", Verdict.OK, mode)
-    hint = "a few percent slower; echo madvise > /sys/kernel/mm/transparent_hugepage/enabled"
-    return Check("huge pages", Verdict.WARN, mode or "not offered", hint)
 
 
 def default_bundle(load: Callable[[], str]) -> Check:

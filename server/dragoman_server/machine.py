@@ -120,15 +120,6 @@ def processor() -> str | None:
     return None
 
 
-def transparent_huge_pages() -> str | None:
-    """The kernel's mode for huge pages: always, madvise or never; None where there is no such setting."""
-    try:
-        modes = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
-    except OSError:
-        return None
-    return modes.partition("[")[2].partition("]")[0] or None
-
-
 def has_nvidia_gpu() -> bool:
     """Whether the driver of an NVIDIA GPU is loaded, so that a GPU would be expected to be used."""
     return Path("/proc/driver/nvidia/version").exists()

@@ -34,7 +34,6 @@ class OnnxPromptRuntime(RowDecoder):
         max_rows: int,
         prefill_chunk: int = PREFILL_CHUNK,
         device: Device = CPU,
-        huge_pages: bool = True,
         kernels: Path | None = None,
         sessions: Sessions | None = None,
     ) -> None:
@@ -46,7 +45,6 @@ class OnnxPromptRuntime(RowDecoder):
             capacity=limits.target_tokens,
             max_rows=max_rows,
             device=device,
-            huge_pages=huge_pages,
             kernels=kernels,
             sessions=sessions or Sessions(),
         )

@@ -50,14 +50,13 @@ class RowDecoder:
         capacity: int,
         max_rows: int,
         device: Device,
-        huge_pages: bool,
         kernels: Path | None,
         sessions: Sessions,
     ) -> None:
         if max_rows < 1:
             raise ValueError(f"max_rows = {max_rows}: at least 1")
         self._kernels = fitting_kernels(kernels, decoder, dimensions.head_dim)
-        self._memory = _memory(device, huge_pages=huge_pages, library=self._kernels)
+        self._memory = _memory(device, self._kernels)
         self._decoder = sessions.of(decoder, device, captured=True, kernels=self._kernels)
         self._max_rows, self._target_capacity = max_rows, capacity
         self._dimensions = dimensions
@@ -247,9 +246,9 @@ class RowDecoder:
         )
 
 
-def _memory(device: Device, *, huge_pages: bool, library: Path | None) -> RowMemory:
+def _memory(device: Device, library: Path | None) -> RowMemory:
     if device.resident:
         from dragoman_server.device_memory import DeviceMemory  # noqa: PLC0415  (for few servers)
 
         return DeviceMemory(device)
-    return HostMemory(huge_pages=huge_pages, library=library)
+    return HostMemory(library)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import onnxruntime as ort
 
-from dragoman_server.huge_pages import zeros
 from dragoman_server.row_copies import Array, Ints, copies_of
 
 __all__ = ["Array", "Binding", "HostCaches", "HostMemory", "Ints", "Part", "RowCaches", "RowMemory", "RowVectors"]
@@ -183,12 +182,12 @@ class HostMemory:
 
     fixed_lengths = False
 
-    def __init__(self, *, huge_pages: bool = True, library: Path | None = None) -> None:
-        self._huge_pages, self._library = huge_pages, library
+    def __init__(self, library: Path | None = None) -> None:
+        self._library = library
 
     def caches(self, shape: tuple[int, int, int, int, int], element: str) -> HostCaches:
-        """As ``RowMemory`` says; in huge pages where the system has them, since a step walks all over them."""
-        return HostCaches(zeros(shape, np.dtype(element), huge_pages=self._huge_pages), self._library)
+        """As ``RowMemory`` says. A row takes memory when it is first written."""
+        return HostCaches(np.zeros(shape, element), self._library)
 
     def vectors(self, shape: tuple[int, int, int, int], element: str) -> HostVectors:
         """As ``RowMemory`` says."""

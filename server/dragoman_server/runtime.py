@@ -100,7 +100,6 @@ class OnnxRuntime(RowDecoder):
         limits: Limits,
         max_rows: int,
         device: Device = CPU,
-        huge_pages: bool = True,
         kernels: Path | None = None,
         sessions: Sessions | None = None,
     ) -> None:
@@ -111,7 +110,6 @@ class OnnxRuntime(RowDecoder):
             capacity=limits.target_tokens,
             max_rows=max_rows,
             device=device,
-            huge_pages=huge_pages,
             kernels=kernels,
             sessions=sessions,
         )

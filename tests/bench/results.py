@@ -79,7 +79,6 @@ def machine_facts() -> dict[str, Any]:
         "cores": machine.usable_cores(),
         "int8_instructions": machine.int8_instructions(),
         "available_memory_gb": None if available is None else round(available / 1e9, 1),
-        "huge_pages": machine.transparent_huge_pages(),
         "system": f"{platform.system()} {platform.machine()}",
     }
 

@@ -129,7 +129,6 @@ def test_doctor_looks_at_everything_and_fails_without_a_model(
         "compiled operators",
         "usable cores",
         "memory",
-        "huge pages",
     ):
         assert check in well.stdout
     assert re.search(r"default bundle +ok +tiny version 1, fp32", well.stdout)
@@ -155,9 +154,6 @@ def test_the_doctors_verdicts() -> None:
     assert doctor.memory(600 << 20).verdict is Verdict.WARN
     assert doctor.memory(2 << 30).verdict is Verdict.OK
     assert doctor.memory(None).verdict is Verdict.WARN
-    assert doctor.huge_pages("madvise").verdict is Verdict.OK
-    assert doctor.huge_pages("never").verdict is Verdict.WARN
-    assert doctor.huge_pages(None).verdict is Verdict.WARN
 
 
 def test_the_doctor_compares_versions_with_what_the_package_declares() -> None:

@@ -105,10 +105,9 @@ def test_the_most_likely_token_is_the_same_after_chunks_and_after_steps(runtime:
         assert chunked == stepped
 
 
-@pytest.mark.parametrize("huge_pages", [False, True])
-def test_rows_that_come_move_and_go_keep_their_results(bundle: LoadedBundle, huge_pages: bool) -> None:
+def test_rows_that_come_move_and_go_keep_their_results(bundle: LoadedBundle) -> None:
     """Prompts are prefilled between the steps of rows that run, in a bucket of six for five."""
-    runtime = make(bundle, 7, huge_pages=huge_pages)
+    runtime = make(bundle, 7)
     runtime.warm_up()
     texts = [*prompts(5), [tiny_decoder.BOS, *range(100, 113)]]
     random = np.random.default_rng(1)

@@ -84,10 +84,9 @@ def test_buckets_grow_slowly_up_to_the_last_row() -> None:
     assert row_buckets(256)[-3:] == [240, 248, 256]
 
 
-@pytest.mark.parametrize("huge_pages", [False, True])
-def test_rows_that_come_move_and_go_keep_their_results(bundle: LoadedBundle, huge_pages: bool) -> None:
+def test_rows_that_come_move_and_go_keep_their_results(bundle: LoadedBundle) -> None:
     """Five rows in a bucket of six, of which two leave, and one joins in mid-course."""
-    runtime = make(bundle, 11, huge_pages=huge_pages)
+    runtime = make(bundle, 11)
     runtime.warm_up()
     texts = sources(6)
     random = np.random.default_rng(1)

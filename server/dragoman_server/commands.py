@@ -173,7 +173,7 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
     # Imported here: --help needs none of it.
     from dragoman_server import garbage, lifecycle, logs, machine  # noqa: PLC0415
     from dragoman_server.announcement import announcement  # noqa: PLC0415
-    from dragoman_server.event_loop import new_event_loop  # noqa: PLC0415
+    from dragoman_server.event_loop import new_event_loop, switch_soon  # noqa: PLC0415
     from dragoman_server.loading import Loaded, LoadingError, load  # noqa: PLC0415
 
     def ready(address: str, http_url: str | None, loaded: Loaded) -> None:
@@ -184,6 +184,7 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
         settings = load_settings(flags, config)
         logs.configure(settings.log_level, settings.log_format)
         garbage.collect_seldom()
+        switch_soon()
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(lifecycle.run(settings, load, ready))
     except (SettingsError, LoadingError) as error:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import sys
 
 _LEFT_OUT = 8
 """Polls in a row, at most."""
+_SWITCH_SECONDS = 2e-4
 
 
 class SeldomPolling(selectors.DefaultSelector):
@@ -32,3 +34,12 @@ class SeldomPolling(selectors.DefaultSelector):
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """For ``asyncio.Runner``."""
     return asyncio.SelectorEventLoop(SeldomPolling())
+
+
+def switch_soon() -> None:
+    """Let a thread of this process that wants the interpreter's lock have it after a fifth of a millisecond, not five.
+
+    A lane wants it after each step. Under more calls than the server can answer the event loop never rests, and lanes
+    that wait five milliseconds for each of their steps answer half as many.
+    """
+    sys.setswitchinterval(_SWITCH_SECONDS)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from dragoman_server.planning.subject import Call
 
 _CONNECTIONS = 4
+_REFUSALS = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}
 _SECONDS = 120.0
 """A call that is not answered by then has failed."""
 
@@ -75,11 +76,13 @@ async def closed_loop(address: str, calls: Sequence[Call], *, callers: int, seco
 async def open_loop(address: str, calls: Sequence[Call], due: Floats) -> Called:
     """One call at each of the times ``due``, in seconds from now, whether or not the others were answered.
 
-    A refusal (RESOURCE_EXHAUSTED) is no failure; raises grpc.aio.AioRpcError for any other.
+    A refusal (RESOURCE_EXHAUSTED by the server, UNAVAILABLE by gRPC's core before it) is no failure while others are
+    answered; raises grpc.aio.AioRpcError for any other.
     """
     loop = asyncio.get_running_loop()
     latencies, answered = np.full(len(due), np.nan), np.full(len(due), np.nan)
     tasks: set[asyncio.Task[None]] = set()
+    refusals: list[grpc.aio.AioRpcError] = []
     all_due = loop.create_future()
 
     async with AsyncExitStack() as stack:
@@ -96,8 +99,9 @@ async def open_loop(address: str, calls: Sequence[Call], due: Floats) -> Called:
             try:
                 await callers[number % len(callers)](calls[number % len(calls)])
             except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                if error.code() not in _REFUSALS:
                     raise
+                refusals.append(error)
                 return
             answered[number] = loop.time() - began
             latencies[number] = answered[number] - due[number]
@@ -112,6 +116,8 @@ async def open_loop(address: str, calls: Sequence[Call], due: Floats) -> Called:
         loop.call_at(began + due[0], at, 0)
         await all_due
         await asyncio.gather(*tasks)
+        if len(refusals) == len(due):
+            raise refusals[-1]
         return Called(latencies, loop.time() - began, time.process_time() - cpu, answered)
 
 

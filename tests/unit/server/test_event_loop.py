@@ -6,8 +6,9 @@ import asyncio
 import os
 import selectors
 import socket
+import sys
 
-from dragoman_server.event_loop import SeldomPolling, new_event_loop
+from dragoman_server.event_loop import SeldomPolling, new_event_loop, switch_soon
 
 
 def _readable() -> tuple[SeldomPolling, int, int]:
@@ -71,3 +72,12 @@ def test_timers_and_threads_wake_it() -> None:
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         assert runner.run(run()) == ["clock", "thread"]
+
+
+def test_who_wants_the_interpreters_lock_waits_less() -> None:
+    before = sys.getswitchinterval()
+    try:
+        switch_soon()
+        assert sys.getswitchinterval() < before / 5
+    finally:
+        sys.setswitchinterval(before)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dragoman_server.compiled_kernels import open_library
 from dragoman_server.engine import Engine
 from dragoman_server.kernels.build import build, compiler
 from dragoman_server.runtime import Runtime
@@ -19,6 +20,15 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if compiler() is None:
         pytest.skip("no C++ compiler")
     return build(tmp_path_factory.mktemp("kernels") / "library.so")
+
+
+@pytest.fixture(params=["avx512", "avx2", "portable"])
+def library(compiled: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The library, held to one instruction set."""
+    monkeypatch.setenv("DRAGOMAN_INSTRUCTION_SET", request.param)
+    if open_library(compiled).instructions != request.param:
+        pytest.skip(f"this processor has no {request.param}")
+    return compiled
 
 
 @pytest.fixture

@@ -11,20 +11,10 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from dragoman_server.compiled_kernels import open_library
 from dragoman_server.packing import pack
 from tests.unit.server.kernel_graphs import Case, model, session
 
 RAGGED = [20, 3, 11, 1, 40, 17, 4, 16, 32, 33]
-
-
-@pytest.fixture(params=["avx512", "avx2", "portable"])
-def library(compiled: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The library, held to one instruction set."""
-    monkeypatch.setenv("DRAGOMAN_INSTRUCTION_SET", request.param)
-    if open_library(compiled).instructions != request.param:
-        pytest.skip(f"this processor has no {request.param}")
-    return compiled
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import onnxruntime as ort
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
-from dragoman_server.compiled_kernels import open_library
 from dragoman_server.fusing.fusion import ORIGINS, fused
 from dragoman_server.row_memory import HostCaches, HostMemory, Part
 from tests.unit.server.kernel_graphs import model, session
@@ -21,15 +20,6 @@ SHARED = [5, 0, 0, -1, 5, 5, 1024, 0, 5, 5, -1, 7]
 """Origins: of five rows, of three, of rows by themselves; 0 and 1024 have their last bits in common."""
 LENGTHS = {5: 30, 0: 3, -1: 1, 1024: 9, 7: 40}
 CAPACITY = 40
-
-
-@pytest.fixture(params=["avx512", "avx2", "portable"])
-def library(compiled: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The library, held to one instruction set."""
-    monkeypatch.setenv("DRAGOMAN_INSTRUCTION_SET", request.param)
-    if open_library(compiled).instructions != request.param:
-        pytest.skip(f"this processor has no {request.param}")
-    return compiled
 
 
 def decoder(path: Path, heads: int, head_dim: int, *, key_heads: int = 0, prefix: str = "cross_") -> Path:

@@ -21,6 +21,9 @@ PORTABLE = "portable"
 """What the library calls its kernels for processors that it has no others for."""
 _MULTIPLE, _LONGEST_HEAD = 16, 256
 
+_NEWEST = ("dragoman_grow_greedily", "dragoman_choose", "dragoman_append")
+"""Functions that a library of older sources lacks: it would fail in a lane."""
+
 
 class KernelsUnavailableError(Exception):
     """The compiled operators cannot be had; the message says why, and what would help."""
@@ -44,7 +47,10 @@ def open_library(path: Path = LIBRARY) -> KernelLibrary:
     if not path.exists():
         raise KernelsUnavailableError("not compiled: with a C++ compiler, python -m dragoman_server.kernels.build")
     try:
-        name = ctypes.CDLL(str(path)).dragoman_instruction_set
+        library = ctypes.CDLL(str(path))
+        name = library.dragoman_instruction_set
+        for function in _NEWEST:
+            getattr(library, function)
     except (OSError, AttributeError) as error:
         raise KernelsUnavailableError(
             f"{path.name} does not load ({error}): compile it here, python -m dragoman_server.kernels.build"

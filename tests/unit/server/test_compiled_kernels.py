@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from dragoman_server.bundle import LoadedBundle, load_bundle
 from dragoman_server.compiled_kernels import KernelsUnavailableError, chosen_library, open_library, takes_heads
 from dragoman_server.device import CPU, Device
-from dragoman_server.kernels.build import BuildError, build
+from dragoman_server.kernels.build import BuildError, build, compiler
 from dragoman_server.prompt_runtime import OnnxPromptRuntime
 from dragoman_server.runtime import OnnxRuntime
 from dragoman_server.sessions import fitting_kernels, lane_session
@@ -31,6 +32,16 @@ def test_a_library_that_is_not_there_or_none_at_all(tmp_path: Path) -> None:
     with pytest.raises(KernelsUnavailableError, match=r"library\.so does not load"):
         open_library(tmp_path / "library.so")
     assert chosen_library("builtin") is None
+
+
+def test_a_library_of_older_sources_is_none(tmp_path: Path) -> None:
+    if (command := compiler()) is None:
+        pytest.skip("no C++ compiler")
+    source, library = tmp_path / "old.cc", tmp_path / "library.so"
+    source.write_text('extern "C" const char* dragoman_instruction_set() { return "avx2"; }\n', encoding="utf-8")
+    subprocess.run([*command, "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
+    with pytest.raises(KernelsUnavailableError, match="compile it here"):
+        open_library(library)
 
 
 def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

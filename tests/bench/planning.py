@@ -19,7 +19,7 @@ from dragoman_server.planning.calling import Called
 from dragoman_server.planning.closed_form import estimate
 from dragoman_server.planning.measuring import measure, own_texts
 from dragoman_server.planning.model import REQUESTS, Prediction, capacity, predict
-from dragoman_server.planning.pilots import at_random
+from dragoman_server.planning.pilots import Pilots, at_random
 from dragoman_server.planning.planner import Target, plan
 from dragoman_server.planning.profile import Profile
 from dragoman_server.planning.server_process import serving
@@ -29,37 +29,42 @@ from dragoman_server.settings import Settings
 from tests.bench.results import FOLDER, ROOT, Result, Table, verdict
 
 WITHIN = 0.2
-SHARES = (0.2, 0.4, 0.6, 0.75, 0.9, 1.3)
-"""Of the rate that the model takes for the most."""
+SHARES = (0.2, 0.4, 0.55, 0.65, 0.75, 0.85, 1.3)
+"""Of the rate that the model takes for the most; none is one of the pilots'."""
 _WARM_UP_SECONDS = 2.0
+_PILOT_SECONDS = 4.0
+"""As `dragoman plan` takes."""
 
 
 def main(
     model: Annotated[str, typer.Option(help="Of those under models/.")] = "deu-eng",
     seconds: Annotated[float, typer.Option(min=3.0, help="Of each rate.")] = 20.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Of each rate; what is compared is their median.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Of each rate; what is compared is their median.")] = 5,
     output: Annotated[Path, typer.Option(help="Where planning.json and planning.png go.")] = FOLDER,
 ) -> None:
     """Measure the profile, then the server at several rates, each with requests of its own."""
     configure("warning", "console")
     settings = Settings()
     bundle = load_bundle(ROOT / "models" / model / "1", settings.precision)
-    profile = measure(bundle, settings)
+    profile = measure(bundle, settings, pilot_rounds=0)
     workload = Workload.measured(profile, local=True)
     subject = _subject(bundle, settings)
     most = capacity(profile, workload)
     rates = [share * most for share in SHARES]
+    measured: list[list[dict[str, float]]] = [[] for _ in rates]
+    with serving(bundle.path, model, settings) as address:
+        pilots = Pilots(address, subject, profile)
+        for turn in range(rounds):
+            # Turn by turn with what they predict: the machine is not as fast at one time as at another.
+            pilots.round(_PILOT_SECONDS)
+            for number, rate in enumerate(rates):
+                called = asyncio.run(at_random(address, subject, rate, _WARM_UP_SECONDS + seconds, 100 * number + turn))
+                measured[number].append(_figures(called, profile.cores))
+                print(f"{rate:8.1f} requests/s, round {turn + 1}: {measured[number][-1]}", flush=True)
+    profile = profile.model_copy(update={"pilots": pilots.found()})
     # A queue that only grows is as long as the run: there the model gets as many requests as the server.
     counts = [_count(rate, seconds) if rate > most else REQUESTS for rate in rates]
     predictions = [predict(profile, workload, rate, requests=n) for rate, n in zip(rates, counts, strict=True)]
-    measured: list[list[dict[str, float]]] = []
-    with serving(bundle.path, model, settings) as address:
-        for number, rate in enumerate(rates):
-            measured.append([])
-            for turn in range(rounds):
-                called = asyncio.run(at_random(address, subject, rate, _WARM_UP_SECONDS + seconds, 100 * number + turn))
-                measured[-1].append(_figures(called, profile.cores))
-                print(f"{rate:8.1f} requests/s, round {turn + 1}: {measured[-1][-1]}", flush=True)
     _publish(profile, workload, predictions, measured, {"seconds": seconds, "rounds": rounds}, output)
 
 
@@ -109,6 +114,14 @@ def _kept(
     return found
 
 
+def _compared(found: Sequence[dict[str, float]], key: str, predicted: float, digits: int) -> list[str]:
+    """Cells: what was predicted, what was measured (least and largest), and the error."""
+    real = [one[key] for one in found]
+    median = float(np.median(real))
+    measured = f"{median:,.{digits}f} ({min(real):,.{digits}f}-{max(real):,.{digits}f})"
+    return [f"{predicted:,.{digits}f}", measured, f"{predicted / median - 1:+.0%}"]
+
+
 def _publish(  # noqa: PLR0917  (as its one caller has them)
     profile: Profile,
     workload: Workload,
@@ -120,25 +133,25 @@ def _publish(  # noqa: PLR0917  (as its one caller has them)
     rows, errors = [], []
     for predicted, found in zip(predictions, measured, strict=True):
         real = {key: float(np.median([one[key] for one in found])) for key in found[0]}
-        off = {key: getattr(predicted, key) / real[key] - 1 for key in ("throughput", "p50_ms", "p99_ms")}
-        errors.append(off)
         formula = estimate(profile, workload, predicted.rate)
-        cells = [f"{predicted.rate:,.0f}"]
-        for key, digits in (("throughput", 0), ("p50_ms", 1), ("p99_ms", 1)):
-            low, high = (limit(one[key] for one in found) for limit in (min, max))
-            cells += [
-                f"{getattr(predicted, key):,.{digits}f}",
-                f"{real[key]:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})",
-                f"{off[key]:+.0%}",
-            ]
-        cells += [f"{predicted.utilisation:.0%}", f"{formula.mean_ms:,.1f}", f"{real['mean_ms']:,.1f}"]
+        off = {"throughput": predicted.throughput / real["throughput"] - 1}
+        cells = [f"{predicted.rate:,.0f}", *_compared(found, "throughput", predicted.throughput, 0)]
+        for key in ("p50_ms", "p99_ms"):
+            if predicted.overloaded:
+                cells += ["", _compared(found, key, real[key], 1)[1], ""]
+            else:
+                cells += _compared(found, key, getattr(predicted, key), 1)
+                off[key] = getattr(predicted, key) / real[key] - 1
+        errors.append(off)
+        mean = "" if predicted.overloaded else f"{formula.mean_ms:,.1f}"
+        cells += [f"{predicted.utilisation:.0%}", mean, f"{real['mean_ms']:,.1f}"]
         cells.append(verdict(max(map(abs, off.values())), WITHIN, at_most=True))
         rows.append(cells)
     columns = ["requests/s", "answers/s, predicted", "measured", "error", "p50 ms, predicted", "measured", "error"]
     columns += ["p99 ms, predicted", "measured", "error", "cores", "mean ms, formula", "mean ms, measured"]
     columns.append(f"within {WITHIN:.0%}")
     title = f"{profile.model}, {profile.lanes} lanes of {profile.max_rows} rows, through gRPC"
-    within = [number for number, predicted in enumerate(predictions) if not predicted.refused]
+    within = [number for number, predicted in enumerate(predictions) if not predicted.overloaded]
     p99s = [float(np.median([one["p99_ms"] for one in measured[number]])) for number in within]
     kept = _kept(profile, workload, [predictions[number].rate for number in within], p99s)
     promises = []
@@ -169,7 +182,9 @@ def _publish(  # noqa: PLR0917  (as its one caller has them)
             "The caller runs on the same cores; its time is part of the prediction. Medians of the rounds, least and "
             "largest in brackets.",
             "Measured rates of a p99 lie half-way between the two rates whose p99s it lies between, geometrically.",
-            "The last rate is more than the server can answer: latency is what the queue's bound leaves of it.",
+            "The last rate is more than the server can answer: latency is what the queue's bound leaves of it, and "
+            "only throughput is predicted.",
+            "Before each round of these rates the pilots of the prediction had one.",
         ],
     ).publish(output)
 

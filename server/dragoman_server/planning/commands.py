@@ -54,7 +54,7 @@ def plan(  # noqa: PLR0917  (the arguments are the command line's options)
 ) -> None:
     """Say how many replicas, lanes, rows and how much memory a rate of requests needs.
 
-    The model is measured on this machine for about a minute, during which nothing else should run; each replica is
+    The model is measured on this machine for about two minutes, during which nothing else should run; each replica is
     thought to have a machine like it to itself, and callers to be elsewhere. Then requests that come at random are
     simulated, greedy ones, by the scheduler's own rules, and their latencies stretched as those of a real server were
     at the same use of the cores. Printed are the predicted latencies and use of the cores, and

@@ -13,7 +13,7 @@ from dragoman_server.lanes import LaneEngine
 from dragoman_server.memory_budget import memory_need
 from dragoman_server.planning.call_measuring import measure_calls
 from dragoman_server.planning.lane_measuring import Window, encoding_fit, keep_busy
-from dragoman_server.planning.pilots import measure_pilots
+from dragoman_server.planning.pilots import RUNS, Pilots
 from dragoman_server.planning.profile import Linear, Memory, Profile, StepPoint
 from dragoman_server.planning.server_process import serving
 from dragoman_server.planning.subject import AnySubmission, Subject, subject_of
@@ -29,6 +29,7 @@ _LENGTHS = 500
 """Kept in the profile."""
 _ALONE_ROWS = (1, 8, 32)
 """At which a lane by itself is compared with one beside others."""
+_PILOT_ROUNDS = 3
 
 
 def own_texts() -> list[str]:
@@ -42,13 +43,14 @@ def measure(
     *,
     texts: Sequence[str] = (),
     seconds: float = 0.5,
+    pilot_rounds: int = _PILOT_ROUNDS,
     stages: Stages | None = None,
 ) -> Profile:
-    """The bundle as a server with these settings (lanes, rows, queue) runs it; about a minute with the shipped models.
+    """The bundle as a server with these settings (lanes, rows, queue) runs it; two minutes with the shipped models.
 
     No ``texts``: sentences of our own, in English. Each number of rows is kept up for ``seconds``, callers for five
-    times as long, each pilot for sixteen times. Nothing else should run meanwhile. Raises InvalidArgument where no text
-    fits, ServerError where the model fails, and ServerFailed.
+    times as long, each run of a pilot for eight times. Nothing else should run meanwhile. Raises InvalidArgument where
+    no text fits, ServerError where the model fails, and ServerFailed.
     """
     stages = stages or Stages()
     process = machine.resident_memory() or 0
@@ -87,12 +89,18 @@ def measure(
         lengths=tuple(lengths[:: max(1, len(lengths) // _LENGTHS)][:_LENGTHS]),
         memory=_memory(bundle, settings, process),
     )
-    with stages.stage("a server through gRPC"), serving(bundle.path, bundle.manifest.name, settings) as address:
-        calls = measure_calls(address, subject, profile, seconds=5 * seconds)
+    with serving(bundle.path, bundle.manifest.name, settings) as address:
+        with stages.stage("a server through gRPC"):
+            calls = measure_calls(address, subject, profile, seconds=5 * seconds)
         found = {"call_alone": calls.alone, "call_busy": calls.busy, "wake": calls.wake, "caller": calls.caller}
         profile = profile.model_copy(update=found)
-        pilots = measure_pilots(address, subject, profile, seconds=16 * seconds)
-    return profile.model_copy(update={"pilots": pilots})
+        if not pilot_rounds:
+            return profile
+        pilots = Pilots(address, subject, profile)
+        with stages.stage("the same under random arrivals", pilot_rounds * RUNS) as done:
+            for _ in range(pilot_rounds):
+                pilots.round(8 * seconds, done)
+    return profile.model_copy(update={"pilots": pilots.found()})
 
 
 def _windows(

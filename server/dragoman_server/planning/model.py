@@ -18,6 +18,8 @@ _WARM_UP = 0.1
 """Share of the requests that come before those that count."""
 _TURNS = 12
 """Of each caller, to find the capacity."""
+_ANSWERED = 0.95
+"""Of the requests that come, at the least; a few are under way when the last one comes."""
 _BUSIEST = 99.9
 """Percentile of a lane's rows that is given as their peak."""
 
@@ -49,6 +51,11 @@ class Prediction:
     """Requests that are under way at one time, on average."""
     refused: float
     """Share of the requests that found the queue full."""
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether more comes than is answered: latencies grow for as long as it does, or as the queue's bound lets."""
+        return bool(self.refused) or self.throughput < _ANSWERED * self.rate
 
 
 def predict(
@@ -106,8 +113,11 @@ def _summary(trace: Trace, profile: Profile, rate: float, replicas: int) -> Pred
 
 
 def _stretched(prediction: Prediction, profile: Profile) -> Prediction:
-    """With latencies as a server has them, where the profile knows; those of percentiles keep their order."""
-    if not profile.pilots:
+    """With latencies as a server has them, where the profile knows; those of percentiles keep their order.
+
+    Where the server is overloaded, the queue's length and the throughput are the latency: there is nothing to stretch.
+    """
+    if not profile.pilots or prediction.overloaded:
         return prediction
     used = [pilot.utilisation for pilot in profile.pilots]
     by = {

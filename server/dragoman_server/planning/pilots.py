@@ -7,6 +7,7 @@ rate, percentile by percentile, is what predictions are stretched by, at the sam
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -16,8 +17,10 @@ from dragoman_server.planning.profile import Pilot, Profile
 from dragoman_server.planning.subject import Subject
 from dragoman_server.planning.workload import Workload
 
-_SHARES = (0.2, 0.45, 0.7, 0.9)
+_SHARES = (0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.9)
 """Of the rate that the simulation takes for the most."""
+RUNS = len(_SHARES)
+"""Of a round."""
 _WARM_UP = 0.2
 """Share of the calls that come before those that count."""
 _LEAST = 20
@@ -27,20 +30,27 @@ _MOST = 10.0
 """A longer stretch is an accident, or a queue that only grows."""
 
 
-def measure_pilots(address: str, subject: Subject, profile: Profile, *, seconds: float) -> tuple[Pilot, ...]:
-    """One for each of a few rates, for so many seconds each; ``profile`` is otherwise complete.
+class Pilots:
+    """One for each of a few rates of a server at ``address``; ``profile`` is otherwise complete."""
 
-    Raises grpc.aio.AioRpcError where a call fails.
-    """
-    workload = Workload.measured(profile, local=True)
-    bare = profile.model_copy(update={"pilots": ()})
-    most = capacity(bare, workload)
-    pilots = []
-    for number, share in enumerate(_SHARES):
-        rate = share * most
-        called = asyncio.run(at_random(address, subject, rate, seconds, seed=_SEED + number))
-        pilots.append(_pilot(called, predict(bare, workload, rate)))
-    return tuple(pilots)
+    def __init__(self, address: str, subject: Subject, profile: Profile) -> None:
+        self._address, self._subject = address, subject
+        self._bare = profile.model_copy(update={"pilots": ()})
+        self._workload = Workload.measured(profile, local=True)
+        most = capacity(self._bare, self._workload)
+        self._rounds: list[tuple[float, list[Called]]] = [(share * most, []) for share in _SHARES]
+        self._runs = 0
+
+    def round(self, seconds: float, done: Callable[[int], None] = lambda _: None) -> None:
+        """Each rate once, for so many seconds; ``done`` is told of each. Raises grpc.aio.AioRpcError."""
+        for rate, found in self._rounds:
+            found.append(asyncio.run(at_random(self._address, self._subject, rate, seconds, _SEED + self._runs)))
+            self._runs += 1
+            done(1)
+
+    def found(self) -> tuple[Pilot, ...]:
+        """Of all rounds the median: a machine that is held up for a moment spoils one. There was at least one."""
+        return tuple(_pilot(found, predict(self._bare, self._workload, rate)) for rate, found in self._rounds)
 
 
 async def at_random(address: str, subject: Subject, rate: float, seconds: float, seed: int) -> Called:
@@ -52,12 +62,19 @@ async def at_random(address: str, subject: Subject, rate: float, seconds: float,
     return await open_loop(address, calls, due)
 
 
-def _pilot(called: Called, simulated: Prediction) -> Pilot:
+def _pilot(rounds: Sequence[Called], simulated: Prediction) -> Pilot:
+    thought = np.array([simulated.p50_ms, simulated.p95_ms, simulated.p99_ms, simulated.mean_ms])
+    measured = [figures for called in rounds if (figures := _figures(called)) is not None]
+    if not measured:
+        return Pilot(simulated.utilisation, 1.0, 1.0, 1.0, 1.0)
+    ratios = np.clip(np.median(measured, axis=0) / thought, 1 / _MOST, _MOST)
+    return Pilot(simulated.utilisation, *ratios.tolist())
+
+
+def _figures(called: Called) -> Floats | None:
+    """Milliseconds: p50, p95, p99 and mean; None where nothing was answered."""
     latencies = called.latencies[int(len(called.latencies) * _WARM_UP) :]
     latencies = latencies[np.isfinite(latencies)] * 1e3
     if not len(latencies):
-        return Pilot(simulated.utilisation, 1.0, 1.0, 1.0, 1.0)
-    real = [*np.percentile(latencies, [50, 95, 99]), latencies.mean()]
-    thought = [simulated.p50_ms, simulated.p95_ms, simulated.p99_ms, simulated.mean_ms]
-    ratios = [min(_MOST, max(1 / _MOST, float(one / other))) for one, other in zip(real, thought, strict=True)]
-    return Pilot(simulated.utilisation, *ratios)
+        return None
+    return np.array([*np.percentile(latencies, [50, 95, 99]), latencies.mean()])

@@ -119,6 +119,16 @@ def test_percentiles_keep_their_order_whatever_the_pilots_say() -> None:
     assert found.p50_ms == pytest.approx(10 * predict(plain, workload, 300, requests=FEW).p50_ms)
 
 
+def test_nothing_is_stretched_where_more_comes_than_is_answered() -> None:
+    plain = translating()
+    workload = Workload.measured(plain)
+    flood = 2 * capacity(plain, workload)
+    bare = predict(plain, workload, flood, requests=FEW)
+    assert bare.overloaded
+    assert not predict(plain, workload, 10, requests=FEW).overloaded
+    assert predict(translating(pilots=(Pilot(0.5, 2.0, 2.0, 2.0, 2.0),)), workload, flood, requests=FEW) == bare
+
+
 def test_pilots_have_an_order() -> None:
     one = Pilot(0.5, 1.0, 1.0, 1.0, 1.0)
     with pytest.raises(ValidationError, match="pilots: utilisation ascends"):

@@ -45,7 +45,11 @@ def _translation_host(version: int, bundle: LoadedBundle, settings: EngineSettin
     from dragoman_server.sessions import Sessions  # noqa: PLC0415  (onnxruntime)
     from dragoman_server.tokenization import TextCodec  # noqa: PLC0415  (tokenizers)
 
-    manifest, kernels, sessions = bundle.manifest, library_for(settings.kernels, device), Sessions()
+    manifest, kernels, sessions = (
+        bundle.manifest,
+        library_for(settings.kernels, device),
+        Sessions(settings.lane_threads),
+    )
     runtimes = [
         OnnxRuntime(
             bundle.encoder,
@@ -92,7 +96,11 @@ def _generation_host(version: int, bundle: LoadedBundle, settings: EngineSetting
     from dragoman_server.sessions import Sessions  # noqa: PLC0415  (onnxruntime)
     from dragoman_server.tokenization import TextCodec  # noqa: PLC0415  (tokenizers)
 
-    manifest, kernels, sessions = bundle.manifest, library_for(settings.kernels, device), Sessions()
+    manifest, kernels, sessions = (
+        bundle.manifest,
+        library_for(settings.kernels, device),
+        Sessions(settings.lane_threads),
+    )
     runtimes = [
         OnnxPromptRuntime(
             bundle.decoder,
@@ -136,7 +144,7 @@ def _understanding_host(
     from dragoman_server.sessions import Sessions  # noqa: PLC0415  (onnxruntime)
     from dragoman_server.understanding_host import UnderstandingHost  # noqa: PLC0415  (onnxruntime)
 
-    manifest, sessions = bundle.manifest, Sessions()
+    manifest, sessions = bundle.manifest, Sessions(settings.lane_threads)
     special = manifest.special_ids
     runtimes = [
         OnnxPassRuntime(

@@ -15,6 +15,10 @@ class EngineSettings(Protocol):
         """Threads that decode."""
 
     @property
+    def lane_threads(self) -> int:
+        """Threads that compute a lane's step together, its own with them."""
+
+    @property
     def max_rows(self) -> int:
         """Of each lane."""
 

@@ -115,7 +115,7 @@ class OnnxPromptRuntime(RowDecoder):
             "input_ids": self._chunk_ids[:, :count],
             "lengths": self._chunk_begin,
             "total_length": self._chunk_end,
-            **self._wants_logits(wanted=False),
+            **self._wanted(False, False),
         }
         unread: dict[str, Array] = dict(zip(("top_log_probs", "top_ids"), self._unread, strict=True))
         return self._memory.bind(self._decoder, 1, inputs, self._cache_parts(self._staging), unread, steady=False)

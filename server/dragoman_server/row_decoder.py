@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from dragoman_protos.v1.bundle_pb2 import Dimensions
 from dragoman_server.device import Device
+from dragoman_server.fusing.attentions import WANTS_ATTENTION
 from dragoman_server.fusing.fusion import WANTS_LOGITS
 from dragoman_server.graphs import CACHE_TYPES
 from dragoman_server.row_memory import Array, Binding, HostMemory, Part, RowCaches, RowMemory
@@ -155,7 +156,7 @@ class RowDecoder:
         self._beginnings += len(rows)
 
     def _bind_buckets(self) -> None:
-        self._bindings = {(rows, *_PLAIN): self._bind(rows, with_logits=False) for rows in self._buckets}
+        self._bindings = {(rows, *_PLAIN): self._bind(rows, *_PLAIN) for rows in self._buckets}
         self._select(1, *_PLAIN)
 
     def _prepare(self, tokens: Sequence[int] | npt.NDArray[np.int64], with_logits: bool, with_attention: bool) -> None:
@@ -199,7 +200,7 @@ class RowDecoder:
         self._output = StepOutput(self._top_log_probs[:rows], self._top_ids[:rows], logits)
         key = bucket, with_logits, with_attention
         if key not in self._bindings:
-            self._bindings[key] = self._bind(bucket, with_logits=with_logits)
+            self._bindings[key] = self._bind(*key)
         self._binding = self._bindings[key]
         self._selected, self._stale = (rows, with_logits, with_attention), False
 
@@ -219,9 +220,10 @@ class RowDecoder:
         """What a step over so many rows reads, by the graph's names."""
         return {"input_ids": self._ids[:rows], "lengths": self._lengths[:rows], "total_length": self._total}
 
-    def _wants_logits(self, *, wanted: bool) -> dict[str, Array]:
-        """What a rewritten graph is told of it; others give them in any case."""
-        return {WANTS_LOGITS: np.array(int(wanted))} if WANTS_LOGITS in self._types else {}
+    def _wanted(self, with_logits: bool, with_attention: bool) -> dict[str, Array]:
+        """What a rewritten graph is told of it; others give both in any case."""
+        wanted = {WANTS_LOGITS: with_logits, WANTS_ATTENTION: with_attention}
+        return {name: np.array(int(yes)) for name, yes in wanted.items() if name in self._types}
 
     def _parts(self) -> Iterator[Part]:
         """What a step reads and writes where it is."""
@@ -232,7 +234,7 @@ class RowDecoder:
         for number, kind in enumerate(self._kinds):
             yield Part(f"past_{kind}", f"present_{kind}", caches, number)
 
-    def _bind(self, rows: int, *, with_logits: bool) -> Binding:
+    def _bind(self, rows: int, with_logits: bool, with_attention: bool) -> Binding:
         """Bind the first ``rows`` rows of everything. Attention is bound by each step that gives it."""
         outputs: dict[str, Array] = {"top_log_probs": self._top_log_probs, "top_ids": self._top_ids}
         if with_logits:
@@ -240,7 +242,7 @@ class RowDecoder:
         return self._memory.bind(
             self._decoder,
             rows,
-            self._inputs(rows) | self._wants_logits(wanted=with_logits),
+            self._inputs(rows) | self._wanted(with_logits, with_attention),
             self._parts(),
             {name: out[:rows] for name, out in outputs.items()},
         )

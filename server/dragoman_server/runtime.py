@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
 from dragoman_server.device import CPU, Device
-from dragoman_server.fusing.fusion import ORIGINS
+from dragoman_server.fusing.attentions import ORIGINS
 from dragoman_server.packing import pack, similar_lengths
 from dragoman_server.row_decoder import RowDecoder, StepOutput
 from dragoman_server.row_memory import Array, Part

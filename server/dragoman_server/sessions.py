@@ -37,10 +37,11 @@ class Sessions:
 
     On the processor one session of a graph serves all lanes, since any number of threads may run it at once: its
     weights and its activations' memory are there once, and so are weights that graphs share. On a GPU each lane has its
-    own, whose runs are captured.
+    own, whose runs are captured. ``threads`` compute a run on the processor together.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
         self._weights = SharedWeights()
         self._made: dict[tuple[Path, Path | None], Any] = {}
 
@@ -50,7 +51,8 @@ class Sessions:
             return lane_session(graph, device, captured=captured, kernels=kernels)
         key = graph, kernels
         if key not in self._made:
-            self._made[key] = lane_session(graph, device, kernels=kernels, weights=self._weights.of(graph))
+            weights = self._weights.of(graph)
+            self._made[key] = lane_session(graph, device, kernels=kernels, weights=weights, threads=self._threads)
         return self._made[key]
 
 
@@ -61,8 +63,9 @@ def lane_session(
     captured: bool = False,
     kernels: Path | None = None,
     weights: Mapping[str, Any] | None = None,
+    threads: int = 1,
 ) -> Any:
-    """A session of one thread on the device, of a file or of a graph's bytes.
+    """A session on the device, of a file or of a graph's bytes; on the processor ``threads`` compute a run together.
 
     ``captured``: its runs may become CUDA graphs. ``kernels``: a library whose operators stand in for onnxruntime's
     own on the processor; a GPU does without. ``weights``: some of the graph's, by name, as onnxruntime's values, which
@@ -77,21 +80,22 @@ def lane_session(
         options.add_session_config_entry(_FOLDER, str(graph.parent))
         try:
             options.register_custom_ops_library(str(kernels))
-            with fused(graph, kernels) as rewritten:
+            with fused(graph, kernels, threads=threads) as rewritten:
                 return _cpu_session(rewritten, options, weights)
         except Exception as error:  # onnxruntime raises many types that share no base of their own
             logger(__name__).warning(
                 "the compiled operators do not take a graph: onnxruntime's own run it", why=str(error)
             )
-    return _cpu_session(graph, _options(weights), weights)
+    return _cpu_session(graph, _options(weights, threads), weights)
 
 
-def _options(weights: Mapping[str, Any] | None = None) -> ort.SessionOptions:
+def _options(weights: Mapping[str, Any] | None = None, threads: int = 1) -> ort.SessionOptions:
     options = ort.SessionOptions()
     for name, value in (weights or {}).items():
         options.add_initializer(name, value)
-    # Lanes are the parallelism: a thread pool inside each would only fight over the cores.
-    options.intra_op_num_threads = 1
+    # Lanes are the parallelism: unless it is asked for, a thread pool inside each would only fight over the cores. The
+    # compiled operators have threads of their own.
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     return options

@@ -90,6 +90,12 @@ class Settings(BaseSettings):
     lanes: int = Field(
         default_factory=usable_cores, ge=1, le=256, description="Engine threads for each model; on a GPU 1"
     )
+    lane_threads: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Threads that compute a lane's step together; where cores are free, a lone caller waits less",
+    )
     max_rows: int = Field(default=128, ge=1, le=1024, description="Hypotheses that a lane decodes at once")
     max_waiting: int = Field(default=1024, ge=1, le=1_000_000, description="Requests that may wait for a row")
     max_waiting_tokens: int = Field(

@@ -37,6 +37,15 @@ class GraphView:
         """Whether the value is an input of the graph."""
         return name in self._inputs
 
+    def is_constant(self, name: str) -> bool:
+        """Whether the value is a constant, wherever its numbers are."""
+        return name in self._constants
+
+    def axes(self, name: str) -> int | None:
+        """How many an input has; None: there is no such input."""
+        port = self._inputs.get(name)
+        return None if port is None else len(port.type.tensor_type.shape.dim)
+
     def size(self, name: str, axis: int) -> int | None:
         """The size of an input's axis where the graph says it."""
         port = self._inputs.get(name)

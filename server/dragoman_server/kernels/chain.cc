@@ -16,6 +16,11 @@ constexpr size_t kRowsAtOnce = 96;
 // fetched seldom.
 constexpr size_t kPanelsAtOnce = 6;
 
+// Products of so few rows are made whole before anything is chosen, so that they may be shared out.
+constexpr size_t kFewRows = 8;
+// Bytes of weights by rows that are worth a part of their own.
+constexpr size_t kPartWork = 1 << 16;
+
 // Memory of one thread, which grows to what was ever asked for.
 struct Scratch {
   std::vector<uint8_t> bytes[2];
@@ -56,39 +61,61 @@ Product product(const Linear& linear, const uint8_t* left, size_t rows) {
   return made;
 }
 
-void run_unit(const Unit& unit, const float* values, const float* addend, size_t rows, float* result, Scratch& scratch) {
+// The panels of a product, shared out where that is worth it.
+void multiply_shared(const Product& product, Team* team) {
+  if (team == nullptr) return multiply(product);
+  const size_t work = product.panels * kPanel * product.weights->padded_depth * (1 + product.rows / 4);
+  const size_t parts = std::min({product.panels, work / kPartWork, team->threads()});
+  if (parts < 2) return multiply(product);
+  share(team, static_cast<uint32_t>(parts), [&](uint32_t number) {
+    const size_t begin = product.panels * number / parts, end = product.panels * (number + 1) / parts;
+    Product part = product;
+    part.first_panel += begin;
+    part.panels = end - begin;
+    if (part.output != nullptr) part.output += begin * kPanel;
+    multiply(part);
+  });
+}
+
+void run_unit(const Unit& unit, const float* values, const float* addend, size_t rows, float* result, Team* team,
+              Scratch& scratch) {
   uint8_t* left = room(scratch.bytes[0], rows * unit.depth());
   quantize_rows(unit, values, rows, left, scratch);
   if (unit.linears.size() == 2) {
     Product inner = product(unit.linears[0], left, rows);
     inner.bytes = room(scratch.bytes[1], rows * inner.weights->columns);
     inner.of_bytes = unit.linears[1].of_input;
-    multiply(inner);
+    multiply_shared(inner, team);
     left = inner.bytes;
   }
   Product outer = product(unit.linears.back(), left, rows);
   outer.output = result;
   outer.addend = addend;
-  multiply(outer);
+  multiply_shared(outer, team);
 }
 
 // What a few panels give is taken in while it is near.
 void choose_rows(const Kernels& kernels, const Unit& unit, const float* values, size_t rows, float* logits,
-                 Scratch& scratch) {
+                 Team* team, Scratch& scratch) {
   const Linear& linear = unit.linears.front();
   const size_t columns = linear.weights->columns;
   uint8_t* left = room(scratch.bytes[0], rows * unit.depth());
   quantize_rows(unit, values, rows, left, scratch);
   Product part = product(linear, left, rows);
   const size_t panels = part.panels;
-  part.output = room(scratch.floats, rows * kPanelsAtOnce * kPanel);
-  part.stride = kPanelsAtOnce * kPanel;
+  const bool shared = team != nullptr && rows <= kFewRows;
+  const size_t at_once = shared ? panels : kPanelsAtOnce, together = shared ? 1 : rows;
+  part.output = room(scratch.floats, rows * at_once * kPanel);
+  part.stride = at_once * kPanel;
   for (; part.first_panel < panels; part.first_panel += part.panels) {
-    part.panels = std::min(kPanelsAtOnce, panels - part.first_panel);
+    part.panels = std::min(at_once, panels - part.first_panel);
     const size_t first = part.first_panel * kPanel, count = std::min(part.panels * kPanel, columns - first);
     if (count < part.panels * kPanel) std::fill_n(part.output, rows * part.stride, -HUGE_VALF);
-    multiply(part);
-    kernels.lead(part.output, rows, part.stride, part.panels * kPanel, first, scratch.leaders.data());
+    multiply_shared(part, team);
+    share(team, static_cast<uint32_t>(rows / together), [&](uint32_t number) {
+      kernels.lead(part.output + number * part.stride, together, part.stride, part.panels * kPanel, first,
+                   scratch.leaders.data() + number);
+    });
     for (size_t row = 0; logits != nullptr && row < rows; ++row)
       std::copy_n(part.output + row * part.stride, count, logits + row * columns + first);
   }
@@ -105,7 +132,8 @@ Unit& last_unit(int64_t number) {
 
 }  // namespace
 
-void choose(const Unit& unit, const float* values, size_t rows, size_t k, float* top, int64_t* indices, float* logits) {
+void choose(const Unit& unit, const float* values, size_t rows, size_t k, float* top, int64_t* indices, float* logits,
+            Team* team) {
   static const Kernels* const kernels = chosen_kernels();
   thread_local Scratch scratch;
   const size_t depth = unit.depth(), columns = unit.columns();
@@ -113,13 +141,13 @@ void choose(const Unit& unit, const float* values, size_t rows, size_t k, float*
     const size_t count = std::min(rows - begin, kRowsAtOnce);
     scratch.leaders.assign(count, begun());
     float* wanted = logits == nullptr ? nullptr : logits + begin * columns;
-    choose_rows(*kernels, unit, values + begin * depth, count, wanted, scratch);
+    choose_rows(*kernels, unit, values + begin * depth, count, wanted, team, scratch);
     for (size_t row = 0; row < count; ++row)
       kernels->end_lead(&scratch.leaders[row], k, top + (begin + row) * k, indices + (begin + row) * k);
   }
 }
 
-void Chain::run(const float* input, const float* second, size_t rows, float* const* outputs) const {
+void Chain::run(const float* input, const float* second, size_t rows, float* const* outputs, Team* team) const {
   thread_local Scratch scratch;
   size_t unkept = 0;
   for (const Unit& unit : units)
@@ -138,7 +166,7 @@ void Chain::run(const float* input, const float* second, size_t rows, float* con
       const float* addend = nullptr;
       if (unit.addend == kSecondInput) addend = second + begin * columns;
       if (unit.addend >= 0) addend = scratch.results[unit.addend];
-      run_unit(unit, values, addend, count, result, scratch);
+      run_unit(unit, values, addend, count, result, team, scratch);
       scratch.results.push_back(result);
       values = result;
     }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "products.h"
+#include "team.h"
 
 namespace dragoman {
 
@@ -38,12 +39,13 @@ constexpr int64_t kNothing = -2, kSecondInput = -1;
 struct Chain {
   std::vector<Unit> units;
 
-  // `outputs` are those of the units that are kept, (rows, columns) each, in their order.
-  void run(const float* input, const float* second, size_t rows, float* const* outputs) const;
+  // `outputs` are those of the units that are kept, (rows, columns) each, in their order. `team` (null: nobody) helps.
+  void run(const float* input, const float* second, size_t rows, float* const* outputs, Team* team) const;
 };
 
 // The k greatest log-probabilities (rows, k) of what the unit, of one linear map, gives; `logits` (rows, columns) or null.
-void choose(const Unit& unit, const float* values, size_t rows, size_t k, float* top, int64_t* indices, float* logits);
+void choose(const Unit& unit, const float* values, size_t rows, size_t k, float* top, int64_t* indices, float* logits,
+            Team* team);
 
 // The chain of that number; null where there is none any more.
 std::shared_ptr<const Chain> chain_of(int64_t number);

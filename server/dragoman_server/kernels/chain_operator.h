@@ -7,17 +7,21 @@
 namespace dragoman {
 
 // The chain that a node names. Attribute `chain`: its number. Attribute `flat`: how many dimensions before the last, of
-// size 1, its results do not have.
+// size 1, its results do not have. Attribute `threads`: how many compute it together, the caller's with them.
 class KnownChain {
  public:
   explicit KnownChain(const Attributes& attributes)
-      : chain_(chain_of(attributes.get("chain", int64_t{0}))), flat_(attributes.get("flat", int64_t{0})) {
+      : chain_(chain_of(attributes.get("chain", int64_t{0}))),
+        flat_(attributes.get("flat", int64_t{0})),
+        threads_(attributes.get("threads", int64_t{1})) {
     require(chain_ != nullptr, "no such chain");
+    require(1 <= threads_ && threads_ <= 256, "1 to 256 threads");
     for (const Unit& unit : chain_->units)
       require(unit.linears.size() == 1 || unit.linears.size() == 2, "a unit has one linear map or two");
   }
 
   const Chain& get() const { return *chain_; }
+  Team* team() const { return team_of(static_cast<size_t>(threads_)); }
   const std::vector<Unit>& units() const { return chain_->units; }
 
   size_t rows(const Tensor<const float>& values) const {
@@ -35,7 +39,7 @@ class KnownChain {
 
  private:
   std::shared_ptr<const Chain> chain_;
-  int64_t flat_;
+  int64_t flat_, threads_;
 };
 
 class ChainOperator {
@@ -70,7 +74,7 @@ class ChainOperator {
       outputs[index] = context.output<float>(index, chain_.shape(values, columns));
       require(outputs[index++] != nullptr || rows == 0, "every result that is kept must be an output");
     }
-    chain_.get().run(values.data, second.data, rows, outputs);
+    chain_.get().run(values.data, second.data, rows, outputs, chain_.team());
   }
 
  private:

@@ -6,6 +6,7 @@
 #include "attention_operators.h"
 #include "chain_operator.h"
 #include "choice_operator.h"
+#include "embedding_operator.h"
 #include "instruction_sets.h"
 #include "normalization_operator.h"
 #include "operator.h"
@@ -30,11 +31,12 @@ void add_domains(const Api& api, OrtSessionOptions* options) {
   static const Registered<SourceAttention> source_attention;
   static const Registered<ChainOperator> chain;
   static const Registered<Best> best;
+  static const Registered<Embedding> embedding;
   static const Registered<Candidates> candidates;
   static OrtCustomOpDomain* const contributed = made_domain(api, "com.microsoft", {&attention});
   static OrtCustomOpDomain* const standard = made_domain(api, "", {&normalization});
   static OrtCustomOpDomain* const fused =
-      made_domain(api, "dragoman", {&packed_attention, &source_attention, &chain, &best, &candidates});
+      made_domain(api, "dragoman", {&packed_attention, &source_attention, &chain, &best, &candidates, &embedding});
   check(api.add_domain(options, contributed));
   check(api.add_domain(options, standard));
   check(api.add_domain(options, fused));

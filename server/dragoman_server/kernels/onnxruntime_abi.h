@@ -29,7 +29,7 @@ constexpr uint32_t kInterfaceVersion = 16;
 constexpr uint32_t kLeastVersion = 24;  // what onnxruntime must have
 
 enum class ErrorCode : int { kFail = 1, kInvalidArgument = 2, kNotImplemented = 9 };
-enum class ElementType : int { kAny = 0, kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6, kInt64 = 7 };
+enum class ElementType : int { kAny = 0, kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6, kInt64 = 7, kHalf = 10 };
 enum class Characteristic : int { kRequired = 0, kOptional = 1 };
 
 // onnxruntime's functions, by their place in the table.

@@ -115,6 +115,7 @@ template <typename Element>
 struct Tensor {
   Element* data = nullptr;  // null: an optional input that the node does not have
   Shape shape;
+  ElementType type = ElementType::kAny;  // of what is there, for inputs that take several
 
   size_t rank() const { return shape.size(); }
   int64_t size() const {
@@ -140,7 +141,7 @@ class Context {
     check(api_.shape(value, &type, &sizes, &count));
     void* data = nullptr;
     check(api_.mutable_data(const_cast<OrtValue*>(value), &data));
-    return {static_cast<const Element*>(data), Shape(sizes, sizes + count)};
+    return {static_cast<const Element*>(data), Shape(sizes, sizes + count), type};
   }
 
   // Memory for the output; null for an optional one that the node does not have.

@@ -142,20 +142,29 @@ class Finish {
   __m512i zero_point_;
 };
 
-// kRows rows by one panel. `kLast` of the panel's rows: the next panel is fetched meanwhile, since weights come from far
-// and the processor's own prefetching begins anew at every page.
+// Bytes of weights between those that are multiplied and those that are fetched, where few rows make this quick.
+constexpr size_t kAhead = 2048;
+
+// kRows rows by one panel. `kLast` of the panel's rows: what is needed next is fetched meanwhile, since weights come from
+// far and the processor's own prefetching begins anew at every page. That is the next panel, where rows before these have
+// brought this one. Where these are all rows, each number is used once: it is kept out of the second cache, in which the
+// interpreter's own work is then found again.
 template <size_t kRows, bool kLast>
 void block(const Product& product, size_t row, size_t panel) {
   const size_t depth = product.weights->padded_depth, columns = product.weights->columns, from = panel * kPanel;
   const uint8_t* left = product.left + row * depth;
   const int8_t* const end = product.weights->bytes.data() + (from + kPanel) * depth;
   const int8_t* right = product.weights->bytes.data() + from * depth;
+  const bool once = row == 0;
   __m512i sums[kRows][2];
 #pragma GCC unroll 12
   for (size_t i = 0; i < kRows; ++i) sums[i][0] = sums[i][1] = _mm512_setzero_si512();
   for (; right != end; right += 4 * kPanel, left += 4) {
     const __m512i low = _mm512_loadu_si512(right), high = _mm512_loadu_si512(right + 64);
-    if (kLast) {
+    if (kLast && once) {
+      _mm_prefetch(right + kAhead, _MM_HINT_NTA);
+      _mm_prefetch(right + kAhead + 64, _MM_HINT_NTA);
+    } else if (kLast) {
       _mm_prefetch(right + depth * kPanel, _MM_HINT_T0);
       _mm_prefetch(right + depth * kPanel + 64, _MM_HINT_T0);
     }

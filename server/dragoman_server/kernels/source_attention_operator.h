@@ -14,11 +14,12 @@
 namespace dragoman {
 
 // com.microsoft.GroupQueryAttention for one token a row, over caches that nothing is added to: those of sources. Rows of
-// one origin hold the same keys and values; those of the first of them serve a few rows at a time.
+// one origin hold the same keys and values; those of the first of them serve a few rows at a time. Attribute
+// `mean`: whether the weights are the mean of those of the heads, and only there where they are wanted.
 class SourceAttention {
  public:
   static constexpr const char* kName = "SourceAttention";
-  static constexpr std::array<Port, 8> kInputs = {{
+  static constexpr std::array<Port, 9> kInputs = {{
       {ElementType::kFloat},  // query (rows, 1, hidden)
       {ElementType::kInt8},   // keys (rows, heads, capacity, head_dim)
       {ElementType::kInt8},   // values
@@ -27,16 +28,19 @@ class SourceAttention {
       {ElementType::kInt64},  // origins (rows); less than 0: of its own
       {ElementType::kFloat},  // key scales (heads * head_dim)
       {ElementType::kFloat},  // value scales
+      {ElementType::kInt64, Characteristic::kOptional},  // whether the weights are wanted ()
   }};
   static constexpr std::array<Port, 4> kOutputs = {{
       {ElementType::kFloat},                             // (rows, 1, hidden)
       {ElementType::kInt8},                              // the keys, in place where they have their memory
       {ElementType::kInt8},                              // the values
-      {ElementType::kFloat, Characteristic::kOptional},  // weights (rows, heads, 1, longest length)
+      {ElementType::kFloat, Characteristic::kOptional},  // weights (rows, heads, 1, longest length), or (rows, longest length)
   }};
 
   explicit SourceAttention(const Attributes& attributes)
-      : heads_(attributes.get("num_heads", int64_t{0})), scale_(attributes.get("scale", 0.0f)) {
+      : heads_(attributes.get("num_heads", int64_t{0})),
+        scale_(attributes.get("scale", 0.0f)),
+        mean_(attributes.get("mean", int64_t{0}) != 0) {
     plain(attributes);
     require(heads_ > 0, "num_heads must be positive");
     attributes.only("kv_num_heads", heads_);
@@ -62,8 +66,12 @@ class SourceAttention {
     float* output = context.output<float>(0, {rows, 1, hidden});
     present(context, 1, keys);
     present(context, 2, values);
-    float* weights = context.output<float>(3, {rows, heads_, 1, total});
-    if (weights != nullptr) std::memset(weights, 0, sizeof(float) * rows * heads_ * total);
+    const auto wanted = context.input<int64_t>(8);
+    require(mean_ == (wanted.data != nullptr), "a mean may be wanted or not");
+    float* weights = nullptr;
+    if (!mean_) weights = context.output<float>(3, {rows, heads_, 1, total});
+    if (mean_ && wanted.data[0] != 0) weights = context.output<float>(3, {rows, total});
+    if (weights != nullptr) std::memset(weights, 0, sizeof(float) * rows * (mean_ ? 1 : heads_) * total);
 
     thread_local std::vector<float> scratch;
     thread_local std::vector<Sharing> all;
@@ -103,9 +111,13 @@ class SourceAttention {
           work.next_lengths[i] = lengths.data[row] + 1;
         }
         kernels_->attention_bytes(work);
-        for (size_t i = 0; weights != nullptr && i < work.count; ++i)
-          std::memcpy(weights + (row_of(i) * heads_ + head_of(i)) * total,
-                      work.weights + i * padded_length(work.length), sizeof(float) * work.length);
+        for (size_t i = 0; weights != nullptr && i < work.count; ++i) {
+          const float* found = work.weights + i * padded_length(work.length);
+          if (mean_)
+            add(found, weights + row_of(i) * total, work.length, head_of(i) + 1 == heads_);
+          else
+            std::copy_n(found, work.length, weights + (row_of(i) * heads_ + head_of(i)) * total);
+        }
       }
     }
   }
@@ -117,6 +129,12 @@ class SourceAttention {
     size_t count;
     int64_t origin;
   };
+
+  // Heads come in their order, so a row's sums do not depend on the others.
+  void add(const float* weights, float* sums, size_t length, bool last) const {
+    for (size_t t = 0; t < length; ++t) sums[t] += weights[t];
+    for (size_t t = 0; last && t < length; ++t) sums[t] /= static_cast<float>(heads_);
+  }
 
   static void find(const Tensor<const int64_t>& origins, const Tensor<const int32_t>& lengths,
                    std::vector<Sharing>& found) {
@@ -145,6 +163,7 @@ class SourceAttention {
   const Kernels* kernels_ = chosen_kernels();
   int64_t heads_;
   float scale_;
+  bool mean_;
 };
 
 }  // namespace dragoman

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 import pytest
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from dragoman_server.fusing.fusion import ORIGINS, fused
+from dragoman_server.fusing.attentions import ORIGINS, WANTS_ATTENTION
+from dragoman_server.fusing.fusion import fused
 from dragoman_server.row_memory import HostCaches, HostMemory, Part
 from tests.unit.server.kernel_graphs import model, session
 
@@ -22,8 +23,16 @@ LENGTHS = {5: 30, 0: 3, -1: 1, 1024: 9, 7: 40}
 CAPACITY = 40
 
 
-def decoder(path: Path, heads: int, head_dim: int, *, key_heads: int = 0, prefix: str = "cross_") -> Path:
-    """One attention to sources, as an exporter writes it."""
+def decoder(
+    path: Path,
+    heads: int,
+    head_dim: int,
+    *,
+    key_heads: int = 0,
+    prefix: str = "cross_",
+    axes: list[int] | None = None,
+) -> Path:
+    """One attention to sources, as an exporter writes it; with ``axes``, the mean of its weights over these."""
     names = [f"{prefix}{name}" for name in ("last_key_0", "last_value_0", "key_0", "value_0", "lengths", "total")]
     node = helper.make_node(
         "GroupQueryAttention",
@@ -45,11 +54,17 @@ def decoder(path: Path, heads: int, head_dim: int, *, key_heads: int = 0, prefix
     shapes = [(floats, width), (floats, width), (bytes_, cache), (bytes_, cache), (integers, ["rows"]), (integers, [])]
     kinds |= dict(zip(names, shapes, strict=True)) | {"key_scales": (floats, None), "value_scales": (floats, None)}
     outputs = {"output": floats, "present_key": bytes_, "present_value": bytes_, "weights": floats}
+    nodes, constants = [node], []
+    if axes is not None:
+        nodes.append(helper.make_node("ReduceMean", ["weights", "axes"], ["mean"], keepdims=0))
+        constants.append(numpy_helper.from_array(np.array(axes), "axes"))
+        outputs["mean"] = outputs.pop("weights")
     path.write_bytes(
         model(
-            [node],
+            nodes,
             [helper.make_tensor_value_info(name, *kind) for name, kind in kinds.items()],
             [helper.make_tensor_value_info(name, kind, None) for name, kind in outputs.items()],
+            constants,
         )
     )
     return path
@@ -132,6 +147,29 @@ def test_a_source_is_read_where_its_first_row_has_it(library: Path, tmp_path: Pa
     sources.caches[:, 9] = 77
     changed = (sources.run(rewritten, SHARED)[0] != expected).any(axis=(1, 2))
     assert changed.nonzero()[0].tolist() == [9]
+
+
+@pytest.mark.parametrize("heads", [4, 6])
+def test_the_mean_of_the_heads_is_given_where_it_is_wanted(library: Path, tmp_path: Path, heads: int) -> None:
+    plain, rewritten, operators = both(decoder(tmp_path / "decoder.onnx", heads, 64, axes=[1, 2]), library)
+    assert operators == {"SourceAttention": 1}
+    sources = Sources(heads, 64)
+    caches = {"cross_key_0": sources.caches[0], "cross_value_0": sources.caches[1]}
+    given = sources.feeds() | caches
+    (expected,) = plain.run(["mean"], given)
+    within = np.arange(expected.shape[1]) <= sources.lengths[:, None]
+    for origins in (SHARED, [-1] * len(SHARED)):
+        asked = given | {ORIGINS: np.array(origins), WANTS_ATTENTION: np.array(1)}
+        output, mean = rewritten.run(["output", "mean"], asked)
+        np.testing.assert_allclose(mean, np.where(within, expected, 0), rtol=3e-7, atol=1e-7)
+        assert mean.sum(axis=1) == pytest.approx(1)
+        (alone,) = rewritten.run(["output"], asked | {WANTS_ATTENTION: np.array(0)})
+        np.testing.assert_array_equal(alone, output)
+
+
+def test_another_mean_stays_as_it_is(compiled: Path, tmp_path: Path) -> None:
+    _, _, operators = both(decoder(tmp_path / "decoder.onnx", 4, 64, axes=[1, 3]), compiled)
+    assert operators == {"SourceAttention": 1, "ReduceMean": 1}
 
 
 @pytest.mark.parametrize("graph", [{"prefix": "past_"}, {"key_heads": 2}], ids=["own-tokens", "grouped"])

@@ -1,0 +1,83 @@
+// What a model begins with: the vectors of tokens and of their places, added up.
+#pragma once
+
+#include <cstring>
+
+#include "operator.h"
+
+namespace dragoman {
+
+// The number that 16 bits are. Times 2^112, which is exact, its exponent is a float's, whatever it was.
+inline float of_half(uint16_t half) {
+  constexpr uint32_t kSign = 0x8000, kTimes = (127 + 112) << 23, kInfinity = 0xff << 23;
+  uint32_t bits = (half & ~kSign) << 13;
+  if (bits >= 0x7c00u << 13) {  // infinite, or no number
+    bits |= kInfinity;
+  } else {
+    float number, times;
+    std::memcpy(&number, &bits, sizeof bits);
+    std::memcpy(&times, &kTimes, sizeof times);
+    number *= times;
+    std::memcpy(&bits, &number, sizeof bits);
+  }
+  bits |= (half & kSign) << 16;
+  float number;
+  std::memcpy(&number, &bits, sizeof bits);
+  return number;
+}
+
+class Embedding {
+ public:
+  static constexpr const char* kName = "Embedding";
+  static constexpr std::array<Port, 5> kInputs = {{
+      {ElementType::kInt64},                             // ids (...)
+      {ElementType::kAny},                               // vectors of the ids (vocabulary, d_model): floats, halves or bytes
+      {ElementType::kFloat},                             // vectors of the places (places, d_model)
+      {ElementType::kAny},                               // places, one for each id: 32 or 64 bits
+      {ElementType::kFloat, Characteristic::kOptional},  // what the bytes of an id are times of (vocabulary, 1)
+  }};
+  static constexpr std::array<Port, 1> kOutputs = {{{ElementType::kFloat}}};  // (..., d_model)
+
+  explicit Embedding(const Attributes&) {}
+
+  void compute(Context& context) const {
+    const auto ids = context.input<int64_t>(0);
+    const auto table = context.input<char>(1), places = context.input<char>(3);
+    const auto of_places = context.input<float>(2), scales = context.input<float>(4);
+    require(table.rank() == 2 && of_places.rank() == 2 && table.shape[1] == of_places.shape[1], "tables");
+    require(places.size() == ids.size(), "a place for each id");
+    require(places.type == ElementType::kInt32 || places.type == ElementType::kInt64, "type of the places");
+    require((table.type == ElementType::kInt8) == (scales.data != nullptr), "bytes have scales");
+    require(scales.data == nullptr || scales.size() == table.shape[0], "a scale for each id");
+    const int64_t width = table.shape[1];
+    Shape shape = ids.shape;
+    shape.push_back(width);
+    float* output = context.output<float>(0, shape);
+    for (int64_t at = 0; at < ids.size(); ++at, output += width) {
+      const int64_t id = ids.data[at];
+      const int64_t place = places.type == ElementType::kInt64 ? reinterpret_cast<const int64_t*>(places.data)[at]
+                                                               : reinterpret_cast<const int32_t*>(places.data)[at];
+      require(0 <= id && id < table.shape[0], "an id is not in the vocabulary");
+      require(0 <= place && place < of_places.shape[0], "a place is beyond the last");
+      const float* of_place = of_places.data + place * width;
+      if (table.type == ElementType::kFloat)
+        add(reinterpret_cast<const float*>(table.data) + id * width, of_place, output, width,
+            [](float number) { return number; });
+      else if (table.type == ElementType::kHalf)
+        add(reinterpret_cast<const uint16_t*>(table.data) + id * width, of_place, output, width, of_half);
+      else if (table.type == ElementType::kInt8)
+        add(reinterpret_cast<const int8_t*>(table.data) + id * width, of_place, output, width,
+            [scale = scales.data[id]](int8_t number) { return static_cast<float>(number) * scale; });
+      else
+        throw Failure(ErrorCode::kNotImplemented, "type of the vectors");
+    }
+  }
+
+ private:
+  template <typename Element, typename Number>
+  static void add(const Element* vector, const float* of_place, float* output, int64_t width, Number number) {
+    for (int64_t i = 0; i < width; ++i) output[i] = number(vector[i]) + of_place[i];
+  }
+};
+
+}  // namespace dragoman

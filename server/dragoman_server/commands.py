@@ -63,6 +63,10 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
     lanes: Annotated[
         int | None, typer.Option(help="Engine threads for each model. Default: one for each usable core; on a GPU 1.")
     ] = None,
+    lane_threads: Annotated[
+        int | None,
+        typer.Option("--lane-threads", help="Threads that compute a lane's step together. Default: 1."),
+    ] = None,
     max_rows: Annotated[
         int | None, typer.Option("--max-rows", help="Hypotheses that a lane decodes at once. Default: 128.")
     ] = None,
@@ -152,6 +156,7 @@ def serve(  # noqa: PLR0917  (the arguments are the command line's options)
         "precision": precision,
         "kernels": kernels,
         "lanes": lanes,
+        "lane_threads": lane_threads,
         "max_rows": max_rows,
         "ageing": ageing,
         "stream_window": stream_window,

@@ -55,7 +55,9 @@ def broken(bundle: Path, tmp_path: Path) -> Iterator[Path]:
 
 def test_every_option_of_the_server_is_in_the_help(app: typer.Typer) -> None:
     shown = RUNNER.invoke(app, ["serve", "--help"]).stdout
-    options = "host port device precision lanes max-rows ageing config grace log-level log-format reflection"
+    options = (
+        "host port device precision lanes lane-threads max-rows ageing config grace log-level log-format reflection"
+    )
     for option in options.split():
         assert f"--{option}" in shown
 

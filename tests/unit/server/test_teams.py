@@ -6,14 +6,23 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
 
+from dragoman_server.building import build_host
 from dragoman_server.bundle import load_bundle
+from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.fusing.chain_library import ChainLibrary
+from dragoman_server.request import Completion, Outcome, Request
 from dragoman_server.runtime import OnnxRuntime
 from dragoman_server.sessions import Sessions
+from dragoman_server.settings import Settings
+
+if TYPE_CHECKING:
+    from dragoman_server.engine import Engine
 
 MODEL = Path(__file__).parents[3] / "models" / "deu-eng" / "1"
 ROWS = 40
@@ -83,6 +92,28 @@ def test_lanes_that_share_sessions_have_helpers_of_their_own(compiled: Path) -> 
         for _ in range(8):
             found = threads.map(decoded, lanes, [sources(4, seed) for seed in range(3)])
             assert list(found) == expected
+
+
+def answered(lane_threads: int) -> list[Outcome]:
+    """What an engine as a server sets it up says to greedy and beam requests, in their order."""
+    host = build_host(1, load_bundle(MODEL, "int8"), Settings(lanes=2, max_rows=8, lane_threads=lane_threads))
+    engine = cast("Engine", host.engine)
+    engine.start()
+    outcomes: list[SimpleQueue[Outcome]] = []
+    for number, source in enumerate(sources(12, 4)):
+        outcomes.append(SimpleQueue())
+        engine.submit(Request(source, DecodingOptions(max_length=12, beam_size=1 + number % 4), outcomes[-1].put))
+    found = [outcome.get(timeout=60) for outcome in outcomes]
+    host.stop(0)
+    return found
+
+
+def test_the_setting_changes_no_answer() -> None:
+    alone, together = answered(1), answered(3)
+    for one, other in zip(alone, together, strict=True):
+        assert isinstance(one, Completion)
+        assert isinstance(other, Completion)
+        assert other.answers == one.answers
 
 
 def test_onnxruntimes_own_operators_may_have_several_threads_too() -> None:

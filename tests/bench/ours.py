@@ -31,12 +31,12 @@ class OurSettings:
     """How the engine is set up."""
 
     lanes: int
-    lane_threads: int = 1
     max_rows: int = 128
     max_waiting: int = 1_000_000
     max_waiting_tokens: int = 100_000_000
     ageing: float = 1.0
     kernels: Kernels = "auto"
+    lane_threads: int = 1
 
 
 @dataclass(frozen=True)

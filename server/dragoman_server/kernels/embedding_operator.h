@@ -1,28 +1,10 @@
 // What a model begins with: the vectors of tokens and of their places, added up.
 #pragma once
 
-#include <cstring>
-
+#include "instruction_sets.h"
 #include "operator.h"
 
 namespace dragoman {
-
-// The number that 16 bits are. Times 2^112, which is exact, its exponent is a float's, whatever it was. Without a branch:
-// a compiler computes several at a time then.
-inline float of_half(uint16_t half) {
-  constexpr int32_t kTimes = (127 + 112) << 23, kInfinity = 0xff << 23, kFirstInfinite = 0x7c00 << 13;
-  const int32_t bits = (half & 0x7fff) << 13;
-  float number, times;
-  std::memcpy(&number, &bits, sizeof bits);
-  std::memcpy(&times, &kTimes, sizeof times);
-  number *= times;
-  int32_t finite;
-  std::memcpy(&finite, &number, sizeof finite);
-  const int32_t magnitude = bits < kFirstInfinite ? finite : bits | kInfinity;
-  const int32_t signed_bits = magnitude | (half & 0x8000) << 16;
-  std::memcpy(&number, &signed_bits, sizeof number);
-  return number;
-}
 
 class Embedding {
  public:
@@ -51,8 +33,14 @@ class Embedding {
     Shape shape = ids.shape;
     shape.push_back(width);
     float* output = context.output<float>(0, shape);
+    const int64_t bytes = width * (table.type == ElementType::kFloat ? 4 : table.type == ElementType::kHalf ? 2 : 1);
     for (int64_t at = 0; at < ids.size(); ++at, output += width) {
       const int64_t id = ids.data[at];
+      if (at + kAhead < ids.size()) {  // vectors lie anywhere in a table that no near cache holds
+        const int64_t next = ids.data[at + kAhead];
+        if (0 <= next && next < table.shape[0])
+          for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(table.data + next * bytes + i);
+      }
       const int64_t place = places.type == ElementType::kInt64 ? reinterpret_cast<const int64_t*>(places.data)[at]
                                                                : reinterpret_cast<const int32_t*>(places.data)[at];
       require(0 <= id && id < table.shape[0], "an id is not in the vocabulary");
@@ -62,7 +50,7 @@ class Embedding {
         add(reinterpret_cast<const float*>(table.data) + id * width, of_place, output, width,
             [](float number) { return number; });
       else if (table.type == ElementType::kHalf)
-        add(reinterpret_cast<const uint16_t*>(table.data) + id * width, of_place, output, width, of_half);
+        kernels_->add_halves(reinterpret_cast<const uint16_t*>(table.data) + id * width, of_place, output, width);
       else if (table.type == ElementType::kInt8)
         add(reinterpret_cast<const int8_t*>(table.data) + id * width, of_place, output, width,
             [scale = scales.data[id]](int8_t number) { return static_cast<float>(number) * scale; });
@@ -72,10 +60,14 @@ class Embedding {
   }
 
  private:
+  static constexpr int64_t kAhead = 2;
+
   template <typename Element, typename Number>
   static void add(const Element* vector, const float* of_place, float* output, int64_t width, Number number) {
     for (int64_t i = 0; i < width; ++i) output[i] = number(vector[i]) + of_place[i];
   }
+
+  const Kernels* kernels_ = chosen_kernels();
 };
 
 }  // namespace dragoman

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace dragoman {
 
@@ -54,12 +55,30 @@ inline Leader begun() {
   return leader;
 }
 
+// The number that 16 bits are. Times 2^112, which is exact, its exponent is a float's, whatever it was.
+inline float of_half(uint16_t half) {
+  constexpr int32_t kTimes = (127 + 112) << 23, kInfinity = 0xff << 23, kFirstInfinite = 0x7c00 << 13;
+  const int32_t bits = (half & 0x7fff) << 13;
+  float number, times;
+  std::memcpy(&number, &bits, sizeof bits);
+  std::memcpy(&times, &kTimes, sizeof times);
+  number *= times;
+  int32_t finite;
+  std::memcpy(&finite, &number, sizeof finite);
+  const int32_t magnitude = bits < kFirstInfinite ? finite : bits | kInfinity;
+  const int32_t signed_bits = magnitude | (half & 0x8000) << 16;
+  std::memcpy(&number, &signed_bits, sizeof number);
+  return number;
+}
+
 struct Kernels {
   const char* name;
   void (*attention_bytes)(const Attention<int8_t>&);
   void (*attention_floats)(const Attention<float>&);
   // values (count) to 8 bits with a scale and its reciprocal for each, ties to even, as QuantizeLinear does it.
   void (*quantize)(const float* values, const float* scales, const float* reciprocals, int8_t* output, size_t count);
+  // halves (count) as floats, each with its addend.
+  void (*add_halves)(const uint16_t* halves, const float* addends, float* sums, size_t count);
   // values less their mean, divided by the root of their variance + epsilon, times scales, plus biases.
   void (*normalize)(const float* values, const float* scales, const float* biases, float epsilon, float* output,
                     size_t count);

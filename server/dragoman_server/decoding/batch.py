@@ -127,6 +127,10 @@ class Batch:
             ended = self._growth.grow(output, self.rows.used)
             if ended is not None:
                 return self._end_rows(ended) if ended.rows else _GROWN
+        elif (beams := self._only_beams()) is not None:
+            moves = beams.grow(output, self.table, self._eos)
+            if moves is not None:
+                return Advance([], {}, [moves]) if len(moves) else _GROWN
         if self._attending:
             assert output.attention is not None, "the step was run without attention"
             self.table.attend(self.rows.used, output.attention)
@@ -147,6 +151,13 @@ class Batch:
             copies += self.leave(step.failed)
             step.finished = [task for task in step.finished if task not in step.failed]
         return Advance(step.finished, step.failed, copies, len(step.candidates.faults))
+
+    def _only_beams(self) -> Beams | None:
+        """The beams of one size that all rows are, where they need nothing but the graph's candidates."""
+        if self._plain or self._reading or self._attending:
+            return None
+        first, *others = [group for group in self._groups.values() if group.tasks]
+        return first if isinstance(first, Beams) and not others else None
 
     def _end_rows(self, ended: Ended) -> Advance:
         """These end, where all rows are plain greedy; the others have grown."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import ceil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,7 +12,11 @@ from dragoman_server.decoding.beam_compiled import CompiledSearch
 from dragoman_server.decoding.beam_numpy import NumpySearch
 from dragoman_server.decoding.beam_state import LEAST, WORST, BeamSearch, BeamState
 from dragoman_server.decoding.step import Ending, Step
-from dragoman_server.decoding.table import Ints, Task
+from dragoman_server.decoding.table import HypothesisTable, Ints, Task
+from dragoman_server.rows import Moves
+
+if TYPE_CHECKING:
+    from dragoman_server.runtime import StepOutput
 
 
 class Beams:
@@ -66,6 +71,20 @@ class Beams:
     def relocate(self, places: Ints) -> None:
         """As ``Group`` says."""
         self._state.relocate(places)
+
+    def grow(self, output: StepOutput, table: HypothesisTable, eos: int) -> Moves | None:
+        """Take a step in which nobody ends, where the table's first rows are all this group's, ``output``'s too.
+
+        Returns what the caches have to copy; None where ``advance`` has to take it.
+        """
+        state = self._state
+        if self._stop or len(output.top_ids) != state.count * state.width:
+            return None
+        state.steps += 1
+        moves = self._search.grow(output, table, eos)
+        if moves is None:
+            state.steps -= 1
+        return moves
 
     def advance(self, step: Step) -> None:
         """As ``Group`` says."""

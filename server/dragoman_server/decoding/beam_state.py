@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from dragoman_server.decoding.step import Ending, Step
-from dragoman_server.decoding.table import Ints
+from dragoman_server.decoding.table import HypothesisTable, Ints
+from dragoman_server.rows import Moves
+
+if TYPE_CHECKING:
+    from dragoman_server.runtime import StepOutput
 
 Bools = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
@@ -93,11 +97,21 @@ class Found(NamedTuple):
 
 
 class BeamSearch(Protocol):
-    """Takes the steps of a ``BeamState``, each in three parts. ``found`` may be changed in between: what ends."""
+    """Takes the steps of a ``BeamState``, each at once or in three parts.
+
+    ``found`` may be changed between the first two: what ends.
+    """
 
     @property
     def found(self) -> Found:
         """Of this step; changing ``ends`` counts."""
+
+    def grow(self, output: StepOutput, table: HypothesisTable, eos: int) -> Moves | None:
+        """All of a step in which every hypothesis of every request is followed by another, where all rows are theirs.
+
+        Returns how rows replace others of their request, whose histories have done so already; None where the step has
+        to be taken in its three parts, and then nothing has changed.
+        """
 
     def choose(self, step: Step) -> None:
         """Find the best continuations; of equals the better parent's comes first, then the better token.

@@ -1,18 +1,14 @@
 // Copies of what came so far between rows.
-#include <cstddef>
-#include <cstdint>
+#include "histories.h"
+
 #include <cstring>
 
 // The rows of `numbers` are `stride` apart; of each, `steps` and `begins` say at which place these stand, and from `first`
 // on there is what came in each step: a token in 4 bytes, its log-probability in 4 more. For each of `count` pairs, all of
 // the source's goes to the target, and `kept` becomes how many positions of the caches both had: those up to the first
 // token that was fed, and those of the same first tokens. Both have as many tokens; no row is both source and target.
-extern "C" __attribute__((visibility("default"))) void dragoman_replace_histories(int64_t* numbers, int64_t stride,
-                                                                                  int64_t steps, int64_t begins,
-                                                                                  int64_t first, int64_t count,
-                                                                                  const int64_t* sources,
-                                                                                  const int64_t* targets,
-                                                                                  int64_t* kept) {
+void dragoman_replace_histories(int64_t* numbers, int64_t stride, int64_t steps, int64_t begins, int64_t first,
+                                int64_t count, const int64_t* sources, const int64_t* targets, int64_t* kept) {
   for (int64_t i = 0; i < count; ++i) {
     const int64_t* source = numbers + sources[i] * stride;
     int64_t* target = numbers + targets[i] * stride;
@@ -25,10 +21,8 @@ extern "C" __attribute__((visibility("default"))) void dragoman_replace_historie
 }
 
 // Copies all numbers of rows to others, `count` pairs as above.
-extern "C" __attribute__((visibility("default"))) void dragoman_copy_histories(int64_t* numbers, int64_t stride,
-                                                                               int64_t steps, int64_t first, int64_t count,
-                                                                               const int64_t* sources,
-                                                                               const int64_t* targets) {
+void dragoman_copy_histories(int64_t* numbers, int64_t stride, int64_t steps, int64_t first, int64_t count,
+                             const int64_t* sources, const int64_t* targets) {
   for (int64_t i = 0; i < count; ++i) {
     const int64_t* source = numbers + sources[i] * stride;
     std::memcpy(numbers + targets[i] * stride, source, (first + source[steps]) * sizeof(int64_t));
@@ -36,9 +30,8 @@ extern "C" __attribute__((visibility("default"))) void dragoman_copy_histories(i
 }
 
 // Each of the rows 0 to `count` - 1 grows by its number of `next`, whose token becomes the one that is fed next.
-extern "C" __attribute__((visibility("default"))) void dragoman_append(int64_t* numbers, int64_t stride, int64_t tokens,
-                                                                       int64_t steps, int64_t first, int64_t count,
-                                                                       const int64_t* next) {
+void dragoman_append(int64_t* numbers, int64_t stride, int64_t tokens, int64_t steps, int64_t first, int64_t count,
+                     const int64_t* next) {
   for (int64_t row = 0; row < count; ++row, numbers += stride) {
     numbers[first + numbers[steps]++] = next[row];
     numbers[tokens] = static_cast<int32_t>(next[row]);

@@ -12,9 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dragoman_server.decoding.batch import Advance, Batch
+from dragoman_server.decoding.beam_compiled import CompiledSearch
+from dragoman_server.decoding.beam_state import BeamState
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.decoding.ranking import LengthPenalty
 from dragoman_server.decoding.stopping import StopSequences
+from dragoman_server.decoding.table import HypothesisTable
 from dragoman_server.request import Request
 from dragoman_server.rows import Move
 from dragoman_server.runtime import StepOutput
@@ -43,18 +46,23 @@ class Given:
         raise NotImplementedError
 
 
-def outputs(seed: int, coarse: bool) -> Iterator[StepOutput]:
-    """One for each step, of all rows."""
+def outputs(seed: int, coarse: bool, ending: float = 0.2) -> Iterator[StepOutput]:
+    """One for each step, of all rows; in so many of them the likeliest token ends."""
     random = np.random.default_rng(seed)
+    missing = [0, 0.3, 0.8] if ending > 0.1 else [0]
     while True:
         log_probs = -random.exponential(2, (ROWS, TOP_K)).astype(np.float32)
         if coarse:
             log_probs = np.round(log_probs)
-        log_probs[random.random((ROWS, TOP_K)) < random.choice([0, 0.3, 0.8])] = -np.inf
+        log_probs[random.random((ROWS, TOP_K)) < random.choice(missing)] = -np.inf
         log_probs = -np.sort(-log_probs, axis=1)
         log_probs[:, 0] = np.maximum(log_probs[:, 0], -9)
         ids = np.argsort(random.random((ROWS, VOCABULARY)), axis=1)[:, :TOP_K]
-        ids[:, 0] = np.where(random.random(ROWS) < 0.2, EOS, ids[:, 0])
+        if ending <= 0.1:
+            ids[ids == EOS] = VOCABULARY
+        ids[:, 0] = np.where(random.random(ROWS) < ending, EOS, ids[:, 0])
+        if random.random() < 0.8:  # as a runtime has them; compiled steps of other arrays are taken in parts
+            ids = np.ascontiguousarray(ids)
         yield StepOutput(log_probs, ids)
 
 
@@ -91,11 +99,15 @@ def snapshot(batch: Batch, advance: Advance, requests: dict[int, Request]) -> li
 def test_compiled_steps_are_numpy_s(compiled: Path, data: st.DataObject) -> None:
     batches = [Batch(Given(kernels), eos=EOS) for kernels in (None, compiled)]
     requests: list[dict[int, Request]] = [{}, {}]
-    model = outputs(data.draw(st.integers(0, 10_000)), data.draw(st.booleans()))
+    ending = data.draw(st.sampled_from([0.2, 0.02]))
+    model = outputs(data.draw(st.integers(0, 10_000)), data.draw(st.booleans()), ending)
+    width = data.draw(st.sampled_from([None, 2, 3]))  # all of one, often: then a step may be taken at once
     number = 0
     for output in (next(model) for _ in range(data.draw(st.integers(1, 20)))):
         running = {request for request in requests[0].values() if request in set(batches[0].table.owners.tolist())}
         for options in data.draw(st.lists(beams, max_size=3)):
+            if width is not None:
+                options = dataclasses.replace(options, beam_size=width)  # noqa: PLW2901
             if sum(request.options.width for request in running) + options.width > ROWS:
                 break
             number += 1
@@ -134,3 +146,28 @@ def test_a_step_that_is_no_number_ends_the_same_way(compiled: Path) -> None:
             assert bool(steps[-1].failed) == (step == 2)
         found.append(snapshot(batch, steps[-1], known))
     assert found[0] == found[1]
+
+
+def test_a_step_in_which_nobody_ends_is_taken_at_once(compiled: Path) -> None:
+    log_probs = np.log(np.array([[0.5, 0.3, 0.1, 0.05], [0.4, 0.3, 0.2, 0.05]], np.float32))
+    ids = np.array([[7, 8, 9, EOS], [10, 11, 12, EOS]])
+    for second, tokens, moves in ((-1.2, [[7], [10]], []), (-2.0, [[7], [8]], [Move(0, 1, 1)])):
+        table, state = HypothesisTable(ROWS, STEPS, 0, compiled), BeamState(2, ROWS)
+        search = CompiledSearch(state, STEPS, compiled)
+        task = Request((9, 5), DecodingOptions(max_length=9, beam_size=2), lambda outcome: None)
+        for row in (0, 1):
+            table.start(row, task, BOS, 0)
+        state.add(0, -1.0, (9, 2, -np.inf, 9, 0, 0, 1, -np.inf))
+        assert search.grow(StepOutput(log_probs, ids), table, EOS) is None  # its only hypothesis needs another row
+        state.rows[0], state.scores[0] = (0, 1), (-1.0, second)
+        state.steps += 1
+        found = search.grow(StepOutput(log_probs, ids), table, EOS)
+        assert found is not None
+        assert list(found) == moves
+        assert [table.token_ids(row) for row in (0, 1)] == tokens
+        before = state.rows.copy(), state.scores.copy(), table.tokens.copy()
+        state.steps += 1
+        assert search.grow(StepOutput(log_probs, np.where(ids == 7, EOS, ids)), table, EOS) is None
+        assert search.grow(StepOutput(np.full_like(log_probs, np.nan), ids), table, EOS) is None
+        for array, kept in zip((state.rows, state.scores, table.tokens), before, strict=True):
+            np.testing.assert_array_equal(array, kept)

@@ -27,7 +27,6 @@ from tests.bench.workload import Workload, workload
 
 BEAM, BATCH = 4, 32
 _DIRECTIONS = (("en", "de"), ("de", "en"))
-_SEARCHED = 512
 
 
 def main(rounds: Rounds = ROUNDS, sentences: Sentences = None, output: Output = OUTPUT) -> None:
@@ -88,7 +87,7 @@ def _measure(where: BenchModel, work: Workload, our_settings: OurSettings, round
     written = [tokens(source) for source in work.sources]
     theirs = Theirs(where.ctranslate2)
     choices = [TheirSettings(*threads, "examples", BATCH) for threads in thread_choices(usable_cores())]
-    best, tried = theirs.fastest(written[:_SEARCHED], choices, beam=BEAM, repeats=2)
+    best, tried = theirs.fastest(written, choices, beam=BEAM, repeats=2)
     theirs.forget(keep=[best])
     with Ours(where.repository, where.name, our_settings) as ours:
         found: dict[str, list[Decoded]] = interleave(

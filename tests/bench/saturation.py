@@ -17,12 +17,10 @@ from tests.bench.options import BEAMS, MODELS, OUTPUT, ROUNDS, Models, Output, R
 from tests.bench.ours import Decoded, Ours, OurSettings
 from tests.bench.results import Result, Table, verdict
 from tests.bench.rounds import Spread, interleave, ratios
-from tests.bench.theirs import BATCHES, Theirs, TheirSettings, thread_choices
+from tests.bench.theirs import BATCHES, FINAL_TRIES, MANY, Theirs, TheirSettings, thread_choices
 from tests.bench.workload import Workload, workload
 
 TARGETS = {"greedy": 1.8, "beam 4": 2.0}
-_SEARCHED = 192
-"""Sentences that the best setting is searched with."""
 
 
 def main(rounds: Rounds = ROUNDS, sentences: Sentences = None, model: Models = MODELS, output: Output = OUTPUT) -> None:
@@ -72,12 +70,11 @@ def main(rounds: Rounds = ROUNDS, sentences: Sentences = None, model: Models = M
 def _measure(name: str, work: Workload, beam: int, rounds: int) -> dict[str, Any]:
     where = bench_model(name)
     written = [tokens(source) for source in work.sources]
-    part = work.part(_SEARCHED)
     theirs = Theirs(where.ctranslate2)
     choices = [TheirSettings(*threads, *batch) for threads in thread_choices(usable_cores()) for batch in BATCHES]
-    best, tried = theirs.fastest(written[:_SEARCHED], choices, beam=beam)
+    best, tried = theirs.fastest(written, choices, beam=beam)
     theirs.forget(keep=[best])
-    our_best, our_tried = fastest_of_ours(name, part, beam=beam)
+    our_best, our_tried = fastest_of_ours(name, work.part(MANY), beam=beam)
     with Ours(where.repository, name, our_best) as ours:
         found: dict[str, list[Decoded]] = interleave(
             {
@@ -107,10 +104,10 @@ def fastest_of_ours(name: str, work: Workload, *, beam: int) -> tuple[OurSetting
     """The engine's setting with the best tokens/s, and that of every setting."""
     cores = usable_cores()
     tried: dict[OurSettings, float] = {}
-    for settings in dict.fromkeys([OurSettings(1), *(OurSettings(cores, rows) for rows in (64, 128, 256))]):
+    for settings in dict.fromkeys([OurSettings(1), *(OurSettings(cores, rows) for rows in (64, 128, 256, 512))]):
         with Ours(bench_model(name).repository, name, settings) as ours:
             ours.decode(work.sources[:32], beam=beam)
-            tried[settings] = max(ours.decode(work.sources, beam=beam).tokens_per_second for _ in range(2))
+            tried[settings] = max(ours.decode(work.sources, beam=beam).tokens_per_second for _ in range(FINAL_TRIES))
     best = max(tried, key=lambda settings: tried[settings])
     return best, {f"{s.lanes} x {s.max_rows}": round(speed, 1) for s, speed in tried.items()}
 

@@ -45,11 +45,8 @@ def _translation_host(version: int, bundle: LoadedBundle, settings: EngineSettin
     from dragoman_server.sessions import Sessions  # noqa: PLC0415  (onnxruntime)
     from dragoman_server.tokenization import TextCodec  # noqa: PLC0415  (tokenizers)
 
-    manifest, kernels, sessions = (
-        bundle.manifest,
-        library_for(settings.kernels, device),
-        Sessions(settings.lane_threads),
-    )
+    manifest, sessions = bundle.manifest, Sessions(settings.lane_threads)
+    kernels = library_for(settings.kernels, device)
     runtimes = [
         OnnxRuntime(
             bundle.encoder,
@@ -96,11 +93,8 @@ def _generation_host(version: int, bundle: LoadedBundle, settings: EngineSetting
     from dragoman_server.sessions import Sessions  # noqa: PLC0415  (onnxruntime)
     from dragoman_server.tokenization import TextCodec  # noqa: PLC0415  (tokenizers)
 
-    manifest, kernels, sessions = (
-        bundle.manifest,
-        library_for(settings.kernels, device),
-        Sessions(settings.lane_threads),
-    )
+    manifest, sessions = bundle.manifest, Sessions(settings.lane_threads)
+    kernels = library_for(settings.kernels, device)
     runtimes = [
         OnnxPromptRuntime(
             bundle.decoder,

@@ -27,10 +27,17 @@ Team* team_of(size_t threads) {
 }
 
 Team::Team(size_t helpers) {
-  for (size_t i = 0; i < helpers; ++i) threads_.emplace_back([this] { help(); });
+  try {
+    for (size_t i = 0; i < helpers; ++i) threads_.emplace_back([this] { help(); });
+  } catch (...) {  // the system gives no more threads: those that it gave have to end before they are forgotten
+    end();
+    throw;
+  }
 }
 
-Team::~Team() {
+Team::~Team() { end(); }
+
+void Team::end() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     ending_ = true;

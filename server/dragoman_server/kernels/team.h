@@ -18,9 +18,10 @@ class Team {
  public:
   explicit Team(size_t helpers);
   ~Team();
-  size_t threads() const { return threads_.size() + 1; }  // this one with the helpers
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
+
+  size_t threads() const { return threads_.size() + 1; }  // this one with the helpers
 
   // Calls work(part) once for each part from 0 on, here and by the helpers, and returns when all is done.
   template <typename Work>
@@ -32,6 +33,7 @@ class Team {
 
  private:
   void share(uint32_t parts);
+  void end();
   void help();
   bool take_part();
   bool sleep();

@@ -35,7 +35,7 @@ def test_a_translating_model_is_measured_and_planned_for(tmp_path: Path) -> None
     assert all(point.seconds > 0 for point in profile.steps)
     assert profile.encoding.at(20) > 0
     assert profile.caller > 0
-    assert len(profile.pilots) == RUNS
+    assert 1 <= len(profile.pilots) <= RUNS
     assert profile.memory.row > 0
     assert len(profile.lengths) > 10
     path = tmp_path / "profile.json"

@@ -7,7 +7,7 @@ rate, percentile by percentile, is what predictions are stretched by, at the sam
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -50,7 +50,26 @@ class Pilots:
 
     def found(self) -> tuple[Pilot, ...]:
         """Of all rounds the median: a machine that is held up for a moment spoils one. There was at least one."""
-        return tuple(_pilot(found, predict(self._bare, self._workload, rate)) for rate, found in self._rounds)
+        return ascending(_pilot(found, predict(self._bare, self._workload, rate)) for rate, found in self._rounds)
+
+
+def ascending(pilots: Iterable[Pilot]) -> tuple[Pilot, ...]:
+    """Those whose utilisation is not above the one before become one with it, their mean: so it always ascends.
+
+    Two rates may use the same share of the cores where calls are that share, or where both are more than can be done.
+    Pool adjacent violators (Ayer et al. 1955).
+    """
+    pools: list[list[Pilot]] = []
+    for pilot in pilots:
+        pools.append([pilot])
+        while len(pools) > 1 and _mean(pools[-2]).utilisation >= _mean(pools[-1]).utilisation:
+            last = pools.pop()
+            pools[-1].extend(last)
+    return tuple(_mean(pool) for pool in pools)
+
+
+def _mean(pool: Sequence[Pilot]) -> Pilot:
+    return Pilot(*np.mean(pool, axis=0).tolist())
 
 
 async def at_random(address: str, subject: Subject, rate: float, seconds: float, seed: int) -> Called:

@@ -160,7 +160,9 @@ class WaitingQueue(Generic[SubmissionT]):
         self._ageing_seconds = ageing_seconds
         self._lines: list[_Line[SubmissionT]] = [_Line(priority * ageing_seconds) for priority in range(PRIORITIES)]
         self._first: _Line[SubmissionT] | None = None
-        """Where the first of all is; None: nobody has looked since the last change."""
+        """Where the first of all is; None: nobody has looked since the last change that may have moved it."""
+        self._second = _LAST
+        """The least rank of the other lines, as of that look."""
         self.work = Work()
         """Of all that wait; it goes on changing."""
 
@@ -179,8 +181,10 @@ class WaitingQueue(Generic[SubmissionT]):
 
     def pop(self) -> Place[SubmissionT]:
         """Take the first."""
-        place = self._first_line().pop()
-        self._first = None
+        line = self._first_line()
+        place = line.pop()
+        if line.rank >= self._second:
+            self._first = None
         self.work.take_off(place.work)
         return place
 
@@ -212,7 +216,7 @@ class WaitingQueue(Generic[SubmissionT]):
         return [self.pop().request for _ in range(len(self))]
 
     def _first_line(self) -> _Line[SubmissionT]:
-        # Whoever looks at the first mostly takes it then.
         if self._first is None:
-            self._first = min(self._lines, key=_rank)
+            self._first = first = min(self._lines, key=_rank)
+            self._second = min([line.rank for line in self._lines if line is not first])
         return self._first

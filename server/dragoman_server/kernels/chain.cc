@@ -16,6 +16,9 @@ constexpr size_t kRowsAtOnce = 96;
 // fetched seldom.
 constexpr size_t kPanelsAtOnce = 6;
 
+// Rows that are normalised before they become bytes: what they are in between stays in the first cache.
+constexpr size_t kNormalizedAtOnce = 4;
+
 // Products of so few rows are made whole before anything is chosen, so that they may be shared out.
 constexpr size_t kFewRows = 8;
 // Bytes of weights by rows that are worth a part of their own.
@@ -40,11 +43,12 @@ void quantize_rows(const Unit& unit, const float* values, size_t rows, uint8_t* 
   const size_t depth = unit.depth();
   const Quantization by = unit.linears.front().of_input;
   if (unit.norm_scales.empty()) return quantize(values, by, bytes, rows * depth);
-  float* normalized = room(scratch.normalized, depth);
-  for (size_t row = 0; row < rows; ++row) {
-    kernels->normalize(values + row * depth, unit.norm_scales.data(), unit.norm_biases.data(), unit.epsilon, normalized,
-                       depth);
-    quantize(normalized, by, bytes + row * depth, depth);
+  float* normalized = room(scratch.normalized, kNormalizedAtOnce * depth);
+  for (size_t row = 0; row < rows; row += kNormalizedAtOnce) {
+    const size_t count = std::min(rows - row, kNormalizedAtOnce);
+    kernels->normalize(values + row * depth, count, unit.norm_scales.data(), unit.norm_biases.data(), unit.epsilon,
+                       normalized, depth);
+    quantize(normalized, by, bytes + row * depth, count * depth);
   }
 }
 

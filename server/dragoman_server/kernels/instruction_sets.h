@@ -79,9 +79,10 @@ struct Kernels {
   void (*quantize)(const float* values, const float* scales, const float* reciprocals, int8_t* output, size_t count);
   // halves (count) as floats, each with its addend.
   void (*add_halves)(const uint16_t* halves, const float* addends, float* sums, size_t count);
-  // values less their mean, divided by the root of their variance + epsilon, times scales, plus biases.
-  void (*normalize)(const float* values, const float* scales, const float* biases, float epsilon, float* output,
-                    size_t count);
+  // Of each row of values (rows, count): less its mean, divided by the root of its variance + epsilon, times scales, plus
+  // biases.
+  void (*normalize)(const float* values, size_t rows, const float* scales, const float* biases, float epsilon,
+                    float* output, size_t count);
   // Takes in values (rows, count), a multiple of 32 of each, `stride` apart, that stand at the places from `first` on.
   void (*lead)(const float* values, size_t rows, size_t stride, size_t count, size_t first, Leader* leaders);
   // When all have been taken in: the log-softmax of the k greatest, at most kMostLeaders, and their places; greatest first,

@@ -24,8 +24,7 @@ class LayerNormalization {
     const int64_t count = values.shape.back(), rows = count == 0 ? 0 : values.size() / count;
     require(scales.size() == count && biases.size() == count, "a scale and a bias for each number");
     float* output = context.output<float>(0, values.shape);
-    for (int64_t row = 0; row < rows; ++row)
-      kernels_->normalize(values.data + row * count, scales.data, biases.data, epsilon_, output + row * count, count);
+    kernels_->normalize(values.data, rows, scales.data, biases.data, epsilon_, output, count);
   }
 
  private:

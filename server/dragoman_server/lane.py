@@ -107,7 +107,8 @@ class Lane:
     def _leave(self, plan: Plan[Request]) -> None:
         if plan.leavers:
             self.joining.forget(plan.leavers)
-            self._release(plan.leavers, self._batch.leave(plan.leavers))
+            self._batch.leave(plan.leavers)
+            self._release(plan.leavers)
         if gone := [*plan.leavers, *plan.dropped]:
             self.meter.gives_up(gone)
             give_up(gone)
@@ -123,7 +124,8 @@ class Lane:
         self._joined += turn.joined
         self._watched += [request for request in turn.joined if request.progress]
         for requests, error in turn.failed:
-            self._release(requests, self._batch.leave(requests))
+            self._batch.leave(requests)
+            self._release(requests)
             self._fail(requests, error)
 
     def _fail(self, requests: Sequence[Request], error: Exception) -> None:
@@ -133,6 +135,7 @@ class Lane:
 
     def _step(self) -> StepOutput:
         batch = self._batch
+        self._copy(batch.settle())
         output = self.runtime.step(batch.tokens, with_logits=batch.needs_logits, with_attention=batch.needs_attention)
         rows = batch.rows.used
         self._steps += 1
@@ -151,9 +154,10 @@ class Lane:
         finished, failed = cast("list[Request]", advance.finished), cast("dict[Request, Exception]", advance.failed)
         self.meter.nonfinite_rows += advance.nonfinite_rows
         # Rows first: whoever hears of the end finds them free.
-        if finished or failed or advance.copies:
+        self._copy(advance.copies)
+        if finished or failed:
             self._ending = [*finished, *failed]
-            self._release(self._ending, advance.copies)
+            self._release(self._ending)
         if self._watched:
             self._tell()
         for request in finished:
@@ -186,11 +190,13 @@ class Lane:
                 self._watched.remove(request)
                 logger(__name__).error("progress could not be delivered", request=request.number, exc_info=error)
 
-    def _release(self, requests: Sequence[Request], copies: Copies) -> None:
-        """The requests are not decoded any more, and what stands in other rows has moved."""
-        # Copies first: should one fail, the requests are still among those that fail with it.
+    def _copy(self, copies: Copies) -> None:
+        """What stands in some rows goes to others."""
         for moves in copies:
             self.runtime.copy(moves)
+
+    def _release(self, requests: Sequence[Request]) -> None:
+        """The requests are not decoded any more."""
         self.running.remove(requests)
         if self._watched:
             gone = set(requests)

@@ -12,7 +12,7 @@ from dragoman_server.rows import Ints, Moves, RowTable
 
 
 class Relocation(NamedTuple):
-    """What has another row now, each (moved,): rows, and forks by their numbers."""
+    """What has another row now, each (moved,): rows, or forks by their numbers."""
 
     numbers: Ints
     rows: Ints
@@ -62,25 +62,37 @@ class RowChanges:
         self._replaced.append((parents, targets))
 
     def apply(self, rows: RowTable) -> tuple[list[Moves], Relocation | None]:
-        """Change the tables; returns the copies that the caches need, and what has a new place where anything has.
+        """Change the tables; returns the copies that the caches need, and the rows that forks have where there are any.
 
         The copies are carried out one after the other; within one, no row is both read and written.
         """
-        table = self._table
+        table, parents = self._table, self._parents
         copies = [
-            Moves(parents, targets, table.replace(parents, targets), siblings=True)
-            for parents, targets in self._replaced
+            Moves(sources, targets, table.replace(sources, targets), siblings=True)
+            for sources, targets in self._replaced
         ]
-        if not (self._freed or self._parents):
+        if self._freed:
+            rows.free(self._freed)
+            table.release(self._freed)
+        if not parents:
             return copies, None
-        used, parents = rows.used, self._parents
-        new, sources, targets = rows.rearrange(self._freed, parents)
-        if not (sources or parents):
-            table.release(rows.used, used)
-            return copies, None
-        numbers = np.array(sources + list(range(self._first_number, self._first_number + len(parents))))
-        moves = Moves(np.array(sources + parents), np.array(targets + new), np.zeros(len(numbers), np.int64))
+        moves = _copies(parents, [rows.allocate() for _ in parents])
         table.copy(moves.sources, moves.targets)
-        table.release(rows.used, used)
         copies.append(moves)
-        return copies, Relocation(numbers, moves.targets)
+        return copies, Relocation(np.arange(self._first_number, self.next_number), moves.targets)
+
+
+def settle(rows: RowTable, table: HypothesisTable) -> tuple[list[Moves], Relocation | None]:
+    """Make the live rows a prefix; returns as ``RowChanges.apply`` does, of rows that have moved."""
+    sources, targets = rows.settle()
+    if not sources:
+        return [], None
+    moves = _copies(sources, targets)
+    table.copy(moves.sources, moves.targets)
+    table.release(sources)
+    return [moves], Relocation(moves.sources, moves.targets)
+
+
+def _copies(sources: Sequence[int], targets: Sequence[int]) -> Moves:
+    """Of rows to others that have nothing of them yet."""
+    return Moves(np.array(sources), np.array(targets), np.zeros(len(sources), np.int64))

@@ -67,46 +67,62 @@ def row_buckets(max_rows: int) -> list[int]:
 
 
 class RowTable:
-    """Rows ``0 .. used - 1`` are live, the rest are free: a step takes a prefix of the buffers, without a copy."""
+    """Rows that are given out and given back; those that came back first, so that who joins then moves nobody.
+
+    Once settled, rows ``0 .. used - 1`` are live, and a step takes a prefix of the buffers, without a copy.
+    """
 
     def __init__(self, capacity: int) -> None:
         if capacity < 1:
             raise ValueError(f"capacity = {capacity}: at least 1")
         self.capacity = capacity
-        self.used = 0
+        self.end = 0
+        """Behind the last live row."""
+        self._holes: list[int] = []
+        """Rows before it that are free, descending."""
+
+    @property
+    def used(self) -> int:
+        """How many rows are live."""
+        return self.end - len(self._holes)
 
     @property
     def free_rows(self) -> int:
         """How many more rows can be allocated."""
         return self.capacity - self.used
 
+    @property
+    def settled(self) -> bool:
+        """Whether the live rows are a prefix."""
+        return not self._holes
+
     def allocate(self) -> int:
-        """Make the next row live and return it."""
-        assert self.used < self.capacity, "no free row"
-        self.used += 1
-        return self.used - 1
+        """Make a row live and return it."""
+        if self._holes:
+            return self._holes.pop()
+        assert self.end < self.capacity, "no free row"
+        self.end += 1
+        return self.end - 1
 
-    def rearrange(self, freed: Sequence[int], copied: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
-        """Give live rows back and take one new row for each of ``copied``, the rows whose state they start from.
+    def free(self, rows: Sequence[int]) -> None:
+        """Give live rows back."""
+        holes = sorted([*self._holes, *rows], reverse=True)
+        assert len(set(holes)) == len(holes), f"rows {sorted(rows)}: one is freed twice"
+        assert not holes or 0 <= holes[-1] <= holes[0] < self.end, "a row is not live"
+        self._holes = holes
 
-        Returns the new rows; then the live rows that would else stand outside the prefix, and where each goes. The
-        caller must copy both before the next step: at one time, in any order, since no row is read that is written.
+    def settle(self) -> tuple[list[int], list[int]]:
+        """Returns the live rows that would else stand outside the prefix, and where each goes.
+
+        The caller must copy them before the next step: at one time, in any order, since no row is read that is written.
         """
-        gone = set(freed)
-        assert len(gone) == len(freed), f"rows {sorted(freed)}: one is freed twice"
-        touched = [*freed, *copied]
-        assert not touched or (min(touched) >= 0 and max(touched) < self.used), "a row is not live"
-        assert gone.isdisjoint(copied), "a freed row cannot be copied"
-        used = self.used - len(freed) + len(copied)
-        assert used <= self.capacity, "no free row"
-        holes = [row for row in freed if row < used]
-        holes += range(self.used, used)
-        movers = [row for row in range(used, self.used) if row not in gone]
-        self.used = used
-        new, targets = holes[: len(copied)], holes[len(copied) :]
+        used, holes = self.used, set(self._holes)
+        movers = [row for row in range(used, self.end) if row not in holes]
+        targets = [hole for hole in self._holes if hole < used]
         assert len(movers) == len(targets), "each mover has a hole"
-        return new, movers, targets
+        self.end, self._holes = used, []
+        return movers, targets
 
     def clear(self) -> None:
         """Give every row back."""
-        self.used = 0
+        self.end, self._holes = 0, []

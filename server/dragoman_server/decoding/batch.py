@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dragoman_server.decoding.beam import Beams
+from dragoman_server.decoding.beam_state import Advanced
 from dragoman_server.decoding.candidates import Candidates
 from dragoman_server.decoding.choosers import CandidateSampler, Likeliest, VocabularySampler
 from dragoman_server.decoding.ending import answer
@@ -19,7 +20,7 @@ from dragoman_server.decoding.prefixes import Prefixes
 from dragoman_server.decoding.progress import Progress, progress_of
 from dragoman_server.decoding.step import Group, Step
 from dragoman_server.decoding.table import HypothesisTable, Ints, Task, steps_with_logits
-from dragoman_server.row_changes import RowChanges
+from dragoman_server.row_changes import Relocation, RowChanges, settle
 from dragoman_server.rows import Moves, RowTable
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class Batch:
 
     @property
     def tokens(self) -> Ints:
-        """(live rows,): what is fed next."""
+        """(live rows,): what is fed next; the rows are settled."""
+        assert self.rows.settled, "rows must be settled before a step"
         tokens: Ints = self.table.tokens[: self.rows.used]
         return tokens
 
@@ -101,21 +103,28 @@ class Batch:
             self._group(options, prefixed=not options.prefix).add(task, row, 0.0)
         return row
 
-    def leave(self, tasks: Iterable[Task]) -> Copies:
+    def leave(self, tasks: Iterable[Task]) -> None:
         """Let tasks go, wherever they stand; those that are not here are passed over."""
         gone = set(tasks)
         changes = RowChanges(self.table)
-        owners = self.table.owners[: self.rows.used].tolist()
-        changes.free([row for row, owner in enumerate(owners) if owner in gone])
+        changes.free([row for row, owner in enumerate(self._owners()) if owner in gone])
         if gone & self._searching:
             for group in self._groups.values():
                 group.drop(gone)
         self._forget(gone)
-        return self._apply(changes, None)
+        changes.apply(self.rows)
+
+    def settle(self) -> Copies:
+        """What has to be copied before the next step, so that it finds its rows side by side."""
+        if self.rows.settled:
+            return []
+        copies, moved = settle(self.rows, self.table)
+        self._relocate(moved)
+        return copies
 
     def clear(self) -> None:
         """Let all go."""
-        self.table.release(0, self.rows.used)
+        self.table.release(range(self.rows.end))
         self.rows.clear()
         self._groups.clear()
         for tasks in (self._plain, self._searching, self._reading, self._attending):
@@ -128,9 +137,9 @@ class Batch:
             if ended is not None:
                 return self._end_rows(ended) if ended.rows else _GROWN
         elif (beams := self._only_beams()) is not None:
-            moves = beams.grow(output, self.table, self._eos)
-            if moves is not None:
-                return Advance([], {}, [moves]) if len(moves) else _GROWN
+            found = beams.advance_alone(output, self.table, self._eos)
+            if found is not None:
+                return self._change_rows(*found)
         if self._attending:
             assert output.attention is not None, "the step was run without attention"
             self.table.attend(self.rows.used, output.attention)
@@ -143,12 +152,11 @@ class Batch:
                 self._group(task.options, prefixed=True).add(task, row, score)
         if self._plain:
             self._end_plain(step)
-        copies = self._apply(step.changes, step)
-        self.table.append(self.rows.used)
+        copies = self._apply(step.changes)
         if step.finished:
             self._forget(step.finished)
         if step.failed:
-            copies += self.leave(step.failed)
+            self.leave(step.failed)
             step.finished = [task for task in step.finished if task not in step.failed]
         return Advance(step.finished, step.failed, copies, len(step.candidates.faults))
 
@@ -167,13 +175,33 @@ class Batch:
         self._forget(finished)
         changes = RowChanges(table)
         changes.free(rows)
-        copies = self._apply(changes, None)
-        return Advance([task for task in finished if task not in failed] if failed else finished, failed, copies)
+        changes.apply(self.rows)
+        return Advance([task for task in finished if task not in failed] if failed else finished, failed, [])
+
+    def _change_rows(self, finished: list[Task], advanced: Advanced) -> Advance:
+        """These are done, where all rows are those of beams; what else the step did to rows is done."""
+        table, (sources, targets) = self.table, advanced.replaced
+        if not (advanced.forked or advanced.freed):
+            if not len(sources):
+                return _GROWN
+            return Advance([], {}, [Moves(sources, targets, advanced.kept, siblings=True)])
+        changes = RowChanges(table)
+        if len(sources):
+            changes.replace(sources, targets)
+        changes.fork_all(advanced.forked)
+        changes.free(advanced.freed)
+        copies = self._apply(changes)
+        if finished:
+            self._forget(finished)
+        return Advance(finished, {}, copies)
 
     def progress(self, task: Task) -> Progress:
         """What a task that is here has come to."""
-        owners = self.table.owners[: self.rows.used].tolist()
-        return progress_of(self.table, task, [row for row, owner in enumerate(owners) if owner is task])
+        return progress_of(self.table, task, [row for row, owner in enumerate(self._owners()) if owner is task])
+
+    def _owners(self) -> list[Task | None]:
+        owners: list[Task | None] = self.table.owners[: self.rows.end].tolist()
+        return owners
 
     def _rows_that_read(self) -> Ints:
         return self.table.reading(self.rows.used) if self._reading else self._no_rows
@@ -190,17 +218,21 @@ class Batch:
             step.finished += table.owners[rows].tolist()
             step.changes.free(rows)
 
-    def _apply(self, changes: RowChanges, step: Step | None) -> Copies:
-        copies, moved = changes.apply(self.rows)
-        if moved is not None:
-            if self._searching:
-                places = moved.places(2 * self.rows.capacity)
-                for group in self._groups.values():
-                    if group.tasks:
-                        group.relocate(places)
-            if step is not None:
-                self.table.next[moved.rows] = self.table.next[moved.numbers]
+    def _apply(self, changes: RowChanges) -> Copies:
+        """Carry out what a step changes, and append what comes next to each row; in a free one nobody reads it."""
+        copies, forked = changes.apply(self.rows)
+        if forked is not None:
+            self._relocate(forked)
+            self.table.next[forked.rows] = self.table.next[forked.numbers]
+        self.table.append(self.rows.end)
         return copies
+
+    def _relocate(self, moved: Relocation | None) -> None:
+        if moved is not None and self._searching:
+            places = moved.places(2 * self.rows.capacity)
+            for group in self._groups.values():
+                if group.tasks:
+                    group.relocate(places)
 
     def _forget(self, tasks: Iterable[Task]) -> None:
         for those in (self._plain, self._searching, self._reading, self._attending):

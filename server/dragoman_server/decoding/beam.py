@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,16 +13,13 @@ import numpy as np
 
 from dragoman_server.decoding.beam_compiled import CompiledSearch
 from dragoman_server.decoding.beam_numpy import NumpySearch
-from dragoman_server.decoding.beam_state import LEAST, WORST, BeamSearch, BeamState
-from dragoman_server.decoding.step import Ending, Step
+from dragoman_server.decoding.beam_state import LEAST, WORST, Advanced, BeamSearch, BeamState
+from dragoman_server.decoding.ending import Ending, answer_if_wanted
+from dragoman_server.decoding.step import Step
 from dragoman_server.decoding.table import HypothesisTable, Ints, Task
-from dragoman_server.rows import Moves
 
 if TYPE_CHECKING:
     from dragoman_server.runtime import StepOutput
-
-_FEW = 4
-"""Requests of which it is likely that none has a hypothesis that ends: in three of ten steps of a sentence one does."""
 
 
 class Beams:
@@ -39,6 +39,8 @@ class Beams:
         )
         self._stop = False
         """Whether there was ever a request with stop sequences."""
+        self._in_parts = False
+        """Whether there was one whose steps have to be taken in parts: what ends is looked at in between."""
 
     def add(self, task: Task, row: int, score: float) -> None:
         """As ``Group`` says."""
@@ -64,6 +66,7 @@ class Beams:
             ),
         )
         self._stop |= options.stop is not None
+        self._in_parts |= options.stop is not None or options.early_stopping or bool(options.coverage_penalty)
 
     def drop(self, gone: set[Task]) -> None:
         """As ``Group`` says."""
@@ -75,19 +78,21 @@ class Beams:
         """As ``Group`` says."""
         self._state.relocate(places)
 
-    def grow(self, output: StepOutput, table: HypothesisTable, eos: int) -> Moves | None:
-        """Take a step in which nobody ends, where the table's first rows are all this group's, ``output``'s too.
+    def advance_alone(self, output: StepOutput, table: HypothesisTable, eos: int) -> tuple[list[Task], Advanced] | None:
+        """Take a step at once, where all rows of the table are this group's; returns whose answers are complete.
 
-        Returns what the caches have to copy; None where ``advance`` has to take it.
+        None where ``advance`` has to take it.
         """
-        state = self._state
-        if state.count > _FEW or self._stop or len(output.top_ids) != state.count * state.width:
+        if self._in_parts:
             return None
-        state.steps += 1
-        moves = self._search.grow(output, table, eos)
-        if moves is None:
-            state.steps -= 1
-        return moves
+        self._state.steps += 1
+        advanced = self._search.advance(output, table, eos)
+        if advanced is None:
+            self._state.steps -= 1
+            return None
+        if advanced.ended:
+            self._answer(advanced.ended, partial(answer_if_wanted, table, eos=eos), advanced.done)
+        return self._done(advanced.done), advanced
 
     def advance(self, step: Step) -> None:
         """As ``Group`` says."""
@@ -97,11 +102,15 @@ class Beams:
         if self._stop:
             self._end_stopped(step)
         if ended := search.ended(step):
-            self._answer(step, ended)
-        if done := search.place(step):
-            step.finished += [self.tasks[index] for index in done]
-            for index in reversed(done):
-                del self.tasks[index]
+            self._answer(ended, step.answer_if_wanted)
+        step.finished += self._done(search.place(step))
+
+    def _done(self, done: list[int]) -> list[Task]:
+        """These go, and are returned."""
+        finished = [self.tasks[index] for index in done]
+        for index in reversed(done):
+            del self.tasks[index]
+        return finished
 
     def _end_stopped(self, step: Step) -> None:
         """Those that come to a stop sequence end as well."""
@@ -117,16 +126,20 @@ class Beams:
                 if going == state.width:  # the others are not looked at
                     break
 
-    def _answer(self, step: Step, ended: list[tuple[int, Ending]]) -> None:
+    def _answer(
+        self, ended: list[tuple[int, Ending]], answer: Callable[[Task, Ending], None], gone: Sequence[int] = ()
+    ) -> None:
+        """Their tasks have an answer more; requests in ``gone``, in order, have left the state already."""
         limits = self._state.limits
         for index, ending in ended:
             task = self.tasks[index]
             options, answers = task.options, task.answers
-            step.answer_if_wanted(task, ending)
-            if len(answers) < options.num_hypotheses:
+            answer(task, ending)
+            if index in gone or len(answers) < options.num_hypotheses:
                 continue
+            at = index - bisect_left(gone, index)
             least = min([answer.rank_score for answer in answers])
             if options.early_stopping:
-                limits[index, WORST] = least
+                limits[at, WORST] = least
             if not options.coverage_penalty:
-                limits[index, LEAST] = least
+                limits[at, LEAST] = least

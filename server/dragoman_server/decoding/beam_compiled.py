@@ -10,20 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dragoman_server.decoding.beam_state import BeamState, Found
+from dragoman_server.decoding.beam_state import Advanced, BeamState, Found
+from dragoman_server.decoding.ending import Ending
 from dragoman_server.decoding.histories import BEGINS, TOKENS
-from dragoman_server.decoding.step import Ending, Step
+from dragoman_server.decoding.step import Step
 from dragoman_server.decoding.table import HypothesisTable
-from dragoman_server.rows import Moves
 
 if TYPE_CHECKING:
     from dragoman_server.runtime import StepOutput
-
-_CHOSEN = -1
-"""What the compiled function returns when it has done no more."""
-_NEVER = -1
-"""No step."""
-_NOTHING = Moves(*np.zeros((3, 0), np.int64), siblings=True)
 
 _ARRAYS = (
     *("rows", "scores", "limits", "parents", "ids", "log_probs", "totals", "possible", "ends", "done"),
@@ -47,6 +41,16 @@ class _Table(ctypes.Structure):
     )
 
 
+class _Lane(ctypes.Structure):
+    """kernels/beams.cc has the same."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("beams", "table", "ids", "log_probs")),
+        *((name, ctypes.c_int64) for name in ("columns", "eos", "first_number")),
+        *((name, ctypes.c_void_p) for name in ("next", "kept", "counts")),
+    )
+
+
 class CompiledSearch:
     """``BeamSearch`` by calls so short that they keep the interpreter's lock: to give it away could cost a wait.
 
@@ -58,13 +62,13 @@ class CompiledSearch:
         pointer, size = ctypes.c_void_p, ctypes.c_int64
         self._choose, self._ended = functions.dragoman_choose, functions.dragoman_ended
         self._place = functions.dragoman_place
-        self._grow = functions.dragoman_grow_beams
+        self._advance = functions.dragoman_advance_beams
         self._choose.argtypes = [pointer, size, pointer, pointer, size, size, size]
-        self._grow.argtypes = [*self._choose.argtypes, pointer, pointer, pointer]
+        self._advance.argtypes = [pointer, size, size, size]
         self._ended.argtypes = [pointer, size, pointer, size, size, size]
         self._place.argtypes = [pointer, size, size, pointer, pointer]
         self._choose.restype = self._place.restype = None
-        self._ended.restype = self._grow.restype = size
+        self._ended.restype = self._advance.restype = size
         self._state = state
         requests, places = state.capacity, state.capacity * state.width
         found = requests, 2 * state.width
@@ -98,46 +102,38 @@ class CompiledSearch:
         self._beams = _Beams(state.width, *(array.ctypes.data for array in arrays))
         self._address, self._counts_address = ctypes.addressof(self._beams), self._counts.ctypes.data
         self._kept = np.zeros(places, np.int64)
-        self._kept_address = self._kept.ctypes.data
         self._output: StepOutput | None = None
         self._table: HypothesisTable | None = None
         self._readable = False
-        self._places = (0, 0, 0, 0, 0)
-        self._chosen = _NEVER
-        """The step for which continuations were chosen already."""
 
     @property
     def found(self) -> Found:
         """As ``BeamSearch`` says."""
         return self._found.map(itemgetter(slice(self._state.count)))
 
-    def grow(self, output: StepOutput, table: HypothesisTable, eos: int) -> Moves | None:
-        """As ``BeamSearch`` says; the moves are views, which the next step overwrites."""
+    def advance(self, output: StepOutput, table: HypothesisTable, eos: int) -> Advanced | None:
+        """As ``BeamSearch`` says."""
         if output is not self._output or table is not self._table:
-            self._read(output, table)
+            self._read(output, table, eos)
         if not self._readable:
             return None
-        state, (ids, log_probs, columns, numbers, following) = self._state, self._places
-        count = self._grow(
-            self._address,
-            state.count,
-            ids,
-            log_probs,
-            columns,
-            eos,
-            state.steps,
-            numbers,
-            following,
-            self._kept_address,
+        state = self._state
+        ended = self._advance(self._lane_address, state.count, len(output.top_ids), state.steps)
+        if ended < 0:
+            return None
+        done, replaced, forked, freed = self._counts.tolist()
+        state.count -= done
+        changes = self._changes
+        return Advanced(
+            self._endings(ended) if ended else [],
+            self._done[:done].tolist() if done else [],
+            changes[:2, :replaced],
+            self._kept[:replaced],
+            changes[2, :forked].tolist(),
+            changes[3, :freed].tolist(),
         )
-        if count > 0:
-            return Moves(self._changes[0, :count], self._changes[1, :count], self._kept[:count], siblings=True)
-        if count == 0:
-            return _NOTHING
-        self._chosen = state.steps if count == _CHOSEN else _NEVER
-        return None
 
-    def _read(self, output: StepOutput, table: HypothesisTable) -> None:
+    def _read(self, output: StepOutput, table: HypothesisTable, eos: int) -> None:
         """Find out where these are: a runtime gives the same again and again, and asking takes longer than a step."""
         ids, log_probs = output.top_ids, output.top_log_probs
         self._output, self._table = output, table
@@ -145,19 +141,22 @@ class CompiledSearch:
         self._readable = wide and ids.flags.c_contiguous and log_probs.flags.c_contiguous
         numbers, stride, steps, first = table.layout
         self._numbers = _Table(numbers, stride, TOKENS, steps, BEGINS, first)
-        self._places = (
+        self._lane = _Lane(
+            self._address,
+            ctypes.addressof(self._numbers),
             ids.ctypes.data,
             log_probs.ctypes.data,
             ids.shape[1],
-            ctypes.addressof(self._numbers),
+            eos,
+            len(table.owners),
             table.next_address,
+            self._kept.ctypes.data,
+            self._counts_address,
         )
+        self._lane_address = ctypes.addressof(self._lane)
 
     def choose(self, step: Step) -> None:
         """As ``BeamSearch`` says."""
-        if self._chosen == self._state.steps:
-            self._chosen = _NEVER
-            return
         ids = np.ascontiguousarray(step.candidates.ids, np.int64)
         log_probs = np.ascontiguousarray(step.candidates.log_probs, np.float32)
         self._choose(
@@ -173,8 +172,9 @@ class CompiledSearch:
     def ended(self, step: Step) -> list[tuple[int, Ending]]:
         """As ``BeamSearch`` says."""
         count = self._ended(self._address, self._state.count, *step.table.layout)
-        if not count:
-            return []
+        return self._endings(count) if count else []
+
+    def _endings(self, count: int) -> list[tuple[int, Ending]]:
         requests, rows, ids, lengths = self._ends[:, :count].tolist()
         bounds = list(accumulate(lengths, initial=0))
         past_ids, past_log_probs = self._past_ids[: bounds[-1]].tolist(), self._past_log_probs[: bounds[-1]].tolist()

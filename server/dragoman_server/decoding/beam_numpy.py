@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dragoman_server.decoding.beam_state import DIVISOR, LAST, MISSING, WORST, BeamState, Found
-from dragoman_server.decoding.step import Ending, Step
+from dragoman_server.decoding.ending import Ending
+from dragoman_server.decoding.step import Step
 from dragoman_server.decoding.table import HypothesisTable, Ints
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class NumpySearch:
     def __init__(self, state: BeamState) -> None:
         self._state = state
 
-    def grow(self, output: StepOutput, table: HypothesisTable, eos: int) -> None:
+    def advance(self, output: StepOutput, table: HypothesisTable, eos: int) -> None:
         """As ``BeamSearch`` says: array by array it would be no quicker."""
 
     def choose(self, step: Step) -> None:

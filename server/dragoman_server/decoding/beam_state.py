@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dragoman_server.decoding.step import Ending, Step
+from dragoman_server.decoding.ending import Ending
+from dragoman_server.decoding.step import Step
 from dragoman_server.decoding.table import HypothesisTable, Ints
-from dragoman_server.rows import Moves
 
 if TYPE_CHECKING:
     from dragoman_server.runtime import StepOutput
@@ -96,6 +96,23 @@ class Found(NamedTuple):
         return Found(*map(change, self))
 
 
+class Advanced(NamedTuple):
+    """What came of a step that was taken at once."""
+
+    ended: list[tuple[int, Ending]]
+    """As ``BeamSearch.ended`` says."""
+    done: list[int]
+    """The requests that have left the state, in order."""
+    replaced: Ints
+    """(2, rows): rows, and those of their own requests that they replace. A view, which the next step overwrites."""
+    kept: Ints
+    """(rows,): how many positions of the caches each of these has had already; as ``replaced``."""
+    forked: list[int]
+    """Rows of which copies are needed, which have the numbers from the first one up."""
+    freed: list[int]
+    """Rows that are nobody's any more. Where there are forks or these, neither histories nor tokens stand yet."""
+
+
 class BeamSearch(Protocol):
     """Takes the steps of a ``BeamState``, each at once or in three parts.
 
@@ -106,11 +123,11 @@ class BeamSearch(Protocol):
     def found(self) -> Found:
         """Of this step; changing ``ends`` counts."""
 
-    def grow(self, output: StepOutput, table: HypothesisTable, eos: int) -> Moves | None:
-        """All of a step in which every hypothesis of every request is followed by another, where all rows are theirs.
+    def advance(self, output: StepOutput, table: HypothesisTable, eos: int) -> Advanced | None:
+        """All of a step, where all rows are of these requests, and what ends has no say in who is done.
 
-        Returns how rows replace others of their request, whose histories have done so already; None where the step has
-        to be taken in its three parts, and then nothing has changed.
+        Where no row is forked or freed, rows that are replaced have their new histories, and all have grown. None where
+        the step has to be taken in its three parts, and then nothing has changed.
         """
 
     def choose(self, step: Step) -> None:

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from dragoman_server.decoding.hypothesis import Answer, FinishReason
-from dragoman_server.decoding.ranking import coverage
+from dragoman_server.decoding.ranking import coverage, keep_best
 from dragoman_server.decoding.table import HypothesisTable, Past, Task
+
+
+class Ending(NamedTuple):
+    """A hypothesis of a beam that ends."""
+
+    row: int
+    token_id: int
+    log_prob: float
+    score: float
+    """The sum of its log-probabilities, with that of the token."""
+    past: Past
+    """What came before the token."""
 
 
 def answered(
@@ -62,6 +76,27 @@ def answer(
         except Exception as error:  # the text's decoder is not ours, and none of it concerns other tasks
             failed[task] = error
     return failed
+
+
+def answer_if_wanted(table: HypothesisTable, task: Task, ending: Ending, *, eos: int) -> None:
+    """A hypothesis of the task's beam becomes an answer, if it may be wanted; raises what the text's decoder raises.
+
+    Of a task as many answers are kept as are wanted, the best: most that end are never made one.
+    """
+    row, token_id, log_prob, score, past = ending
+    if not _may_be_wanted(task, len(past[0]) + 1, score):
+        return
+    found = answered(table, row, past, token_id, log_prob, eos=eos, score=score)
+    keep_best(task.answers, found, task.options.num_hypotheses)
+
+
+def _may_be_wanted(task: Task, length: int, score: float) -> bool:
+    """Whether a hypothesis that ends now is among the best of its task so far."""
+    options, answers = task.options, task.answers
+    if len(answers) < options.num_hypotheses or options.coverage_penalty:
+        return True
+    rank = options.length_penalty.rank(score, length)
+    return any(rank > answer.rank_score for answer in answers)
 
 
 def stopped(table: HypothesisTable, row: int, token_id: int) -> bool:

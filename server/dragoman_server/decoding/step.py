@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from dragoman_server.decoding.candidates import Candidates
-from dragoman_server.decoding.ending import answer, answered, stopped
-from dragoman_server.decoding.ranking import keep_best
-from dragoman_server.decoding.table import HypothesisTable, Ints, Past, Task
+from dragoman_server.decoding.ending import Ending, answer, answer_if_wanted, stopped
+from dragoman_server.decoding.table import HypothesisTable, Ints, Task
 from dragoman_server.row_changes import RowChanges
-
-
-class Ending(NamedTuple):
-    """A hypothesis of a beam that ends."""
-
-    row: int
-    token_id: int
-    log_prob: float
-    score: float
-    """The sum of its log-probabilities, with that of the token."""
-    past: Past
-    """What came before the token."""
 
 
 class Step:
@@ -47,16 +34,9 @@ class Step:
         self.failed |= answer(self.table, rows, self.table.pasts(rows), token_ids, log_probs, eos=self.eos)
 
     def answer_if_wanted(self, task: Task, ending: Ending) -> None:
-        """The same of a hypothesis of a beam, if it may be wanted.
-
-        Of a task as many answers are kept as are wanted, the best: most that end are never made one.
-        """
-        row, token_id, log_prob, score, past = ending
-        if not _may_be_wanted(task, len(past[0]) + 1, score):
-            return
+        """The same of a hypothesis of a beam, if it may be wanted."""
         try:
-            found = answered(self.table, row, past, token_id, log_prob, eos=self.eos, score=score)
-            keep_best(task.answers, found, task.options.num_hypotheses)
+            answer_if_wanted(self.table, task, ending, eos=self.eos)
         except Exception as error:  # as below
             self.failed[task] = error
 
@@ -67,15 +47,6 @@ class Step:
         except Exception as error:  # the text's decoder is not ours, and none of it concerns other tasks
             self.failed[self.table.owners[row]] = error
             return False
-
-
-def _may_be_wanted(task: Task, length: int, score: float) -> bool:
-    """Whether a hypothesis that ends now is among the best of its task so far."""
-    options, answers = task.options, task.answers
-    if len(answers) < options.num_hypotheses or options.coverage_penalty:
-        return True
-    rank = options.length_penalty.rank(score, length)
-    return any(rank > answer.rank_score for answer in answers)
 
 
 class Group(Protocol):

@@ -132,11 +132,11 @@ class HypothesisTable:
         if self.traces is not None:
             self.traces[targets] = self.traces[sources]
 
-    def release(self, begin: int, end: int) -> None:
-        """The rows ``begin .. end - 1`` are nobody's: what they refer to may go."""
-        self.owners[begin:end] = None
+    def release(self, rows: Sequence[int]) -> None:
+        """These rows are nobody's: what they refer to may go."""
+        self.owners[rows] = None
         if self.traces is not None:
-            self.traces[begin:end] = None
+            self.traces[rows] = None
 
     def append(self, count: int) -> None:
         """Every row of ``0 .. count - 1`` grows by its token of ``next_ids``, which is fed next."""

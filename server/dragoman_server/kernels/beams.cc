@@ -123,14 +123,18 @@ void settle(const Beams& beams, int64_t request, const int64_t* chosen, int64_t 
   std::fill(totals + count, totals + width, kNone);
 }
 
-// Whether a request's first `width` continuations all live on, as many as its hypotheses: nobody ends, forks or is freed.
-bool ordinary(const Beams& beams, int64_t request) {
-  const int64_t width = beams.width, found = request * 2 * width;
-  const Limits& limits = beams.limits[request];
-  for (int64_t i = 0; i < width; ++i)
-    if (!(beams.scores[request * width + i] > kNone) || !beams.possible[found + i] || beams.ends[found + i]) return false;
-  return limits.missing > 0 && beams.totals[found] / limits.divisor > limits.worst;
-}
+// All of a step, and where what it reads and writes stands. decoding/beam_compiled.py has the same.
+struct Lane {
+  const Beams* beams;
+  const Table* table;
+  const int64_t* ids;  // (rows, columns): the candidates of each row
+  const float* log_probs;
+  int64_t columns, eos;
+  int64_t first_number;  // of the forks
+  int64_t* next;         // by row and fork: what comes next
+  int64_t* kept;         // of each that is replaced, as dragoman_replace_histories says
+  int64_t* counts;       // as dragoman_place says
+};
 
 }  // namespace
 
@@ -225,27 +229,21 @@ EXPORTED void dragoman_place(const Beams* beams, int64_t requests, int64_t first
   counts[0] = done, counts[1] = changes.replaced, counts[2] = changes.forked, counts[3] = changes.freed;
 }
 
-// All of a step in which every request is ordinary, where rows 0 to requests * width - 1 are all that there are: chooses as
-// above, gives each hypothesis its row, copies what came so far (`kept` as dragoman_replace_histories says) and appends.
-// Returns how many rows were written over others (sources and targets); -1 where a request is not ordinary, and -2 where a
-// log-probability is no number: then nothing is changed but what was chosen.
-EXPORTED int64_t dragoman_grow_beams(const Beams* beams, int64_t requests, const int64_t* ids, const float* log_probs,
-                                     int64_t columns, int64_t eos, int64_t step, const Table* table, int64_t* next,
-                                     int64_t* kept) {
-  const int64_t width = beams->width;
-  for (int64_t row = 0; row < requests * width; ++row)
-    if (!std::isfinite(log_probs[row * columns])) return -2;
-  dragoman_choose(beams, requests, ids, log_probs, columns, eos, step);
-  for (int64_t request = 0; request < requests; ++request)
-    if (!ordinary(*beams, request)) return -1;
-  std::vector<int64_t> chosen(width), old_rows(width);
-  std::vector<Heir> heirs(width);
-  for (int64_t i = 0; i < width; ++i) chosen[i] = i;
-  Changes changes;
-  for (int64_t request = 0; request < requests; ++request)
-    settle(*beams, request, chosen.data(), width, request, 0, next, old_rows.data(), heirs.data(), changes);
-  dragoman_replace_histories(table->numbers, table->stride, table->steps, table->begins, table->first, changes.replaced,
-                             beams->sources, beams->targets, kept);
-  dragoman_append(table->numbers, table->stride, table->tokens, table->steps, table->first, requests * width, next);
-  return changes.replaced;
+// All of a step of a lane whose `rows` rows are those of these requests: chooses, tells who ends, and places, as above; and
+// where no row is forked or freed, copies what came so far between rows and appends what comes next. Returns how many end;
+// -1 where a log-probability is no number: then nothing is changed.
+EXPORTED int64_t dragoman_advance_beams(const Lane* lane, int64_t requests, int64_t rows, int64_t step) {
+  for (int64_t row = 0; row < rows; ++row)
+    if (!std::isfinite(lane->log_probs[row * lane->columns])) return -1;
+  const Beams* const beams = lane->beams;
+  const Table& table = *lane->table;
+  dragoman_choose(beams, requests, lane->ids, lane->log_probs, lane->columns, lane->eos, step);
+  const int64_t ended = dragoman_ended(beams, requests, table.numbers, table.stride, table.steps, table.first);
+  dragoman_place(beams, requests, lane->first_number, lane->next, lane->counts);
+  if (lane->counts[2] == 0 && lane->counts[3] == 0) {
+    dragoman_replace_histories(table.numbers, table.stride, table.steps, table.begins, table.first, lane->counts[1],
+                               beams->sources, beams->targets, lane->kept);
+    dragoman_append(table.numbers, table.stride, table.tokens, table.steps, table.first, rows, lane->next);
+  }
+  return ended;
 }

@@ -36,7 +36,7 @@ def run(runtime: Runtime, source: Sequence[int], options: DecodingOptions) -> li
         advance = batch.advance(output)
         assert not advance.failed
         assert advance.finished == ([] if batch.rows.used else [request])
-        for moves in advance.copies:
+        for moves in (*advance.copies, *batch.settle()):
             runtime.copy(moves)
     return n_best(request.answers, max(options.num_hypotheses, options.alternatives))
 

@@ -79,7 +79,8 @@ beams = st.builds(
 
 
 def snapshot(batch: Batch, advance: Advance, requests: dict[int, Request]) -> list[object]:
-    """All that a step has changed."""
+    """All that a step has changed, once rows are settled."""
+    copies = [*advance.copies, *batch.settle()]
     table, used = batch.table, batch.rows.used
     names = {id(request): number for number, request in requests.items()}
     return [
@@ -88,7 +89,7 @@ def snapshot(batch: Batch, advance: Advance, requests: dict[int, Request]) -> li
         [table.token_ids(row) for row in range(used)],
         [table.scores(row) for row in range(used)],
         [names[id(owner)] for owner in table.owners[:used]],
-        [list(moves) for moves in advance.copies],
+        [list(moves) for moves in copies],
         [names[id(task)] for task in advance.finished],
         [[repr(answer) for answer in request.answers] for request in requests.values()],
     ]
@@ -117,8 +118,10 @@ def test_compiled_steps_are_numpy_s(compiled: Path, data: st.DataObject) -> None
             running.add(requests[0][number])
         if number and data.draw(st.integers(0, 4)) == 0:
             gone = data.draw(st.integers(1, number))
-            left = [batch.leave([known[gone]]) for batch, known in zip(batches, requests, strict=True)]
-            assert [list(moves) for moves in left[0]] == [list(moves) for moves in left[1]]
+            for batch, known in zip(batches, requests, strict=True):
+                batch.leave([known[gone]])
+            left = [[list(moves) for moves in batch.settle()] for batch in batches]
+            assert left[0] == left[1]
         used = batches[0].rows.used
         if not used:
             continue
@@ -139,6 +142,7 @@ def test_a_step_that_is_no_number_ends_the_same_way(compiled: Path) -> None:
             batch.join(known[number], BOS)
         steps: list[Advance] = []
         for step, output in zip(range(4), outputs(1, coarse=False), strict=False):
+            batch.settle()
             used = batch.rows.used
             if step == 2:
                 output.top_log_probs[4] = np.nan
@@ -148,26 +152,43 @@ def test_a_step_that_is_no_number_ends_the_same_way(compiled: Path) -> None:
     assert found[0] == found[1]
 
 
-def test_a_step_in_which_nobody_ends_is_taken_at_once(compiled: Path) -> None:
+def test_a_step_is_taken_at_once(compiled: Path) -> None:
     log_probs = np.log(np.array([[0.5, 0.3, 0.1, 0.05], [0.4, 0.3, 0.2, 0.05]], np.float32))
     ids = np.array([[7, 8, 9, EOS], [10, 11, 12, EOS]])
-    for second, tokens, moves in ((-1.2, [[7], [10]], []), (-2.0, [[7], [8]], [Move(0, 1, 1)])):
+    for second, tokens, replaced in ((-1.2, [[7], [10]], [[], []]), (-2.0, [[7], [8]], [[0], [1]])):
         table, state = HypothesisTable(ROWS, STEPS, 0, compiled), BeamState(2, ROWS)
         search = CompiledSearch(state, STEPS, compiled)
         task = Request((9, 5), DecodingOptions(max_length=9, beam_size=2), lambda outcome: None)
         for row in (0, 1):
             table.start(row, task, BOS, 0)
         state.add(0, -1.0, (9, 2, -np.inf, 9, 0, 0, 1, -np.inf))
-        assert search.grow(StepOutput(log_probs, ids), table, EOS) is None  # its only hypothesis needs another row
         state.rows[0], state.scores[0] = (0, 1), (-1.0, second)
         state.steps += 1
-        found = search.grow(StepOutput(log_probs, ids), table, EOS)
+        found = search.advance(StepOutput(log_probs, ids), table, EOS)
         assert found is not None
-        assert list(found) == moves
+        assert found.replaced.tolist() == replaced
+        assert found.kept.tolist() == [1] * len(replaced[0])  # the position of what was fed first
+        assert found[:2] == ([], [])
         assert [table.token_ids(row) for row in (0, 1)] == tokens
         before = state.rows.copy(), state.scores.copy(), table.tokens.copy()
         state.steps += 1
-        assert search.grow(StepOutput(log_probs, np.where(ids == 7, EOS, ids)), table, EOS) is None
-        assert search.grow(StepOutput(np.full_like(log_probs, np.nan), ids), table, EOS) is None
+        assert search.advance(StepOutput(np.full_like(log_probs, np.nan), ids), table, EOS) is None
         for array, kept in zip((state.rows, state.scores, table.tokens), before, strict=True):
             np.testing.assert_array_equal(array, kept)
+        found = search.advance(StepOutput(log_probs, np.full_like(ids, EOS)), table, EOS)
+        assert found is not None
+        assert [(index, ending.token_id, len(ending.past[0])) for index, ending in found.ended] == [(0, EOS, 1)]
+        assert (found.done, found.freed, state.count) == ([0], [0, 1], 0)
+
+
+def test_a_hypothesis_without_others_forks(compiled: Path) -> None:
+    table, state = HypothesisTable(ROWS, STEPS, 0, compiled), BeamState(2, ROWS)
+    search = CompiledSearch(state, STEPS, compiled)
+    table.start(0, Request((9, 5), DecodingOptions(max_length=9, beam_size=2), lambda outcome: None), BOS, 0)
+    state.add(0, 0.0, (9, 2, -np.inf, 9, 0, 0, 1, -np.inf))
+    state.steps += 1
+    output = StepOutput(np.log(np.array([[0.5, 0.3, 0.1, 0.05]], np.float32)), np.array([[7, 8, 9, EOS]]))
+    found = search.advance(output, table, EOS)
+    assert found is not None
+    assert (found.forked, found.freed, state.rows.tolist()) == ([0], [], [[0, ROWS]])
+    assert table.token_ids(0) == []  # nothing stands before the fork has its row

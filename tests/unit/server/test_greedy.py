@@ -30,6 +30,11 @@ def feed(batch: Batch, *best: tuple[int, float]) -> Advance:
     return batch.advance(StepOutput(np.array(log_probs, np.float32)[:, None], np.array(ids)[:, None]))
 
 
+def settle(batch: Batch) -> list[list[Move]]:
+    """What moves before the next step."""
+    return list(map(list, batch.settle()))
+
+
 def test_begin_of_sentence_is_fed_first_and_then_what_came() -> None:
     batch = batch_of(request(3), request(3))
     assert batch.tokens.tolist() == [BOS, BOS]
@@ -70,7 +75,7 @@ def test_a_score_that_is_no_number_fails_its_request_alone(score: float) -> None
     fault = advance.failed[broken]
     assert isinstance(fault, NonFiniteScoreError)
     assert "at step 2" in str(fault)
-    assert list(map(list, advance.copies)) == [[Move(1, 0)]]
+    assert settle(batch) == [[Move(1, 0)]]
     assert batch.tokens.tolist() == [7]
     assert batch.table.token_ids(0) == [9, 7]
 
@@ -88,7 +93,7 @@ def test_each_reads_its_own_row_and_the_last_moves_into_the_hole() -> None:
     advance = feed(batch, (EOS, -1.0), (6, -2.0))
     assert advance.finished == [first]
     assert first.answers[0].log_probs == [-1.0, -1.0, -1.0]
-    assert list(map(list, advance.copies)) == [[Move(1, 0)]]
+    assert settle(batch) == [[Move(1, 0)]]
     assert batch.tokens.tolist() == [6]
 
 
@@ -96,7 +101,8 @@ def test_those_that_leave_make_room_and_strangers_are_passed_over() -> None:
     callers = [request(5) for _ in range(4)]
     batch = batch_of(*callers)
     feed(batch, (5, -1.0), (6, -1.0), (7, -1.0), (8, -1.0))
-    assert list(map(list, batch.leave([callers[0], callers[2], request(1)]))) == [[Move(3, 0)]]
+    batch.leave([callers[0], callers[2], request(1)])
+    assert settle(batch) == [[Move(3, 0)]]
     assert batch.tokens.tolist() == [8, 6]
     batch.clear()
     assert (batch.rows.used, batch.rows.free_rows) == (0, 8)

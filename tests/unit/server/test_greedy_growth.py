@@ -36,20 +36,22 @@ class Lane:
             request = Request((9, 5), DecodingOptions(max_length=length), lambda outcome: None)
             self._begun.append(request)
             self.batch.join(request, BOS)
+        moved = list(map(list, self.batch.settle()))
         rows = self.batch.rows.used
         if not rows:
             return None
         self._ids[:rows, 0], self._log_probs[:rows, 0] = zip(*best[:rows], strict=True)
-        return self._seen(self.batch.advance(StepOutput(self._log_probs[:rows], self._ids[:rows])))
+        return moved, self._seen(self.batch.advance(StepOutput(self._log_probs[:rows], self._ids[:rows])))
 
     def _seen(self, advance: Advance) -> object:
-        table, live = self.batch.table, range(self.batch.rows.used)
+        table = self.batch.table
+        live = [row for row, owner in enumerate(table.owners[: self.batch.rows.end]) if owner is not None]
         return (
             [self._begun.index(task) for task in advance.finished],  # type: ignore[arg-type]
             {self._begun.index(task): str(error) for task, error in advance.failed.items()},  # type: ignore[arg-type]
             list(map(list, advance.copies)),
             advance.nonfinite_rows,
-            self.batch.tokens.tolist(),
+            table.tokens[live].tolist(),
             [(table.token_ids(row), table.scores(row), self._begun.index(table.owners[row])) for row in live],
             [request.answers for request in self._begun],
         )
@@ -80,7 +82,8 @@ def test_others_beside_them_change_nothing(compiled: Path, with_library: bool) -
         for joiner in (request, *others):
             runtime.encode([batch.join(joiner, BOS)], [joiner.source_ids])
         while not request.answers:
-            for moves in batch.advance(runtime.step(batch.tokens, with_logits=batch.needs_logits)).copies:
+            advance = batch.advance(runtime.step(batch.tokens, with_logits=batch.needs_logits))
+            for moves in (*advance.copies, *batch.settle()):
                 runtime.copy(moves)
         answers.append(request.answers)
     assert answers[0] == answers[1]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.decoding.table import HypothesisTable
 from dragoman_server.request import Request
-from dragoman_server.row_changes import RowChanges
+from dragoman_server.row_changes import Relocation, RowChanges, settle
 from dragoman_server.rows import Move, Moves, RowTable
 
 CAPACITY = 12
@@ -29,6 +29,19 @@ class Content:
             # Position 0 is begin-of-sentence's.
             assert self.rows[source][: max(0, kept - 1)] == self.rows[target][: max(0, kept - 1)]
             self.rows[target] = self.rows[source]
+
+
+def relocate(
+    requests: dict[Request, tuple[int, list[int]]], content: Content, change: tuple[list[Moves], Relocation | None]
+) -> None:
+    """Carry the copies out, and find out where everybody is."""
+    copies, moved = change
+    for moves in copies:
+        content.copy(moves)
+    if moved is not None:
+        places = moved.places(2 * CAPACITY)
+        for owner, (width, live) in requests.items():
+            requests[owner] = width, places[live].tolist()
 
 
 def request(options: DecodingOptions = DecodingOptions(max_length=9)) -> Request:  # noqa: B008  (frozen)
@@ -71,17 +84,22 @@ def test_live_rows_are_a_prefix_and_every_hypothesis_keeps_its_content(data: st.
             children[owner] = placed
             requests[owner] = width, [row for row, _ in placed]
         requests = {owner: held for owner, held in requests.items() if held[1]}
-        copies, moved = changes.apply(rows)
-        places = None if moved is None else moved.places(2 * CAPACITY)
-        for moves in copies:
-            content.copy(moves)
-        for owner, (width, live) in requests.items():
-            requests[owner] = width, live if places is None else places[live].tolist()
-            for row, (_, expected) in zip(requests[owner][1], children[owner], strict=True):
+        relocate(requests, content, changes.apply(rows))
+        free = CAPACITY - sum(width for width, _ in requests.values())
+        if free and data.draw(st.booleans()):  # somebody joins while rows are free between others
+            newcomer, row = request(), rows.allocate()
+            table.start(row, newcomer, 2, 0)
+            content.rows[row] = ()
+            requests[newcomer], children[newcomer] = (1, [row]), [(row, ())]
+        assert rows.used + rows.free_rows == CAPACITY
+        assert rows.used <= rows.end
+        relocate(requests, content, settle(rows, table))
+        assert rows.settled
+        for owner, (_, live) in requests.items():
+            for row, (_, expected) in zip(live, children[owner], strict=True):
                 assert tuple(table.token_ids(row)) == content.rows[row] == expected
                 assert table.owners[row] is owner
         assert sorted(row for _, live in requests.values() for row in live) == list(range(rows.used))
-        assert rows.used + rows.free_rows == CAPACITY
         assert all(owner is None for owner in table.owners[rows.used :])
         ids = np.arange(CAPACITY) + 100 * step  # everybody grows by a token of its own
         table.next_ids[:CAPACITY] = ids
@@ -93,12 +111,26 @@ def test_live_rows_are_a_prefix_and_every_hypothesis_keeps_its_content(data: st.
 def test_the_last_row_fills_the_hole_and_leaving_last_moves_nothing() -> None:
     table = RowTable(4)
     assert [table.allocate() for _ in range(3)] == [0, 1, 2]
-    assert table.rearrange([0], []) == ([], [2], [0])
-    assert table.rearrange([1], []) == ([], [], [])
+    table.free([0])
+    assert (table.used, table.end, table.settled) == (2, 3, False)
+    assert table.settle() == ([2], [0])
+    assert (table.used, table.end, table.settled) == (2, 2, True)
+    table.free([1])
+    assert table.settle() == ([], [])
     assert table.used == 1
-    assert table.rearrange([], [0, 0]) == ([1, 2], [], [])
     table.clear()
     assert table.free_rows == 4
+
+
+def test_who_joins_takes_the_rows_that_came_back() -> None:
+    table = RowTable(5)
+    for _ in range(4):
+        table.allocate()
+    table.free([2])
+    table.free([0])
+    assert [table.allocate() for _ in range(3)] == [0, 2, 4]
+    assert table.settle() == ([], [])
+    assert table.free_rows == 0
 
 
 def test_a_copy_within_a_request_names_what_the_row_has_already() -> None:
@@ -140,11 +172,9 @@ def test_attention_moves_and_forks_with_its_row_and_a_newcomer_has_none() -> Non
     changes = RowChanges(table)
     assert changes.fork(1) == 4
     changes.free([0])
-    _, moved = changes.apply(rows)
-    assert moved is not None
-    places = moved.places(8)
-    forked = int(places[4])
-    assert {forked, int(places[1])} == {0, 1}
+    _, forked = changes.apply(rows)
+    assert forked is not None
+    assert forked.places(8)[[1, 4]].tolist() == [1, 0]
     table.next_ids[:2] = [6, 7]
     table.append(2)
     table.attend(2, np.array([[1, 0, 0, 0], [0, 1, 0, 0]], np.float32))
@@ -161,16 +191,17 @@ def test_attention_moves_and_forks_with_its_row_and_a_newcomer_has_none() -> Non
 def test_misuse_is_a_bug() -> None:
     table = RowTable(1)
     with pytest.raises(AssertionError, match="not live"):
-        table.rearrange([0], [])
+        table.free([0])
     table.allocate()
     with pytest.raises(AssertionError, match="no free row"):
         table.allocate()
-    with pytest.raises(AssertionError, match="no free row"):
-        table.rearrange([], [0])
     with pytest.raises(AssertionError, match="freed twice"):
-        table.rearrange([0, 0], [])
-    with pytest.raises(AssertionError, match="cannot be copied"):
-        table.rearrange([0], [0])
+        table.free([0, 0])
+    with pytest.raises(AssertionError, match="not live"):
+        table.free([-1])
+    table.free([0])
+    with pytest.raises(AssertionError, match="freed twice"):
+        table.free([0])
     with pytest.raises(ValueError, match="capacity = 0"):
         RowTable(0)
 

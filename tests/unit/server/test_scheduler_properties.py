@@ -19,25 +19,32 @@ MAX_WAITING, MAX_TOKENS, ENCODE_TOKENS, AGEING = 8, 40, 12, 2.0
 @dataclass
 class Lane:
     rows: RowTable
-    owners: list[Request] = field(default_factory=list)
+    owners: dict[int, Request] = field(default_factory=dict)
     """By row."""
     running: list[Request] = field(default_factory=list)
 
     def release(self, requests: list[Request]) -> None:
         for request in requests:
             self.running.remove(request)
-        freed = [row for row, owner in enumerate(self.owners) if owner in requests]
-        _, sources, targets = self.rows.rearrange(freed, [])
-        for source, target in zip(sources, targets, strict=True):
-            self.owners[target] = self.owners[source]
-        del self.owners[self.rows.used :]
+        freed = [row for row, owner in self.owners.items() if owner in requests]
+        self.rows.free(freed)
+        for row in freed:
+            del self.owners[row]
 
     def admit(self, request: Request) -> None:
         # All that it reserves at once: rows must suffice even if every request gets as wide as it may.
         for _ in range(request.width):
-            assert self.rows.allocate() == len(self.owners)
-            self.owners.append(request)
+            row = self.rows.allocate()
+            assert row not in self.owners
+            self.owners[row] = request
         self.running.append(request)
+
+    def settle(self) -> None:
+        """As before each step: from here on the live rows are a prefix."""
+        for source, target in zip(*self.rows.settle(), strict=True):
+            assert target not in self.owners
+            self.owners[target] = self.owners.pop(source)
+        assert sorted(self.owners) == list(range(self.rows.used))
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -95,6 +102,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def step(self, data: st.DataObject) -> None:
         number = data.draw(st.integers(0, len(self.lanes) - 1))
         self.plan(number)
+        self.lanes[number].settle()
         finished = [request for request in self.lanes[number].running if data.draw(st.booleans())]
         self.lanes[number].release(finished)
         self.end(finished)
@@ -141,7 +149,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert self.queue.waiting_tokens <= MAX_TOKENS or in_queue == 1
         for lane in self.lanes:
             assert lane.rows.used == len(lane.owners) == sum(request.width for request in lane.running)
-            assert all(lane.owners.count(request) == request.width for request in lane.running)
+            assert all(list(lane.owners.values()).count(request) == request.width for request in lane.running)
         running = {request for lane in self.lanes for request in lane.running}
         for request in self.since:
             assert (request in self.waiting) + (request in running) + self.outcomes.get(request, 0) == 1

@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
 import io
-import json
-import logging
-import random
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import pytest
 import structlog
-import typer
-from onnx import helper
 from rich.console import Console
-from typer.testing import CliRunner
 
-from dragoman_server.bench_commands import independence
-from dragoman_server.errors import Internal, InvalidArgument
-from dragoman_server.independence.cases import KINDS, WIDEST, Case, Target, draw_cases
+from dragoman_server.errors import Internal
+from dragoman_server.independence.cases import KINDS, WIDEST
 from dragoman_server.independence.checking import Result, check, translating
 from dragoman_server.independence.encoding import compare_encodings, sources_of_every_length
-from dragoman_server.independence.sentences import own_sentences
-from dragoman_server.independence.texts import read_sentences
 from dragoman_server.independence.traffic import TrafficError
 from dragoman_server.progress import Stages
 from dragoman_server.runtime import Runtime, StepOutput
-from tests.unit.server import tiny
-from tests.unit.server.reference import BOS, EOS, VOCABULARY, ToyRuntime
-
-bench = typer.Typer()
-bench.command()(independence)
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
+from tests.unit.server.independence_cases import cases
+from tests.unit.server.reference import BOS, EOS, ToyRuntime
 
 
 class Doctored(ToyRuntime):
@@ -99,16 +73,6 @@ def by_a_lot(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     changed = scores.copy()
     changed[np.arange(len(scores)), scores.argmax(axis=1)] -= 25
     return changed
-
-
-def text_of(ids: Sequence[int]) -> str:
-    return "".join(f"{chr(ord('a') + token_id)}{token_id % 3}" for token_id in ids)
-
-
-def cases(count: int = 20) -> list[Case]:
-    chance = random.Random(7)
-    sources = [(9, *chance.choices(range(4, 20), k=chance.randint(1, 9)), EOS) for _ in range(count)]
-    return draw_cases(sources, Target(16, VOCABULARY, text_of), seed=3)
 
 
 def results(runtime: Callable[[int], Runtime], precision: str = "int8") -> list[Result]:
@@ -192,156 +156,3 @@ def test_encodings_that_depend_on_their_company_are_found(leak: float, int8: boo
     assert (found.holds("int8"), found.holds("fp32")) == (int8, fp32)
     assert found.requests == 3 * len(sources)
     assert found.scores == 2 * found.tokens
-
-
-def test_cases_are_the_seeds_and_of_every_kind() -> None:
-    drawn = cases(90)
-    assert drawn == cases(90)
-    counts = Counter(case.kind for case in drawn)
-    assert sum(counts.values()) == 270 + counts["forced"]
-    assert counts["filtered"] == 90
-    assert set(counts) == set(KINDS)
-    assert min(counts.values()) > 10
-    for case in drawn:
-        options = case.options
-        assert options.width <= WIDEST
-        assert options.min_length < options.max_length <= 16
-        assert options.restricts == (case.kind == "filtered")
-        assert case.kind != "greedy" or options.plain
-        assert options.forced == (case.kind == "forced")
-        assert bool(options.alternatives) == (case.kind == "alternatives") or case.kind == "filtered"
-        if options.forced:
-            assert options.prefix[-1] == EOS
-            assert max(options.prefix) < VOCABULARY
-    forced = [case for case in drawn if case.kind == "forced"]
-    assert 0 < sum(case.source_ids[1:] == case.options.prefix for case in forced) < len(forced)
-    for some in (
-        [case.options.with_attention for case in drawn],
-        [case.options.coverage_penalty > 0 for case in drawn],
-        [case.options.stop is not None for case in drawn if case.kind == "filtered"],
-    ):
-        assert len(some) / 8 < sum(some) < len(some) / 2
-
-
-def test_a_thousand_sentences_of_our_own() -> None:
-    drawn = own_sentences(1000, seed=4)
-    assert drawn == own_sentences(1000, seed=4)
-    assert drawn != own_sentences(1000, seed=5)
-    assert len({sentence.text for sentence in drawn}) == 1000
-    assert Counter(sentence.language for sentence in drawn) == {"en": 500, "de": 500}
-    lengths = {len(sentence.text.split()) for sentence in drawn}
-    assert (min(lengths), max(lengths)) == (1, 40)
-    assert len(lengths) > 35
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "column"),
-    [
-        ("lines.txt", b"one\n\ntwo words\r\none\n  three \n", 1),
-        ("lines.txt.gz", gzip.compress(b"one\ntwo words\nthree"), 1),
-        ("pairs.tsv", b"x\tone\na\ttwo words\ny\tthree\n", 2),
-        ("pairs.tsv.gz", gzip.compress(b"one\tx\ntwo words\ty\nthree\tz\n"), 1),
-    ],
-)
-def test_sentences_of_a_file(tmp_path: Path, name: str, content: bytes, column: int) -> None:
-    (tmp_path / name).write_bytes(content)
-    found = [sentence.text for sentence in read_sentences(tmp_path / name, column, 100, seed=1)]
-    assert sorted(found) == ["one", "three", "two words"]
-    few = read_sentences(tmp_path / name, column, 2, seed=1)
-    assert len({sentence.text for sentence in few} & set(found)) == 2
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "field"),
-    [
-        ("absent", None, "data"),
-        ("empty.txt", b"\n \n", "data"),
-        ("latin.txt", b"\xfc\n", "data"),
-        ("short.txt.gz", gzip.compress(b"some text")[:-9], "data"),
-        ("broken.txt.gz", gzip.compress(b"some text")[:10] + b"\xff" * 40, "data"),
-        ("pairs.tsv", b"a\tb\nc\td\n", "column"),
-    ],
-)
-def test_files_that_will_not_do(tmp_path: Path, name: str, content: bytes | None, field: str) -> None:
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(InvalidArgument) as caught:
-        read_sentences(tmp_path / name, 3, 10, seed=1)
-    assert [violation.field for violation in caught.value.violations] == [field]
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.write_bundle(tmp_path_factory.mktemp("models") / "tiny" / "1")
-
-
-@pytest.fixture
-def leaky(tmp_path: Path) -> Path:
-    """The same bundle, its scores scaled by a maximum over the whole batch, as dynamic quantisation does."""
-    root = tiny.write_bundle(tmp_path / "tiny" / "1")
-    path = root / "fp32" / "decoder.onnx"
-    decoder = onnx.load(path)
-    (index,) = (i for i, node in enumerate(decoder.graph.node) if node.op_type == "LogSoftmax")
-    decoder.graph.node[index].input[0] = "scaled"
-    for number, node in enumerate(
-        [
-            helper.make_node("ReduceMax", ["logits"], ["greatest"], keepdims=0),
-            helper.make_node("Sigmoid", ["greatest"], ["scale"]),
-            helper.make_node("Mul", ["logits", "scale"], ["scaled"]),
-        ]
-    ):
-        decoder.graph.node.insert(index + number, node)
-    path.write_bytes(decoder.SerializeToString())
-    manifest = tiny.read_manifest(root)
-    del manifest["files"]
-    tiny.write_manifest(root, manifest)
-    return root
-
-
-def run(*args: str | Path) -> Any:
-    return CliRunner().invoke(bench, [*map(str, args), "--sentences", "15"])
-
-
-def test_the_command_passes_a_bundle_that_keeps_the_promise(bundle: Path) -> None:
-    result = run(bundle, "--lanes", "1,3", "--seed", "9", "--json")
-    assert result.exit_code == 0, result.output
-    report = json.loads(result.stdout)
-    assert report["holds"]
-    assert set(report["graphs"]) == {"fp32"}
-    assert [line["lanes"] for line in report["results"]] == [1] * 7 + [3] * 6
-    encoder = report["results"][0]
-    assert encoder["requests"] == 6 * tiny.SOURCE_TOKENS
-    assert report["machine"]["cores"] >= 1
-    assert "1 lane(s) of 64 rows" in result.stderr
-
-
-def test_the_command_fails_a_bundle_whose_rows_look_at_each_other(leaky: Path) -> None:
-    result = run(leaky)
-    assert result.exit_code == 1, result.output
-    assert "FAIL" in result.stdout
-    assert result.stdout.rstrip().endswith("NOT the same under any load")
-
-
-def test_all_bad_options_are_told_at_once(bundle: Path) -> None:
-    result = CliRunner().invoke(
-        bench,
-        [str(bundle), "--sentences", "0", "--column", "0", "--max-rows", "7", "--precision", "fp8", "--lanes", "2,2"],
-    )
-    assert (result.exit_code, result.stdout) == (2, "")
-    for field in ("sentences = 0", "column = 0", "max_rows = 7", "precision = fp8", "lanes = 2,2"):
-        assert field in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        (["--lanes", "many"], "lanes = many: numbers with commas"),
-        (["--target", "fr"], "target = fr: one of de, en"),
-        (["--precision", "int8"], "precision 'int8': the bundle offers fp32"),
-        (["--data", "/nowhere"], "data = /nowhere"),
-    ],
-)
-def test_bad_options(bundle: Path, options: list[str], told: str) -> None:
-    result = run(bundle, *options)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert told in result.stderr

@@ -11,7 +11,7 @@ namespace dragoman {
 namespace {
 
 // What lies between the products of so many rows fits into the second cache; a multiple of the products' 12.
-constexpr size_t kRowsAtOnce = 96;
+constexpr size_t kRowsAtOnce = 144;
 // Of the output layer: what they give of so many rows fits into the second cache, and what has been found of a row is
 // fetched seldom.
 constexpr size_t kPanelsAtOnce = 6;

@@ -17,7 +17,7 @@ from tests.bench.options import BEAMS, MODELS, OUTPUT, ROUNDS, Models, Output, R
 from tests.bench.ours import Decoded, Ours, OurSettings
 from tests.bench.results import Result, Table, verdict
 from tests.bench.rounds import Spread, interleave, ratios
-from tests.bench.theirs import BATCHES, FINAL_TRIES, MANY, Theirs, TheirSettings, thread_choices
+from tests.bench.theirs import BATCHES, FINAL_TRIES, Theirs, TheirSettings, thread_choices
 from tests.bench.workload import Workload, workload
 
 TARGETS = {"greedy": 1.8, "beam 4": 2.0}
@@ -74,7 +74,7 @@ def _measure(name: str, work: Workload, beam: int, rounds: int) -> dict[str, Any
     choices = [TheirSettings(*threads, *batch) for threads in thread_choices(usable_cores()) for batch in BATCHES]
     best, tried = theirs.fastest(written, choices, beam=beam)
     theirs.forget(keep=[best])
-    our_best, our_tried = fastest_of_ours(name, work.part(MANY), beam=beam)
+    our_best, our_tried = fastest_of_ours(name, work, beam=beam)
     with Ours(where.repository, name, our_best) as ours:
         found: dict[str, list[Decoded]] = interleave(
             {

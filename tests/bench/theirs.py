@@ -32,9 +32,10 @@ class TheirSettings:
         return f"{self.inter_threads} x {self.intra_threads}{batch}"
 
 
-FEW, MANY = 192, 1500
-"""Sentences that settings are compared with: all settings, and the best few of them."""
+FEW = 192
+"""Sentences that all settings are compared with."""
 FINALISTS, FINAL_TRIES = 4, 3
+"""The best of them, and how often each is tried on all sentences."""
 BATCHES = tuple(
     (kind, size)
     for kind, sizes in (("examples", (16, 32, 64, 128)), ("tokens", (512, 1024, 2048, 4096)))
@@ -94,14 +95,14 @@ class Theirs:
     ) -> tuple[TheirSettings, dict[str, float]]:
         """The setting with the best tokens/s, and that of every setting.
 
-        All are tried on the first few sentences; the best of these again, on many more, since with few the last batch
-        counts too much. Of the latter counts the best of ``FINAL_TRIES``.
+        Each is tried on the first few sentences; the best of them again, on all, since with few the last batch counts
+        too much. Of the latter counts the best of ``FINAL_TRIES``.
         """
         choices = list(settings)
         self.decode(written[:16], choices[0], beam=beam)
         tried = self._speeds(written[:FEW], choices, beam=beam, repeats=repeats)
         finalists = sorted(tried, key=lambda choice: -tried[choice])[:FINALISTS]
-        again = self._speeds(written[:MANY], finalists, beam=beam, repeats=FINAL_TRIES)
+        again = self._speeds(written, finalists, beam=beam, repeats=FINAL_TRIES)
         best = max(again, key=lambda choice: again[choice])
         return best, {choice.text(): round(speed, 1) for choice, speed in (tried | again).items()}
 

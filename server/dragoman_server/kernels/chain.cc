@@ -56,7 +56,7 @@ Product product(const Linear& linear, const uint8_t* left, size_t rows) {
   Product made = {};
   made.left = left;
   made.weights = linear.weights.get();
-  made.offsets = linear.offsets.data();
+  made.begins = linear.begins.data();
   made.scales = linear.scales.data();
   made.bias = linear.bias.data();
   made.rows = rows;
@@ -218,11 +218,11 @@ extern "C" __attribute__((visibility("default"))) void dragoman_chain_linear(int
   linear.of_input = {scale, zero_point};
   linear.weights = packed(weights, depth, columns);
   const size_t padded = linear.weights->sums.size();
-  linear.offsets.assign(padded, 0);
+  linear.begins.assign(padded, 0);
   linear.scales.assign(padded, 0.0f);
   linear.bias.assign(padded, 0.0f);
   for (size_t column = 0; column < columns; ++column) {
-    linear.offsets[column] = zero_point * linear.weights->sums[column];
+    linear.begins[column] = -zero_point * linear.weights->sums[column];
     linear.scales[column] = scale * scales[column];
     if (bias != nullptr) linear.bias[column] = bias[column];
   }

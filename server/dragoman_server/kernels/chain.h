@@ -17,7 +17,7 @@ namespace dragoman {
 struct Linear {
   Quantization of_input;
   std::shared_ptr<const PackedWeights> weights;
-  std::vector<int32_t> offsets;  // as of Product
+  std::vector<int32_t> begins;  // as of Product
   std::vector<float> scales, bias;
 };
 

@@ -79,17 +79,10 @@ inline void divide(__m512 (&x)[kVectors], __m512 scale, __m512 reciprocal) {
   for (size_t i = 0; i < kVectors; ++i) x[i] = undecided ? _mm512_div_ps(x[i], scale) : steps[i];
 }
 
-// To bytes; what is beyond 32 bits would become the least integer.
+// To bytes, of what is at least minus the zero point. What is beyond 32 bits becomes the least integer: as one without a
+// sign, which it is taken for, it is beyond a byte, too.
 inline __m128i to_bytes(__m512 steps, __m512i zero_point) {
-  const __m512 bounded = _mm512_min_ps(_mm512_max_ps(steps, _mm512_set1_ps(-65536.0f)), _mm512_set1_ps(65536.0f));
-  const __m512i integers = _mm512_add_epi32(_mm512_cvtps_epi32(bounded), zero_point);
-  return _mm512_cvtusepi32_epi8(_mm512_max_epi32(integers, _mm512_setzero_si512()));
-}
-
-// The same of what is at least 0.
-inline __m128i positive_to_bytes(__m512 steps, __m512i zero_point) {
-  const __m512i integers = _mm512_cvtps_epi32(_mm512_min_ps(steps, _mm512_set1_ps(65536.0f)));
-  return _mm512_cvtusepi32_epi8(_mm512_add_epi32(integers, zero_point));
+  return _mm512_cvtusepi32_epi8(_mm512_add_epi32(_mm512_cvtps_epi32(steps), zero_point));
 }
 
 // What becomes of the sums of 16 columns, from `from` on: those that are `real`, one bit for each, are written.
@@ -98,7 +91,6 @@ class Finish {
   Finish(const Product& product, size_t from, uint32_t real)
       : kept_(static_cast<__mmask16>(real)),
         stride_(product.stride),
-        offsets_(_mm512_loadu_si512(product.offsets + from)),
         scales_(_mm512_loadu_ps(product.scales + from)),
         bias_(_mm512_loadu_ps(product.bias + from)),
         output_(product.output + from - product.first_panel * kPanel),
@@ -120,20 +112,18 @@ class Finish {
     __m512 positive[2] = {_mm512_max_ps(result(sums), _mm512_setzero_ps()),
                           _mm512_max_ps(behind.result(sums_behind), _mm512_setzero_ps())};
     divide(positive, scale_, reciprocal_);
-    _mm_mask_storeu_epi8(bytes_ + row * stride_, kept_, positive_to_bytes(positive[0], zero_point_));
-    _mm_mask_storeu_epi8(behind.bytes_ + row * stride_, behind.kept_, positive_to_bytes(positive[1], zero_point_));
+    _mm_mask_storeu_epi8(bytes_ + row * stride_, kept_, to_bytes(positive[0], zero_point_));
+    _mm_mask_storeu_epi8(behind.bytes_ + row * stride_, behind.kept_, to_bytes(positive[1], zero_point_));
   }
 
  private:
   // Rounds twice, as onnxruntime does it: to the same bits.
   __m512 result(__m512i sums) const {
-    const __m512 exact = _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, offsets_));
-    return _mm512_add_ps(_mm512_mul_ps(exact, scales_), bias_);
+    return _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), scales_), bias_);
   }
 
   __mmask16 kept_;
   size_t stride_;
-  __m512i offsets_;
   __m512 scales_, bias_;
   float* output_;
   const float* addend_;
@@ -156,9 +146,10 @@ void block(const Product& product, size_t row, size_t panel) {
   const int8_t* const end = product.weights->bytes.data() + (from + kPanel) * depth;
   const int8_t* right = product.weights->bytes.data() + from * depth;
   const bool once = row == 0;
+  const __m512i low_begin = _mm512_loadu_si512(product.begins + from), high_begin = _mm512_loadu_si512(product.begins + from + 16);
   __m512i sums[kRows][2];
 #pragma GCC unroll 12
-  for (size_t i = 0; i < kRows; ++i) sums[i][0] = sums[i][1] = _mm512_setzero_si512();
+  for (size_t i = 0; i < kRows; ++i) sums[i][0] = low_begin, sums[i][1] = high_begin;
   for (; right != end; right += 4 * kPanel, left += 4) {
     const __m512i low = _mm512_loadu_si512(right), high = _mm512_loadu_si512(right + 64);
     if (kLast && once) {
@@ -215,12 +206,13 @@ void multiply(const Product& product) {
 void quantize(const float* values, Quantization by, uint8_t* output, size_t count) {
   const __m512 scale = _mm512_set1_ps(by.scale), reciprocal = _mm512_set1_ps(1.0f / by.scale);
   const __m512i zero_point = _mm512_set1_epi32(by.zero_point);
+  const __m512 least = _mm512_set1_ps(static_cast<float>(-by.zero_point));  // what is no number becomes that, too
   const auto some = [&](size_t from, auto& x) {
     constexpr size_t kVectors = sizeof x / sizeof x[0];
     for (size_t j = 0; j < kVectors; ++j) x[j] = _mm512_loadu_ps(values + from + j * 16);
     divide(x, scale, reciprocal);
     for (size_t j = 0; j < kVectors; ++j)
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(output + from + j * 16), to_bytes(x[j], zero_point));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(output + from + j * 16), to_bytes(_mm512_max_ps(x[j], least), zero_point));
   };
   size_t i = 0;
   for (__m512 four[4]; i + 64 <= count; i += 64) some(i, four);

@@ -30,9 +30,9 @@ struct Quantization {
 struct Product {
   const uint8_t* left;  // (rows, padded_depth)
   const PackedWeights* weights;
-  const int32_t* offsets;  // (panels * 32): taken off the sums: zero point times the column's sum
-  const float* scales;     // (panels * 32): of the sums
-  const float* bias;       // (panels * 32)
+  const int32_t* begins;  // (panels * 32): what the sums begin with: minus the zero point times the column's sum
+  const float* scales;    // (panels * 32): of the sums
+  const float* bias;      // (panels * 32)
   size_t rows;
   size_t first_panel, panels;  // those that are computed
   size_t stride;               // columns of what is written, which begins with the first panel

@@ -14,6 +14,7 @@ import onnxruntime as ort
 
 from dragoman_server.graphs import CACHE_TYPES
 from dragoman_server.packing import pack
+from dragoman_server.session_options import processor_options
 
 Tensors = dict[str, npt.NDArray[Any]]
 
@@ -117,13 +118,9 @@ def measuring_session(path: Path, extra: Sequence[str], threads: int) -> Any:
     model = onnx.load(path)
     known = {port.name for port in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra if name not in known)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
     return ort.InferenceSession(
         model.SerializeToString(),
-        options,
+        processor_options(threads),
         providers=["CPUExecutionProvider"],
         disabled_optimizers=["SkipLayerNormFusion"],
     )

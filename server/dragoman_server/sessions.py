@@ -16,6 +16,7 @@ from dragoman_server.device import CPU, CPU_PROVIDER, Device, DeviceError
 from dragoman_server.fusing.fusion import fused
 from dragoman_server.graphs import cache_type
 from dragoman_server.seldom_log import logger
+from dragoman_server.session_options import processor_options
 from dragoman_server.shared_weights import SharedWeights
 
 _SHAPES = frozenset(
@@ -90,14 +91,11 @@ def lane_session(
 
 
 def _options(weights: Mapping[str, Any] | None = None, threads: int = 1) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    for name, value in (weights or {}).items():
-        options.add_initializer(name, value)
     # Lanes are the parallelism: unless it is asked for, a thread pool inside each would only fight over the cores. The
     # compiled operators have threads of their own.
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options = processor_options(threads)
+    for name, value in (weights or {}).items():
+        options.add_initializer(name, value)
     return options
 
 

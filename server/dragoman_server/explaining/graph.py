@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from dragoman_server.session_options import processor_options
+
 Array = npt.NDArray[np.float32]
 
 
@@ -54,9 +56,7 @@ class ExplainGraph:
     """
 
     def __init__(self, path: Path) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options = processor_options()
         # What one request took is given back: requests are few, and of any size.
         options.enable_cpu_mem_arena = False
         self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -5,8 +5,6 @@
 #include <mutex>
 #include <unordered_map>
 
-#include "instruction_sets.h"
-
 namespace dragoman {
 namespace {
 
@@ -38,17 +36,17 @@ Element* room(std::vector<Element>& memory, size_t size) {
   return memory.data();
 }
 
-void quantize_rows(const Unit& unit, const float* values, size_t rows, uint8_t* bytes, Scratch& scratch) {
-  static const Kernels* const kernels = chosen_kernels();
+void quantize_rows(const Chain& chain, const Unit& unit, const float* values, size_t rows, uint8_t* bytes,
+                   Scratch& scratch) {
   const size_t depth = unit.depth();
   const Quantization by = unit.linears.front().of_input;
-  if (unit.norm_scales.empty()) return quantize(values, by, bytes, rows * depth);
+  if (unit.norm_scales.empty()) return chain.products->quantize(values, by, bytes, rows * depth);
   float* normalized = room(scratch.normalized, kNormalizedAtOnce * depth);
   for (size_t row = 0; row < rows; row += kNormalizedAtOnce) {
     const size_t count = std::min(rows - row, kNormalizedAtOnce);
-    kernels->normalize(values + row * depth, count, unit.norm_scales.data(), unit.norm_biases.data(), unit.epsilon,
-                       normalized, depth);
-    quantize(normalized, by, bytes + row * depth, count * depth);
+    chain.kernels->normalize(values + row * depth, count, unit.norm_scales.data(), unit.norm_biases.data(), unit.epsilon,
+                             normalized, depth);
+    chain.products->quantize(normalized, by, bytes + row * depth, count * depth);
   }
 }
 
@@ -66,45 +64,45 @@ Product product(const Linear& linear, const uint8_t* left, size_t rows) {
 }
 
 // The panels of a product, shared out where that is worth it.
-void multiply_shared(const Product& product, Team* team) {
-  if (team == nullptr) return multiply(product);
+void multiply_shared(const Chain& chain, const Product& product, Team* team) {
+  if (team == nullptr) return chain.products->multiply(product);
   const size_t work = product.panels * kPanel * product.weights->padded_depth * (1 + product.rows / 4);
   const size_t parts = std::min({product.panels, work / kPartWork, team->threads()});
-  if (parts < 2) return multiply(product);
+  if (parts < 2) return chain.products->multiply(product);
   share(team, static_cast<uint32_t>(parts), [&](uint32_t number) {
     const size_t begin = product.panels * number / parts, end = product.panels * (number + 1) / parts;
     Product part = product;
     part.first_panel += begin;
     part.panels = end - begin;
     if (part.output != nullptr) part.output += begin * kPanel;
-    multiply(part);
+    chain.products->multiply(part);
   });
 }
 
-void run_unit(const Unit& unit, const float* values, const float* addend, size_t rows, float* result, Team* team,
-              Scratch& scratch) {
+void run_unit(const Chain& chain, const Unit& unit, const float* values, const float* addend, size_t rows,
+              float* result, Team* team, Scratch& scratch) {
   uint8_t* left = room(scratch.bytes[0], rows * unit.depth());
-  quantize_rows(unit, values, rows, left, scratch);
+  quantize_rows(chain, unit, values, rows, left, scratch);
   if (unit.linears.size() == 2) {
     Product inner = product(unit.linears[0], left, rows);
     inner.bytes = room(scratch.bytes[1], rows * inner.weights->columns);
     inner.of_bytes = unit.linears[1].of_input;
-    multiply_shared(inner, team);
+    multiply_shared(chain, inner, team);
     left = inner.bytes;
   }
   Product outer = product(unit.linears.back(), left, rows);
   outer.output = result;
   outer.addend = addend;
-  multiply_shared(outer, team);
+  multiply_shared(chain, outer, team);
 }
 
 // What a few panels give is taken in while it is near.
-void choose_rows(const Kernels& kernels, const Unit& unit, const float* values, size_t rows, float* logits,
-                 Team* team, Scratch& scratch) {
+void choose_rows(const Chain& chain, const float* values, size_t rows, float* logits, Team* team, Scratch& scratch) {
+  const Unit& unit = chain.units.front();
   const Linear& linear = unit.linears.front();
   const size_t columns = linear.weights->columns;
   uint8_t* left = room(scratch.bytes[0], rows * unit.depth());
-  quantize_rows(unit, values, rows, left, scratch);
+  quantize_rows(chain, unit, values, rows, left, scratch);
   Product part = product(linear, left, rows);
   const size_t panels = part.panels;
   const bool shared = team != nullptr && rows <= kFewRows;
@@ -115,10 +113,10 @@ void choose_rows(const Kernels& kernels, const Unit& unit, const float* values, 
     part.panels = std::min(at_once, panels - part.first_panel);
     const size_t first = part.first_panel * kPanel, count = std::min(part.panels * kPanel, columns - first);
     if (count < part.panels * kPanel) std::fill_n(part.output, rows * part.stride, -HUGE_VALF);
-    multiply_shared(part, team);
+    multiply_shared(chain, part, team);
     share(team, static_cast<uint32_t>(rows / together), [&](uint32_t number) {
-      kernels.lead(part.output + number * part.stride, together, part.stride, part.panels * kPanel, first,
-                   scratch.leaders.data() + number);
+      chain.kernels->lead(part.output + number * part.stride, together, part.stride, part.panels * kPanel, first,
+                          scratch.leaders.data() + number);
     });
     for (size_t row = 0; logits != nullptr && row < rows; ++row)
       std::copy_n(part.output + row * part.stride, count, logits + row * columns + first);
@@ -136,18 +134,18 @@ Unit& last_unit(int64_t number) {
 
 }  // namespace
 
-void choose(const Unit& unit, const float* values, size_t rows, size_t k, float* top, int64_t* indices, float* logits,
+void choose(const Chain& chain, const float* values, size_t rows, size_t k, float* top, int64_t* indices, float* logits,
             Team* team) {
-  static const Kernels* const kernels = chosen_kernels();
   thread_local Scratch scratch;
+  const Unit& unit = chain.units.front();
   const size_t depth = unit.depth(), columns = unit.columns();
   for (size_t begin = 0; begin < rows; begin += kRowsAtOnce) {
     const size_t count = std::min(rows - begin, kRowsAtOnce);
     scratch.leaders.assign(count, begun());
     float* wanted = logits == nullptr ? nullptr : logits + begin * columns;
-    choose_rows(*kernels, unit, values + begin * depth, count, wanted, team, scratch);
+    choose_rows(chain, values + begin * depth, count, wanted, team, scratch);
     for (size_t row = 0; row < count; ++row)
-      kernels->end_lead(&scratch.leaders[row], k, top + (begin + row) * k, indices + (begin + row) * k);
+      chain.kernels->end_lead(&scratch.leaders[row], k, top + (begin + row) * k, indices + (begin + row) * k);
   }
 }
 
@@ -170,7 +168,7 @@ void Chain::run(const float* input, const float* second, size_t rows, float* con
       const float* addend = nullptr;
       if (unit.addend == kSecondInput) addend = second + begin * columns;
       if (unit.addend >= 0) addend = scratch.results[unit.addend];
-      run_unit(unit, values, addend, count, result, team, scratch);
+      run_unit(*this, unit, values, addend, count, result, team, scratch);
       scratch.results.push_back(result);
       values = result;
     }
@@ -236,4 +234,4 @@ extern "C" __attribute__((visibility("default"))) void dragoman_chain_release(in
 }
 
 // Whether this processor has the instructions that chains are computed with.
-extern "C" __attribute__((visibility("default"))) int dragoman_has_chains() { return has_products() ? 1 : 0; }
+extern "C" __attribute__((visibility("default"))) int dragoman_has_chains() { return chosen_products() != nullptr ? 1 : 0; }

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "instruction_sets.h"
 #include "products.h"
 #include "team.h"
 
@@ -38,13 +39,15 @@ constexpr int64_t kNothing = -2, kSecondInput = -1;
 // The first unit reads the chain's input, each further one the result of the one before.
 struct Chain {
   std::vector<Unit> units;
+  const Kernels* kernels = chosen_kernels();
+  const ProductKernels* products = chosen_products();
 
   // `outputs` are those of the units that are kept, (rows, columns) each, in their order. `team` (null: nobody) helps.
   void run(const float* input, const float* second, size_t rows, float* const* outputs, Team* team) const;
 };
 
-// The k greatest log-probabilities (rows, k) of what the unit, of one linear map, gives; `logits` (rows, columns) or null.
-void choose(const Unit& unit, const float* values, size_t rows, size_t k, float* top, int64_t* indices, float* logits,
+// The k greatest log-probabilities (rows, k) of what a chain of one linear map gives; `logits` (rows, columns) or null.
+void choose(const Chain& chain, const float* values, size_t rows, size_t k, float* top, int64_t* indices, float* logits,
             Team* team);
 
 // The chain of that number; null where there is none any more.

@@ -78,7 +78,7 @@ class Candidates {
     int64_t* indices = context.output<int64_t>(1, chain_.shape(values, k_));
     float* logits = nullptr;
     if (wanted) logits = context.output<float>(2, chain_.shape(values, chain_.units().front().columns()));
-    choose(chain_.units().front(), values.data, rows, k_, top, indices, logits, chain_.team());
+    choose(chain_.get(), values.data, rows, k_, top, indices, logits, chain_.team());
   }
 
  private:

@@ -42,13 +42,19 @@ struct Product {
   Quantization of_bytes;
 };
 
-// Whether the processor has the instructions (AVX-512 VNNI); without them onnxruntime's own products serve.
-bool has_products();
+struct ProductKernels {
+  const char* name;
+  // Exact in integers, so a row's result does not depend on the others, nor on the instructions.
+  void (*multiply)(const Product& product);
+  // values (count), a multiple of 16, to bytes.
+  void (*quantize)(const float* values, Quantization by, uint8_t* output, size_t count);
+};
 
-// Exact in integers, so a row's result does not depend on the others.
-void multiply(const Product& product);
+// Null where the processor does not have the instructions.
+const ProductKernels* vnni_products();
+const ProductKernels* avx2_products();
 
-// values (count), a multiple of 16, to bytes.
-void quantize(const float* values, Quantization by, uint8_t* output, size_t count);
+// The best that the processor has, or that DRAGOMAN_INSTRUCTION_SET names; null: onnxruntime's own products serve.
+const ProductKernels* chosen_products();
 
 }  // namespace dragoman

@@ -18,6 +18,7 @@ from dragoman_export.quantize import quantize, quantize_symmetric, smooth
 from dragoman_export.stepping import SteppedGraphs
 from dragoman_protos.v1.bundle_pb2 import Bundle, Dimensions, Limits, SpecialIds
 from dragoman_server.runtime import OnnxRuntime
+from dragoman_server.session_options import processor_options
 from tests.unit.export import tiny_model
 
 Array = npt.NDArray[Any]
@@ -58,7 +59,7 @@ def small_graph() -> onnx.ModelProto:
 
 
 def run(model: onnx.ModelProto, ids: list[int]) -> dict[str, Array]:
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(model.SerializeToString(), processor_options(), providers=["CPUExecutionProvider"])
     names = [port.name for port in session.get_outputs()]
     return dict(zip(names, session.run(names, {"ids": np.array(ids, np.int64)}), strict=True))
 

@@ -12,6 +12,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from dragoman_server.row_memory import HostCaches, HostMemory, Part
+from dragoman_server.session_options import processor_options
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.int8]
@@ -19,8 +20,7 @@ Bytes = npt.NDArray[np.int8]
 
 def session(model: bytes, library: Path | None) -> ort.InferenceSession:
     """One thread; with the compiled operators, or without."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
+    options = processor_options()
     options.log_severity_level = 4
     if library is not None:
         options.register_custom_ops_library(str(library))

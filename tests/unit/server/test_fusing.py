@@ -76,10 +76,13 @@ def agree(plain: ort.InferenceSession, rewritten: ort.InferenceSession, x: npt.N
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.fixture(autouse=True)
-def _chains(compiled: Path) -> None:
+@pytest.fixture(params=["avx512", "avx2"])
+def library(compiled: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The library, held to one instruction set that chains are computed with."""
+    monkeypatch.setenv("DRAGOMAN_INSTRUCTION_SET", request.param)
     if not ChainLibrary(compiled).has_chains:
-        pytest.skip("this processor has no AVX-512 VNNI, which chains are computed with")
+        pytest.skip(f"this processor has no {request.param}, or not all of it")
+    return compiled
 
 
 def layer(layers: Layers, x: str) -> tuple[str, str]:
@@ -93,11 +96,11 @@ def layer(layers: Layers, x: str) -> tuple[str, str]:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.integers(0, 220), seed=st.integers(0, 3), size=st.sampled_from([0.1, 1.0, 30.0, 1e6]))
 def test_a_layer_is_one_node_and_the_same_to_the_bit(
-    compiled: Path, tmp_path: Path, rows: int, seed: int, size: float
+    library: Path, tmp_path: Path, rows: int, seed: int, size: float
 ) -> None:
     layers = Layers(seed)
     stream, projected = layer(layers, "x")
-    plain, rewritten, found = both(layers.write(tmp_path / "layer.onnx", [stream, projected]), compiled)
+    plain, rewritten, found = both(layers.write(tmp_path / "layer.onnx", [stream, projected]), library)
     assert found == {"Chain": 1}
     x = np.random.default_rng(seed + 7).normal(scale=size, size=(rows, 1, WIDTH)).astype(np.float32)
     agree(plain, rewritten, x)
@@ -106,21 +109,21 @@ def test_a_layer_is_one_node_and_the_same_to_the_bit(
 @pytest.mark.parametrize("rows", [1, 11, 12, 13, 144, 145])
 @pytest.mark.parametrize(("depth", "columns"), [(16, 1), (64, 33), (64, 77), (512, 16)])
 def test_products_are_onnxruntimes_to_the_bit(
-    compiled: Path, tmp_path: Path, rows: int, depth: int, columns: int
+    library: Path, tmp_path: Path, rows: int, depth: int, columns: int
 ) -> None:
     layers = Layers(rows)
     path = layers.write(tmp_path / "product.onnx", [layers.linear("x", depth, columns)], ["rows", depth])
-    plain, rewritten, found = both(path, compiled)
+    plain, rewritten, found = both(path, library)
     assert found == {"Chain": 1}
     # Halves, which are rounded to the even integer, are among them.
     x = (np.random.default_rng(1).integers(-300, 300, (rows, depth)) * np.float32(0.0213) / 2).astype(np.float32)
     agree(plain, rewritten, x)
 
 
-def test_a_row_is_the_same_alone(compiled: Path, tmp_path: Path) -> None:
+def test_a_row_is_the_same_alone(library: Path, tmp_path: Path) -> None:
     layers = Layers()
     stream, projected = layer(layers, "x")
-    _, rewritten, _ = both(layers.write(tmp_path / "layer.onnx", [stream, projected]), compiled)
+    _, rewritten, _ = both(layers.write(tmp_path / "layer.onnx", [stream, projected]), library)
     x = np.random.default_rng(3).normal(size=(150, 1, WIDTH)).astype(np.float32)
     together = rewritten.run(None, {"x": x})
     for row in (0, 5, 143, 144, 149):
@@ -128,40 +131,40 @@ def test_a_row_is_the_same_alone(compiled: Path, tmp_path: Path) -> None:
             np.testing.assert_array_equal(alone[0], all_rows[row])
 
 
-def test_what_comes_from_an_attention_between_is_waited_for(compiled: Path, tmp_path: Path) -> None:
+def test_what_comes_from_an_attention_between_is_waited_for(library: Path, tmp_path: Path) -> None:
     """The second map adds what is made of the first one's result elsewhere, so they cannot be one node."""
     layers = Layers()
     first = layers.linear("x")
     elsewhere = layers.linear(layers.node("Tanh", [first]))
     second = layers.node("Add", [layers.linear(first), elsewhere])
-    plain, rewritten, found = both(layers.write(tmp_path / "graph.onnx", [second]), compiled)
+    plain, rewritten, found = both(layers.write(tmp_path / "graph.onnx", [second]), library)
     assert found["Chain"] == 3
     agree(plain, rewritten, np.random.default_rng(1).normal(size=(5, 1, WIDTH)).astype(np.float32))
 
 
-def test_a_result_that_is_read_elsewhere_stays(compiled: Path, tmp_path: Path) -> None:
+def test_a_result_that_is_read_elsewhere_stays(library: Path, tmp_path: Path) -> None:
     layers = Layers()
     normalized = layers.norm("x")
     product = layers.linear(normalized)
     both_sides = layers.node("Relu", [product])
     last = layers.linear(both_sides)
     outputs = [normalized, product, both_sides, last]
-    plain, rewritten, found = both(layers.write(tmp_path / "graph.onnx", outputs), compiled)
+    plain, rewritten, found = both(layers.write(tmp_path / "graph.onnx", outputs), library)
     assert found == {"LayerNormalization": 1, "Chain": 2, "Relu": 1}
     agree(plain, rewritten, np.random.default_rng(1).normal(size=(5, 1, WIDTH)).astype(np.float32))
 
 
-def test_what_the_kernels_are_not_made_for_stays_as_it_is(compiled: Path, tmp_path: Path) -> None:
+def test_what_the_kernels_are_not_made_for_stays_as_it_is(library: Path, tmp_path: Path) -> None:
     layers = Layers()
     narrow = layers.linear("x", depth=24)  # no multiple of 16
     path = layers.write(tmp_path / "narrow.onnx", [narrow], ["rows", 24])
-    plain, rewritten, found = both(path, compiled)
+    plain, rewritten, found = both(path, library)
     assert found == {"QuantizeLinear": 1, "MatMulIntegerToFloat": 1}
     agree(plain, rewritten, np.random.default_rng(1).normal(size=(5, 24)).astype(np.float32))
 
     layers = Layers()
     scaled = layers.node("Add", [layers.linear("x"), layers.constant(np.ones((1, 1, 1), np.float32))])  # not as wide
-    plain, rewritten, found = both(layers.write(tmp_path / "broadcast.onnx", [scaled]), compiled)
+    plain, rewritten, found = both(layers.write(tmp_path / "broadcast.onnx", [scaled]), library)
     assert found == {"Chain": 1, "Add": 1}
     agree(plain, rewritten, np.random.default_rng(1).normal(size=(5, 1, WIDTH)).astype(np.float32))
 
@@ -185,13 +188,13 @@ def choosing(path: Path, vocabulary: int, k: int) -> Path:
 @pytest.mark.parametrize(("vocabulary", "k"), [(17, 5), (64, 16), (300, 16), (2001, 1)])
 @pytest.mark.parametrize("rows", [1, 13, 150])
 def test_the_best_of_a_product_and_its_logits_only_where_they_are_wanted(
-    compiled: Path, tmp_path: Path, rows: int, vocabulary: int, k: int
+    library: Path, tmp_path: Path, rows: int, vocabulary: int, k: int
 ) -> None:
     path = choosing(tmp_path / "end.onnx", vocabulary, k)
-    with fused(path, compiled) as graph:
-        rewritten = session(graph, compiled)
+    with fused(path, library) as graph:
+        rewritten = session(graph, library)
         assert operators(graph) == {"Candidates": 1}
-    plain = session(path.read_bytes(), compiled)
+    plain = session(path.read_bytes(), library)
     x = np.random.default_rng(rows).normal(size=(rows, 1, WIDTH)).astype(np.float32)
     names = [port.name for port in plain.get_outputs()]
     expected_top, expected_ids, expected_logits = plain.run(names, {"input_ids": x})
@@ -208,30 +211,30 @@ def test_the_best_of_a_product_and_its_logits_only_where_they_are_wanted(
         np.testing.assert_array_equal(alone[1][0], ids[row])
 
 
-def test_more_candidates_than_the_kernels_keep_stay_onnxruntimes(compiled: Path, tmp_path: Path) -> None:
-    with fused(choosing(tmp_path / "end.onnx", 100, 17), compiled) as graph:
+def test_more_candidates_than_the_kernels_keep_stay_onnxruntimes(library: Path, tmp_path: Path) -> None:
+    with fused(choosing(tmp_path / "end.onnx", 100, 17), library) as graph:
         assert operators(graph) == {"Chain": 1, "LogSoftmax": 1, "TopK": 1}
 
 
-def test_other_weights_in_other_sessions_are_kept_apart(compiled: Path, tmp_path: Path) -> None:
+def test_other_weights_in_other_sessions_are_kept_apart(library: Path, tmp_path: Path) -> None:
     """Equal weights are packed once for all sessions; a bias may be missing."""
     x = np.random.default_rng(1).normal(size=(5, 1, WIDTH)).astype(np.float32)
     running = []
     for number, (seed, bias) in enumerate([(1, True), (2, True), (1, False)] * 2):
         layers = Layers(seed)
         path = layers.write(tmp_path / f"{number}.onnx", [layers.linear("x", bias=bias)])
-        running.append(both(path, compiled)[:2])
+        running.append(both(path, library)[:2])
     for plain, rewritten in running:
         agree(plain, rewritten, x)
 
 
-def test_a_chain_that_was_released_is_not_found_and_sessions_keep_theirs(compiled: Path, tmp_path: Path) -> None:
+def test_a_chain_that_was_released_is_not_found_and_sessions_keep_theirs(library: Path, tmp_path: Path) -> None:
     layers = Layers()
     path = layers.write(tmp_path / "graph.onnx", [layers.linear("x")])
-    with fused(path, compiled) as rewritten:
-        kept = session(rewritten, compiled)
+    with fused(path, library) as rewritten:
+        kept = session(rewritten, library)
     with pytest.raises(Exception, match="Chain: no such chain"):
-        session(rewritten, compiled)
+        session(rewritten, library)
     x = np.ones((3, 1, WIDTH), np.float32)
     np.testing.assert_array_equal(kept.run(None, {"x": x})[0], session(path.read_bytes(), None).run(None, {"x": x})[0])
 
@@ -255,8 +258,8 @@ def test_a_chain_that_was_released_is_not_found_and_sessions_keep_theirs(compile
         ("intents/1/int8/encoder.onnx", {"Embedding": 1, "PackedAttention": 4}),
     ],
 )
-def test_the_shipped_graphs_are_rewritten_throughout(compiled: Path, graph: str, expected: dict[str, int]) -> None:
-    with fused(MODELS / graph, compiled) as rewritten:
+def test_the_shipped_graphs_are_rewritten_throughout(library: Path, graph: str, expected: dict[str, int]) -> None:
+    with fused(MODELS / graph, library) as rewritten:
         found = operators(rewritten)
     assert {name: found[name] for name in expected} == expected
     assert not found.keys() & {"MatMulIntegerToFloat", "LogSoftmax", "TopK", "MultiHeadAttention", "Split"}

@@ -33,7 +33,7 @@ LONGER_THAN_AWAKE = 0.003
 @pytest.fixture(autouse=True)
 def _chains(compiled: Path) -> None:
     if not ChainLibrary(compiled).has_chains:
-        pytest.skip("this processor has no AVX-512 VNNI, which chains are computed with")
+        pytest.skip("this processor has no instructions that chains are computed with")
 
 
 def runtime(sessions: Sessions, kernels: Path | None) -> OnnxRuntime:

@@ -12,7 +12,7 @@ namespace {
 std::shared_ptr<const PackedWeights> pack(const int8_t* weights, size_t depth, size_t columns) {
   const size_t panels = (columns + kPanel - 1) / kPanel, padded = (depth + 3) / 4 * 4;
   auto made = std::make_shared<PackedWeights>();
-  *made = {depth, columns, padded, std::vector<int8_t>(panels * padded * kPanel), std::vector<int32_t>(panels * kPanel)};
+  *made = {depth, columns, padded, std::vector<int8_t>(panels * padded * kPanel + kAhead + 4 * kPanel), std::vector<int32_t>(panels * kPanel)};
   for (size_t k = 0; k < depth; ++k)
     for (size_t n = 0; n < columns; ++n) {
       const int8_t weight = weights[k * columns + n];

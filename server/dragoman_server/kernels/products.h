@@ -9,13 +9,21 @@
 namespace dragoman {
 
 constexpr size_t kPanel = 32;  // columns that are computed at a time
+// Bytes of weights between those that are multiplied and those that are fetched, where few rows make this quick.
+constexpr size_t kAhead = 2048;
 
 // Weights (depth, columns) in panels of 32 columns; within a panel, four numbers of each column side by side.
 struct PackedWeights {
   size_t depth, columns;      // as given
   size_t padded_depth;        // rounded up to 4
-  std::vector<int8_t> bytes;  // (panels, padded_depth / 4, 32, 4)
+  // (panels, padded_depth / 4, 32, 4), and room behind: to fetch what lies in no memory would take a search for its page.
+  std::vector<int8_t> bytes;
   std::vector<int32_t> sums;  // (panels * 32): of each column
+
+  // Where a panel begins.
+  const int8_t* panel(size_t number) const { return bytes.data() + number * kPanel * padded_depth; }
+  // How far behind a panel the one lies that comes next; 0: there is none.
+  size_t to_next(size_t number) const { return (number + 1) * kPanel < sums.size() ? kPanel * padded_depth : 0; }
 };
 
 // Packed weights of these numbers: those that another session made of the same ones, where it still holds them.

@@ -108,13 +108,13 @@ inline __m256i widened(const int8_t* weights) {
   return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights)));
 }
 
-// kRows rows by kGroups groups of a panel. `fetched`: what comes next in memory is fetched meanwhile.
+// kRows rows by kGroups groups of a panel. `fetched`: what is needed next is fetched meanwhile.
 template <size_t kRows, size_t kGroups>
 void block(const Product& product, const int16_t* left, size_t row, size_t panel, size_t group, bool fetched) {
   const size_t depth = product.weights->padded_depth, from = panel * kPanel + group * kGroup;
-  const int8_t* right = product.weights->bytes.data() + panel * kPanel * depth + group * kGroup * 4;
+  const int8_t* right = product.weights->panel(panel) + group * kGroup * 4;
   const int8_t* const end = right + depth * kPanel;
-  const int8_t* ahead = fetched ? end : right;
+  const int8_t* ahead = right + (kGroups == kPanel / kGroup ? kAhead : fetched ? product.weights->to_next(panel) : 0);
   left += row * depth;
   __m256i sums[kRows][kGroups][2];
 #pragma GCC unroll 6

@@ -90,9 +90,6 @@ class Finish {
   __m512i zero_point_;
 };
 
-// Bytes of weights between those that are multiplied and those that are fetched, where few rows make this quick.
-constexpr size_t kAhead = 2048;
-
 // kRows rows by one panel. `kLast` of the panel's rows: what is needed next is fetched meanwhile, since weights come from
 // far and the processor's own prefetching begins anew at every page. That is the next panel, where rows before these have
 // brought this one. Where these are all rows, each number is used once: it is kept out of the second cache, in which the
@@ -101,8 +98,9 @@ template <size_t kRows, bool kLast>
 void block(const Product& product, size_t row, size_t panel) {
   const size_t depth = product.weights->padded_depth, columns = product.weights->columns, from = panel * kPanel;
   const uint8_t* left = product.left + row * depth;
-  const int8_t* const end = product.weights->bytes.data() + (from + kPanel) * depth;
-  const int8_t* right = product.weights->bytes.data() + from * depth;
+  const int8_t* right = product.weights->panel(panel);
+  const int8_t* const end = right + kPanel * depth;
+  const size_t to_next = product.weights->to_next(panel);
   const bool once = row == 0;
   const __m512i low_begin = _mm512_loadu_si512(product.begins + from), high_begin = _mm512_loadu_si512(product.begins + from + 16);
   __m512i sums[kRows][2];
@@ -114,8 +112,8 @@ void block(const Product& product, size_t row, size_t panel) {
       _mm_prefetch(right + kAhead, _MM_HINT_NTA);
       _mm_prefetch(right + kAhead + 64, _MM_HINT_NTA);
     } else if (kLast) {
-      _mm_prefetch(right + depth * kPanel, _MM_HINT_T0);
-      _mm_prefetch(right + depth * kPanel + 64, _MM_HINT_T0);
+      _mm_prefetch(right + to_next, _MM_HINT_T0);
+      _mm_prefetch(right + to_next + 64, _MM_HINT_T0);
     }
 #pragma GCC unroll 12
     for (size_t i = 0; i < kRows; ++i) {

@@ -38,9 +38,7 @@ def greatest_products(path: Path) -> Path:
 
 @pytest.mark.parametrize("rows", [1, 3, 7])
 @pytest.mark.parametrize("operators", ["onnxruntime's", "compiled"])
-def test_the_greatest_numbers_give_the_greatest_sums(
-    compiled: Path, tmp_path: Path, operators: str, rows: int
-) -> None:
+def test_the_greatest_numbers_give_the_greatest_sums(compiled: Path, tmp_path: Path, operators: str, rows: int) -> None:
     path = greatest_products(tmp_path / "graph.onnx")
     (found,) = lane_session(path, kernels=compiled if operators == "compiled" else None).run(
         None, {"x": np.full((rows, DEPTH), 255, np.float32)}

@@ -21,7 +21,7 @@ PORTABLE = "portable"
 """What the library calls its kernels for processors that it has no others for."""
 _MULTIPLE, _LONGEST_HEAD = 16, 256
 
-_NEWEST = ("dragoman_grow_greedily", "dragoman_advance_beams", "dragoman_append")
+_NEWEST = ("dragoman_grow_greedily", "dragoman_advance_beams", "dragoman_append", "dragoman_copy_siblings")
 """Functions that a library of older sources lacks: it would fail in a lane."""
 
 

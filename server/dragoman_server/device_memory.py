@@ -12,7 +12,9 @@ import onnxruntime as ort
 
 from dragoman_server.cell_moves import CellMover, Cells, Places
 from dragoman_server.device import Device
+from dragoman_server.row_copies import Lengths
 from dragoman_server.row_memory import Array, Ints, Part, RowCaches
+from dragoman_server.rows import Moves
 
 _LONGEST_BLOCK = 16
 """Positions that are copied together."""
@@ -60,6 +62,10 @@ class DeviceCaches(_Layers):
         if some.any():
             blocks = int(begins[some].min()) // self._block, -(-int(ends[some].max()) // self._block)
             self._move(self, sources[some], targets[some], blocks)
+
+    def copy_siblings(self, moves: Moves, lengths: Lengths) -> None:
+        """As ``RowCaches`` says."""
+        self.copy(moves.sources, moves.targets, moves.kept, lengths[moves.sources])
 
     def write(self, rows: Sequence[int], begins: Ints, lengths: Ints, values: Any) -> None:
         """As ``RowCaches`` says."""

@@ -78,6 +78,10 @@ class Running(Collection[SubmissionT], Generic[SubmissionT]):
         submissions, self._submissions, self.rows = list(self._submissions), {}, 0
         return submissions
 
+    def may_have_ended(self, now: float) -> bool:
+        """Whether each has to be asked, which ``ended`` does."""
+        return self._endings.possible(now)
+
     def ended(self, now: float) -> list[SubmissionT]:
         """Those that were cancelled or have expired; they stay."""
         if not self._endings.possible(now):

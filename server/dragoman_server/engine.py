@@ -52,7 +52,7 @@ class DecodingEngine(LaneEngine[Request]):
             in_groups=not chunk,
         )
         lanes = [
-            Lane(number, joining, eos=eos, next_plan=self._next_plan, clock=clock)
+            Lane(number, joining, eos=eos, next_plan=self._next_plan, has_news=self._has_news, clock=clock)
             for number, joining in enumerate(joinings)
         ]
         admission = Admission(
@@ -65,6 +65,9 @@ class DecodingEngine(LaneEngine[Request]):
         super().__init__(scheduler, lanes, admission, clock=clock)
         self._target_capacity = min(runtime.target_capacity for runtime in runtimes)
         self._rows = min(runtime.max_rows for runtime in runtimes)
+
+    def _has_news(self, lane: Lane) -> bool:
+        return self._ending or self._scheduler.has_news(lane.number, lane.running, self._clock())
 
     def _fault(self, request: Request) -> str | None:
         if not 1 <= request.options.max_length <= self._target_capacity:

@@ -24,7 +24,8 @@ from dragoman_server.telemetry.lane_meter import LaneMeter
 class Lane:
     """Requests that run have rows; ``next_plan`` waits for work and returns None when the lane has to end.
 
-    ``clock`` tells the seconds.
+    ``has_news`` tells whether a plan would say anything: it is asked before a step that follows another, since a plan
+    takes a lock, and as long as a tenth of a small model's step. ``clock`` tells the seconds.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Lane:
         *,
         eos: int,
         next_plan: Callable[[Lane], Plan[Request] | None],
+        has_news: Callable[[Lane], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.number = number
@@ -52,6 +54,7 @@ class Lane:
         self._watched: list[Request] = []
         """Those of the running that want to hear of their progress."""
         self._next_plan = next_plan
+        self._has_news = has_news
         self._clock = clock
         self._turned = 0.0
         """When the last step ended, or the lane was woken; put off by what encoding took since."""
@@ -96,8 +99,10 @@ class Lane:
                 self._leave(plan)
                 if plan.joiners or self.joining.under_way:
                     self._join(plan.joiners)
-                if self._batch.rows.used:
+                while self._batch.rows.used:
                     self._advance(self._step())
+                    if self.joining.under_way or self._has_news(self):
+                        break
             except Exception as error:
                 involved = dict.fromkeys((*plan.leavers, *plan.joiners, *plan.dropped, *self._ending))
                 self._fail(list(dict.fromkeys(self._clear()) | involved), error)

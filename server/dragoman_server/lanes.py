@@ -206,9 +206,10 @@ class LaneEngine(ABC, Generic[SubmissionT]):
             while not self._ending:
                 now = self._clock()
                 plan = self._scheduler.schedule(lane.number, lane.running, now, takes=self._takes(lane))
-                lane.busy = bool(lane.running or plan)
-                if lane.busy:
+                was_busy, lane.busy = lane.busy, bool(lane.running or plan)
+                if was_busy or lane.busy:
                     self._last_busy = now
+                if lane.busy:
                     return plan
                 # An idle lane is always allowed to join, so here the queue is empty: nothing can expire or be
                 # cancelled while it sleeps.

@@ -10,8 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from dragoman_server.rows import Moves
+
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64] | npt.NDArray[np.int32]
+Lengths = npt.NDArray[np.int32]
 
 
 class RowCopies(Protocol):
@@ -19,6 +22,9 @@ class RowCopies(Protocol):
 
     def copy(self, sources: Ints, targets: Ints, begins: Ints, ends: Ints) -> None:
         """Copy positions ``begins[i]`` to ``ends[i]`` of row ``sources[i]`` to ``targets[i]``; no row is both."""
+
+    def copy_siblings(self, moves: Moves, lengths: Lengths) -> None:
+        """Copy what is not kept of rows to their siblings, which are as long: ``lengths`` (rows,) in one piece."""
 
     def write(self, rows: Sequence[int], begins: Ints, lengths: Ints, values: Array) -> None:
         """Each row's first positions become those from ``begins[i]`` on of ``values`` (caches, heads, tokens, dim)."""
@@ -39,6 +45,10 @@ class SlicedCopies:
         for source, target, begin, end in zip(*copies, strict=True):
             positions[:, target, :, begin:end] = positions[:, source, :, begin:end]
 
+    def copy_siblings(self, moves: Moves, lengths: Lengths) -> None:
+        """As ``RowCopies`` says."""
+        self.copy(moves.sources, moves.targets, moves.kept, lengths[moves.sources])
+
     def write(self, rows: Sequence[int], begins: Ints, lengths: Ints, values: Array) -> None:
         """As ``RowCopies`` says."""
         positions, given = self._positions, _whole(values)
@@ -52,8 +62,11 @@ class CompiledCopies:
     def __init__(self, array: Array, library: Path) -> None:
         functions = ctypes.CDLL(str(library))
         self._copy, self._write = functions.dragoman_copy_positions, functions.dragoman_write_positions
-        self._copy.restype = self._write.restype = None
+        # Few positions of few rows: to give the interpreter's lock away could cost a wait for it.
+        self._copy_siblings = ctypes.PyDLL(str(library)).dragoman_copy_siblings
+        self._copy.restype = self._write.restype = self._copy_siblings.restype = None
         pointer, size = ctypes.c_void_p, ctypes.c_size_t
+        self._copy_siblings.argtypes = [pointer, pointer, size, pointer, pointer, pointer, pointer]
         self._copy.argtypes = [pointer, pointer, size, pointer, pointer, pointer, pointer]
         self._write.argtypes = [pointer, pointer, size, pointer, ctypes.c_int64, pointer, pointer, pointer]
         assert array.flags.c_contiguous
@@ -61,6 +74,8 @@ class CompiledCopies:
         self._array, self._item = array, array.itemsize
         self._shape = np.array([*axes, head_dim * array.itemsize], np.int64)
         self._data, self._shape_data = array.ctypes.data, self._shape.ctypes.data
+        self._lengths: Lengths | None = None
+        self._lengths_data = 0
         # No row is copied to twice, so there are as many copies as rows at most.
         self._copies = np.zeros((4, array.shape[1]), np.int64)
         self._places = [copies.ctypes.data for copies in self._copies]
@@ -70,6 +85,14 @@ class CompiledCopies:
         count, copies = len(sources), self._copies
         copies[0, :count], copies[1, :count], copies[2, :count], copies[3, :count] = sources, targets, begins, ends
         self._copy(self._data, self._shape_data, count, *self._places)
+
+    def copy_siblings(self, moves: Moves, lengths: Lengths) -> None:
+        """As ``RowCopies`` says."""
+        if lengths is not self._lengths:  # a runtime has the same ones all the time
+            assert lengths.dtype == np.int32
+            assert lengths.flags.c_contiguous
+            self._lengths, self._lengths_data = lengths, lengths.ctypes.data
+        self._copy_siblings(self._data, self._shape_data, len(moves), *moves.addresses, self._lengths_data)
 
     def write(self, rows: Sequence[int], begins: Ints, lengths: Ints, values: Array) -> None:
         """As ``RowCopies`` says."""

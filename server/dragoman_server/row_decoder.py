@@ -108,11 +108,11 @@ class RowDecoder:
     def copy(self, moves: Sequence[Move]) -> None:
         """Copy the used part of the caches, and the counters; what a row holds already of its beginning stays."""
         moves = Moves.of(moves)
+        if moves.siblings:
+            self._self.copy_siblings(moves, self._lengths)
+            return
         sources, targets = moves.sources, moves.targets
         lengths = self._lengths[sources]
-        if moves.siblings:
-            self._self.copy(sources, targets, moves.kept, lengths)
-            return
         origins = self._origins[sources]
         same = origins == self._origins[targets]
         if not same.any():

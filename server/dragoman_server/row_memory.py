@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import onnxruntime as ort
 
-from dragoman_server.row_copies import Array, Ints, copies_of
+from dragoman_server.row_copies import Array, Ints, Lengths, copies_of
+from dragoman_server.rows import Moves
 
 __all__ = ["Array", "Binding", "HostCaches", "HostMemory", "Ints", "Part", "RowCaches", "RowMemory", "RowVectors"]
 
@@ -22,6 +23,9 @@ class RowCaches(Protocol):
 
         Positions before ``begins`` must be alike already: they may be copied too.
         """
+
+    def copy_siblings(self, moves: Moves, lengths: Lengths) -> None:
+        """Copy what siblings do not have in common; ``lengths`` (rows,) are those of all rows."""
 
     def write(self, rows: Sequence[int], begins: Ints, lengths: Ints, values: Any) -> None:
         """Each row starts with its positions, which begin there in ``values`` (caches, num_heads, time, head_dim)."""
@@ -110,6 +114,10 @@ class HostCaches:
     def copy(self, sources: Ints, targets: Ints, begins: Ints, ends: Ints) -> None:
         """As ``RowCaches`` says."""
         self._copies.copy(sources, targets, begins, ends)
+
+    def copy_siblings(self, moves: Moves, lengths: Lengths) -> None:
+        """As ``RowCaches`` says."""
+        self._copies.copy_siblings(moves, lengths)
 
     def write(self, rows: Sequence[int], begins: Ints, lengths: Ints, values: Array) -> None:
         """As ``RowCaches`` says."""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
+Addresses = tuple[int, int, int]
 
 
 class Move(NamedTuple):
@@ -24,18 +25,31 @@ class Moves(Sequence[Move]):
     """Moves as arrays, each (moves,): a step of beams has many, and an object for each would cost more than its copy.
 
     They are carried out at one time: no row is both source and target. ``siblings``: each pair comes from one
-    beginning and is equally long, so that nothing but the positions that are not kept has to be copied.
+    beginning and is equally long, so that nothing but the positions that are not kept has to be copied. ``addresses``:
+    where the arrays lie in memory, each in one piece, if that is known; to ask takes as long as to copy a row.
     """
 
-    __slots__ = ("kept", "siblings", "sources", "targets")
+    __slots__ = ("_addresses", "kept", "siblings", "sources", "targets")
 
-    def __init__(self, sources: Ints, targets: Ints, kept: Ints, *, siblings: bool = False) -> None:
+    def __init__(
+        self, sources: Ints, targets: Ints, kept: Ints, *, siblings: bool = False, addresses: Addresses | None = None
+    ) -> None:
         self.sources, self.targets, self.kept, self.siblings = sources, targets, kept, siblings
+        self._addresses = addresses
 
     @classmethod
     def of(cls, moves: Sequence[Move]) -> Moves:
         """The same as arrays."""
         return moves if isinstance(moves, cls) else cls(*np.array(moves, np.int64).reshape(-1, 3).T)
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where sources, targets and kept lie in memory."""
+        if self._addresses is None:
+            arrays = (self.sources, self.targets, self.kept)
+            self.sources, self.targets, self.kept = (np.ascontiguousarray(array, np.int64) for array in arrays)
+            self._addresses = self.sources.ctypes.data, self.targets.ctypes.data, self.kept.ctypes.data
+        return self._addresses
 
     def __len__(self) -> int:
         return len(self.sources)

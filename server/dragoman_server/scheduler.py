@@ -154,6 +154,12 @@ class Scheduler(Generic[SubmissionT]):
         self._running[lane], self._plans[lane] = running, (plan := Plan(joiners, leavers, dropped))
         return plan
 
+    def has_news(self, lane: int, running: Running[SubmissionT], now: float) -> bool:
+        """Whether the lane needs a plan: without news it would be empty. Any thread may ask, and hears late at most."""
+        if self._waiting or self._gone:
+            return True
+        return self._held[lane] != running.rows or running.may_have_ended(now)
+
     def clear(self) -> list[SubmissionT]:
         """Empty the queue and return everything that waited."""
         waited, self._gone = [*self._gone, *self._waiting.clear()], []

@@ -127,7 +127,8 @@ def measure(options: DecodingOptions, lengths: tuple[int, int] | None = None) ->
         began = time.perf_counter()
         return plan
 
-    Lane(0, EncoderJoining(runtime, bos=2, clock=time.monotonic), eos=3, next_plan=next_plan).run()
+    joining = EncoderJoining(runtime, bos=2, clock=time.monotonic)
+    Lane(0, joining, eos=3, next_plan=next_plan, has_news=lambda lane: True).run()
     return statistics.median(seconds[5:]), runtime.copied / STEPS
 
 

@@ -184,7 +184,8 @@ class Batch:
         if not (advanced.forked or advanced.freed):
             if not len(sources):
                 return _GROWN
-            return Advance([], {}, [Moves(sources, targets, advanced.kept, siblings=True)])
+            moves = Moves(sources, targets, advanced.kept, siblings=True, addresses=advanced.addresses)
+            return Advance([], {}, [moves])
         changes = RowChanges(table)
         if len(sources):
             changes.replace(sources, targets)

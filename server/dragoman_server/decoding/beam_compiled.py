@@ -102,6 +102,8 @@ class CompiledSearch:
         self._beams = _Beams(state.width, *(array.ctypes.data for array in arrays))
         self._address, self._counts_address = ctypes.addressof(self._beams), self._counts.ctypes.data
         self._kept = np.zeros(places, np.int64)
+        sources, targets = self._changes[:2]
+        self._replaced_addresses = sources.ctypes.data, targets.ctypes.data, self._kept.ctypes.data
         self._output: StepOutput | None = None
         self._table: HypothesisTable | None = None
         self._readable = False
@@ -129,6 +131,7 @@ class CompiledSearch:
             self._done[:done].tolist() if done else [],
             changes[:2, :replaced],
             self._kept[:replaced],
+            self._replaced_addresses,
             changes[2, :forked].tolist(),
             changes[3, :freed].tolist(),
         )

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from dragoman_server.decoding.ending import Ending
 from dragoman_server.decoding.step import Step
 from dragoman_server.decoding.table import HypothesisTable, Ints
+from dragoman_server.rows import Addresses
 
 if TYPE_CHECKING:
     from dragoman_server.runtime import StepOutput
@@ -107,6 +108,8 @@ class Advanced(NamedTuple):
     """(2, rows): rows, and those of their own requests that they replace. A view, which the next step overwrites."""
     kept: Ints
     """(rows,): how many positions of the caches each of these has had already; as ``replaced``."""
+    addresses: Addresses
+    """Where the two rows of ``replaced`` lie in memory, and ``kept``."""
     forked: list[int]
     """Rows of which copies are needed, which have the numbers from the first one up."""
     freed: list[int]

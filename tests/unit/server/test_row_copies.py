@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from dragoman_server.row_copies import copies_of
 from dragoman_server.row_memory import HostVectors
+from dragoman_server.rows import Moves
 
 CACHES, ROWS, HEADS, TIME = 3, 9, 2, 7
 Copies = list[tuple[int, int, int, int]]
@@ -45,6 +46,24 @@ def test_rows_are_copied(compiled: Path, head_dim: int, dtype: npt.DTypeLike, wa
     for library in (None, compiled):
         found = caches(head_dim, dtype)
         copies_of(found, library).copy(sources, targets, begins, ends.astype(np.int32))
+        np.testing.assert_array_equal(found, expected)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(wanted=copies(), sliced=st.booleans())
+def test_siblings_get_what_they_do_not_have(compiled: Path, wanted: Copies, sliced: bool) -> None:
+    lengths = np.random.default_rng(5).integers(0, TIME + 1, ROWS).astype(np.int32)
+    expected = caches(16, np.int8)
+    kept = [min(begin, lengths[source]) for source, _, begin, _ in wanted]
+    for begin, (source, target, _, _) in zip(kept, wanted, strict=True):
+        expected[:, target, :, begin : lengths[source]] = expected[:, source, :, begin : lengths[source]]
+    sources, targets = np.array(wanted, np.int64).reshape(-1, 4).T[:2]
+    if sliced:  # of which each is in one piece no more
+        sources, targets = (np.repeat(array, 2)[::2] for array in (sources, targets))
+    moves = Moves(sources, targets, np.array(kept, np.int64), siblings=True)
+    for library in (None, compiled):
+        found = caches(16, np.int8)
+        copies_of(found, library).copy_siblings(moves, lengths)
         np.testing.assert_array_equal(found, expected)
 
 

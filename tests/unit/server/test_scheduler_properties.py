@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from dragoman_server.decoding.options import DecodingOptions
+from dragoman_server.endings import Running
 from dragoman_server.request import Request
 from dragoman_server.rows import RowTable
 from dragoman_server.scheduler import Scheduler
@@ -110,7 +111,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     def plan(self, number: int) -> None:
         lane = self.lanes[number]
         before = lane.rows.free_rows
+        quiet, held = not self.queue.has_news(number, Running(lane.running), self.now), self.queue.held[number]
         plan = self.queue.schedule(number, list(lane.running), self.now)
+        assert not (quiet and (plan or self.queue.held[number] != held))
         assert plan.leavers == [request for request in lane.running if self.gone(request)]
         assert all(self.gone(request) for request in plan.dropped)
         assert not any(self.gone(request) for request in plan.joiners)

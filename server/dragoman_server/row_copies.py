@@ -92,7 +92,12 @@ class CompiledCopies:
             assert lengths.dtype == np.int32
             assert lengths.flags.c_contiguous
             self._lengths, self._lengths_data = lengths, lengths.ctypes.data
-        self._copy_siblings(self._data, self._shape_data, len(moves), *moves.addresses, self._lengths_data)
+        count, addresses = len(moves), moves.addresses
+        if addresses is None:
+            copies = self._copies
+            copies[0, :count], copies[1, :count], copies[2, :count] = moves.sources, moves.targets, moves.kept
+            addresses = self._places[0], self._places[1], self._places[2]
+        self._copy_siblings(self._data, self._shape_data, count, *addresses, self._lengths_data)
 
     def write(self, rows: Sequence[int], begins: Ints, lengths: Ints, values: Array) -> None:
         """As ``RowCopies`` says."""

@@ -29,27 +29,18 @@ class Moves(Sequence[Move]):
     where the arrays lie in memory, each in one piece, if that is known; to ask takes as long as to copy a row.
     """
 
-    __slots__ = ("_addresses", "kept", "siblings", "sources", "targets")
+    __slots__ = ("addresses", "kept", "siblings", "sources", "targets")
 
     def __init__(
         self, sources: Ints, targets: Ints, kept: Ints, *, siblings: bool = False, addresses: Addresses | None = None
     ) -> None:
         self.sources, self.targets, self.kept, self.siblings = sources, targets, kept, siblings
-        self._addresses = addresses
+        self.addresses = addresses
 
     @classmethod
     def of(cls, moves: Sequence[Move]) -> Moves:
         """The same as arrays."""
         return moves if isinstance(moves, cls) else cls(*np.array(moves, np.int64).reshape(-1, 3).T)
-
-    @property
-    def addresses(self) -> Addresses:
-        """Where sources, targets and kept lie in memory."""
-        if self._addresses is None:
-            arrays = (self.sources, self.targets, self.kept)
-            self.sources, self.targets, self.kept = (np.ascontiguousarray(array, np.int64) for array in arrays)
-            self._addresses = self.sources.ctypes.data, self.targets.ctypes.data, self.kept.ctypes.data
-        return self._addresses
 
     def __len__(self) -> int:
         return len(self.sources)

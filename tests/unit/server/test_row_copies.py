@@ -50,17 +50,17 @@ def test_rows_are_copied(compiled: Path, head_dim: int, dtype: npt.DTypeLike, wa
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(wanted=copies(), sliced=st.booleans())
-def test_siblings_get_what_they_do_not_have(compiled: Path, wanted: Copies, sliced: bool) -> None:
+@given(wanted=copies(), known=st.booleans())
+def test_siblings_get_what_they_do_not_have(compiled: Path, wanted: Copies, known: bool) -> None:
     lengths = np.random.default_rng(5).integers(0, TIME + 1, ROWS).astype(np.int32)
     expected = caches(16, np.int8)
     kept = [min(begin, lengths[source]) for source, _, begin, _ in wanted]
     for begin, (source, target, _, _) in zip(kept, wanted, strict=True):
         expected[:, target, :, begin : lengths[source]] = expected[:, source, :, begin : lengths[source]]
-    sources, targets = np.array(wanted, np.int64).reshape(-1, 4).T[:2]
-    if sliced:  # of which each is in one piece no more
-        sources, targets = (np.repeat(array, 2)[::2] for array in (sources, targets))
-    moves = Moves(sources, targets, np.array(kept, np.int64), siblings=True)
+    sources, targets = np.array(wanted, np.int64).reshape(-1, 4).T[:2].copy()
+    begins = np.array(kept, np.int64)
+    addresses = sources.ctypes.data, targets.ctypes.data, begins.ctypes.data
+    moves = Moves(sources, targets, begins, siblings=True, addresses=addresses if known else None)
     for library in (None, compiled):
         found = caches(16, np.int8)
         copies_of(found, library).copy_siblings(moves, lengths)

@@ -7,7 +7,8 @@ import contextlib
 import random
 import socket
 import struct
-from typing import Self
+from collections.abc import Coroutine
+from typing import Any, Self
 
 _CHUNK = 64 << 10
 
@@ -27,22 +28,30 @@ class Proxy:
         self._open = asyncio.Event()
         self._open.set()
         self._writers: set[asyncio.StreamWriter] = set()
+        """Of connections that pass bytes on."""
+        self._all_writers: list[asyncio.StreamWriter] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._listener: asyncio.Server | None = None
-        self.address = ""
+        # asyncio's own servers lose what they accept in the moment in which they are closed (Python 3.11).
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setblocking(False)
+        host, port = self._listener.getsockname()
+        self.address = f"{host}:{port}"
 
     async def __aenter__(self) -> Self:
-        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        host, port = self._listener.sockets[0].getsockname()
-        self.address = f"{host}:{port}"
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._listener is not None
+        asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.close()
+        await asyncio.sleep(0)  # a task that is cancelled before it began would close nothing
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._all_writers:  # one with bytes that nobody reads is open although it was closed
+            writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     def silence(self) -> None:
         """Nothing passes any more in either direction; connections stay, as when a cable is pulled."""
@@ -58,17 +67,28 @@ class Proxy:
             writer.transport.abort()
         return len(writers) // 2
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # who knocked may have gone
+            self._begin(self._join(self._listener.accept()[0]))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _join(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=connection)
+        self._all_writers.append(writer)
         try:
             server_reader, server_writer = await asyncio.open_connection(*self._target)
         except OSError:
             writer.transport.abort()
             return
+        self._all_writers.append(server_writer)
         self._writers |= {writer, server_writer}
         for one, other in ((reader, server_writer), (server_reader, writer)):
-            task = asyncio.create_task(self._pass(one, other))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(self._pass(one, other))
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

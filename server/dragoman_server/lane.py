@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from dragoman_server.decoding.batch import Batch, Copies
+from dragoman_server.decoding.batch import Advance, Batch, Copies
 from dragoman_server.decoding.ranking import n_best
 from dragoman_server.endings import Running
 from dragoman_server.errors import Unavailable
@@ -156,13 +156,18 @@ class Lane:
 
     def _advance(self, output: StepOutput) -> None:
         advance = self._batch.advance(output)
+        self._copy(advance.copies)
+        if advance.finished or advance.failed:
+            self._end(advance)
+        elif self._watched:
+            self._tell()
+
+    def _end(self, advance: Advance) -> None:
         finished, failed = cast("list[Request]", advance.finished), cast("dict[Request, Exception]", advance.failed)
         self.meter.nonfinite_rows += advance.nonfinite_rows
         # Rows first: whoever hears of the end finds them free.
-        self._copy(advance.copies)
-        if finished or failed:
-            self._ending = [*finished, *failed]
-            self._release(self._ending)
+        self._ending = [*finished, *failed]
+        self._release(self._ending)
         if self._watched:
             self._tell()
         for request in finished:

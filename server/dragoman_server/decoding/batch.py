@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -30,8 +29,7 @@ Copies = list[Moves]
 """For the caches: to be carried out one after the other; within one, no row is both read and written."""
 
 
-@dataclass(frozen=True)
-class Advance:
+class Advance(NamedTuple):
     """What came of a step."""
 
     finished: list[Task]
@@ -79,7 +77,7 @@ class Batch:
     @property
     def needs_logits(self) -> bool:
         """Whether the next step has to give the logits."""
-        return len(self._rows_that_read()) > 0
+        return bool(self._reading) and len(self._rows_that_read()) > 0
 
     @property
     def needs_attention(self) -> bool:
@@ -180,15 +178,12 @@ class Batch:
 
     def _change_rows(self, finished: list[Task], advanced: Advanced) -> Advance:
         """These are done, where all rows are those of beams; what else the step did to rows is done."""
-        table, (sources, targets) = self.table, advanced.replaced
+        moves = advanced.replaced
         if not (advanced.forked or advanced.freed):
-            if not len(sources):
-                return _GROWN
-            moves = Moves(sources, targets, advanced.kept, siblings=True, addresses=advanced.addresses)
-            return Advance([], {}, [moves])
-        changes = RowChanges(table)
-        if len(sources):
-            changes.replace(sources, targets)
+            return Advance([], {}, [moves]) if len(moves) else _GROWN
+        changes = RowChanges(self.table)
+        if len(moves):
+            changes.replace(moves.sources, moves.targets)
         changes.fork_all(advanced.forked)
         changes.free(advanced.freed)
         copies = self._apply(changes)

@@ -15,6 +15,7 @@ from dragoman_server.decoding.ending import Ending
 from dragoman_server.decoding.histories import BEGINS, TOKENS
 from dragoman_server.decoding.step import Step
 from dragoman_server.decoding.table import HypothesisTable
+from dragoman_server.rows import Moves
 
 if TYPE_CHECKING:
     from dragoman_server.runtime import StepOutput
@@ -86,7 +87,8 @@ class CompiledSearch:
         # Most of it is never written, and so takes no memory.
         pasts = np.zeros(places * longest, np.int64)
         self._past_ids, self._past_log_probs = pasts.view(np.int32)[::2], pasts.view(np.float32)[1::2]
-        self._changes = np.zeros((4, places), np.int64)
+        changes = np.zeros((4, places), np.int64)
+        self._changes = tuple(changes)
         self._counts = np.zeros(4, np.int64)
         state_arrays = state.all_rows, state.all_scores, state.all_limits
         arrays = (
@@ -97,13 +99,13 @@ class CompiledSearch:
             self._log_probs,
             self._totals,
             pasts,
-            *self._changes,
+            *changes,
         )
         self._beams = _Beams(state.width, *(array.ctypes.data for array in arrays))
         self._address, self._counts_address = ctypes.addressof(self._beams), self._counts.ctypes.data
         self._kept = np.zeros(places, np.int64)
-        sources, targets = self._changes[:2]
-        self._replaced_addresses = sources.ctypes.data, targets.ctypes.data, self._kept.ctypes.data
+        sources, targets, *_ = self._changes
+        self._addresses = sources.ctypes.data, targets.ctypes.data, self._kept.ctypes.data
         self._output: StepOutput | None = None
         self._table: HypothesisTable | None = None
         self._readable = False
@@ -124,16 +126,19 @@ class CompiledSearch:
         if ended < 0:
             return None
         done, replaced, forked, freed = self._counts.tolist()
+        sources, targets, forks, frees = self._changes
+        moves = Moves(
+            sources[:replaced], targets[:replaced], self._kept[:replaced], siblings=True, addresses=self._addresses
+        )
+        if not (ended or done or forked or freed):
+            return Advanced([], [], moves, [], [])
         state.count -= done
-        changes = self._changes
         return Advanced(
             self._endings(ended) if ended else [],
-            self._done[:done].tolist() if done else [],
-            changes[:2, :replaced],
-            self._kept[:replaced],
-            self._replaced_addresses,
-            changes[2, :forked].tolist(),
-            changes[3, :freed].tolist(),
+            self._done[:done].tolist(),
+            moves,
+            forks[:forked].tolist(),
+            frees[:freed].tolist(),
         )
 
     def _read(self, output: StepOutput, table: HypothesisTable, eos: int) -> None:
@@ -188,15 +193,15 @@ class CompiledSearch:
     def place(self, step: Step) -> list[int]:
         """As ``BeamSearch`` says."""
         changes, next_number = step.changes, step.changes.next_number
+        sources, targets, forks, frees = self._changes
         self._place(self._address, self._state.count, next_number, step.table.next_address, self._counts_address)
         done, replaced, forked, freed = self._counts.tolist()
         if replaced:
-            sources, targets = self._changes[:2, :replaced].copy()
-            changes.replace(sources, targets)
+            changes.replace(sources[:replaced].copy(), targets[:replaced].copy())
         if forked:
-            changes.fork_all(self._changes[2, :forked].tolist())
+            changes.fork_all(forks[:forked].tolist())
         if freed:
-            changes.free(self._changes[3, :freed].tolist())
+            changes.free(frees[:freed].tolist())
         self._state.count -= done
         gone: list[int] = self._done[:done].tolist()
         return gone

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from dragoman_server.decoding.ending import Ending
 from dragoman_server.decoding.step import Step
 from dragoman_server.decoding.table import HypothesisTable, Ints
-from dragoman_server.rows import Addresses
+from dragoman_server.rows import Moves
 
 if TYPE_CHECKING:
     from dragoman_server.runtime import StepOutput
@@ -104,12 +104,8 @@ class Advanced(NamedTuple):
     """As ``BeamSearch.ended`` says."""
     done: list[int]
     """The requests that have left the state, in order."""
-    replaced: Ints
-    """(2, rows): rows, and those of their own requests that they replace. A view, which the next step overwrites."""
-    kept: Ints
-    """(rows,): how many positions of the caches each of these has had already; as ``replaced``."""
-    addresses: Addresses
-    """Where the two rows of ``replaced`` lie in memory, and ``kept``."""
+    replaced: Moves
+    """From rows to those of their own requests that they replace. Views, which the next step overwrites."""
     forked: list[int]
     """Rows of which copies are needed, which have the numbers from the first one up."""
     freed: list[int]

@@ -166,8 +166,8 @@ def test_a_step_is_taken_at_once(compiled: Path) -> None:
         state.steps += 1
         found = search.advance(StepOutput(log_probs, ids), table, EOS)
         assert found is not None
-        assert found.replaced.tolist() == replaced
-        assert found.kept.tolist() == [1] * len(replaced[0])  # the position of what was fed first
+        assert [found.replaced.sources.tolist(), found.replaced.targets.tolist()] == replaced
+        assert found.replaced.kept.tolist() == [1] * len(replaced[0])  # the position of what was fed first
         assert found[:2] == ([], [])
         assert [table.token_ids(row) for row in (0, 1)] == tokens
         before = state.rows.copy(), state.scores.copy(), table.tokens.copy()

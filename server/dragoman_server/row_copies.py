@@ -17,6 +17,10 @@ Ints = npt.NDArray[np.int64] | npt.NDArray[np.int32]
 Lengths = npt.NDArray[np.int32]
 
 
+_FEW_PIECES = 512
+"""Pieces of memory whose copies take less time than a wait for the interpreter's lock may: it is kept for them."""
+
+
 class RowCopies(Protocol):
     """Works on one array (caches, rows, num_heads, time, head_dim)."""
 
@@ -57,16 +61,17 @@ class SlicedCopies:
 
 
 class CompiledCopies:
-    """By the library of compiled operators; the interpreter's lock is free meanwhile."""
+    """By the library of compiled operators; the interpreter's lock is free meanwhile, unless little is copied."""
 
     def __init__(self, array: Array, library: Path) -> None:
         functions = ctypes.CDLL(str(library))
         self._copy, self._write = functions.dragoman_copy_positions, functions.dragoman_write_positions
-        # Few positions of few rows: to give the interpreter's lock away could cost a wait for it.
-        self._copy_siblings = ctypes.PyDLL(str(library)).dragoman_copy_siblings
-        self._copy.restype = self._write.restype = self._copy_siblings.restype = None
+        self._copy_siblings = functions.dragoman_copy_siblings
+        self._copy_few_siblings = ctypes.PyDLL(str(library)).dragoman_copy_siblings
         pointer, size = ctypes.c_void_p, ctypes.c_size_t
-        self._copy_siblings.argtypes = [pointer, pointer, size, pointer, pointer, pointer, pointer]
+        self._copy.restype = self._write.restype = None
+        for function in (self._copy_siblings, self._copy_few_siblings):
+            function.restype, function.argtypes = None, [pointer, pointer, size, pointer, pointer, pointer, pointer]
         self._copy.argtypes = [pointer, pointer, size, pointer, pointer, pointer, pointer]
         self._write.argtypes = [pointer, pointer, size, pointer, ctypes.c_int64, pointer, pointer, pointer]
         assert array.flags.c_contiguous
@@ -74,6 +79,7 @@ class CompiledCopies:
         self._array, self._item = array, array.itemsize
         self._shape = np.array([*axes, head_dim * array.itemsize], np.int64)
         self._data, self._shape_data = array.ctypes.data, self._shape.ctypes.data
+        self._few = _FEW_PIECES // (array.shape[0] * array.shape[2])
         self._lengths: Lengths | None = None
         self._lengths_data = 0
         # No row is copied to twice, so there are as many copies as rows at most.
@@ -97,7 +103,8 @@ class CompiledCopies:
             copies = self._copies
             copies[0, :count], copies[1, :count], copies[2, :count] = moves.sources, moves.targets, moves.kept
             addresses = self._places[0], self._places[1], self._places[2]
-        self._copy_siblings(self._data, self._shape_data, count, *addresses, self._lengths_data)
+        call = self._copy_few_siblings if count <= self._few else self._copy_siblings
+        call(self._data, self._shape_data, count, *addresses, self._lengths_data)
 
     def write(self, rows: Sequence[int], begins: Ints, lengths: Ints, values: Array) -> None:
         """As ``RowCopies`` says."""

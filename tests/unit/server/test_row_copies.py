@@ -19,8 +19,8 @@ CACHES, ROWS, HEADS, TIME = 3, 9, 2, 7
 Copies = list[tuple[int, int, int, int]]
 
 
-def caches(head_dim: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    return np.random.default_rng(1).integers(-128, 128, (CACHES, ROWS, HEADS, TIME, head_dim)).astype(dtype)
+def caches(head_dim: int, dtype: npt.DTypeLike, heads: int = HEADS) -> npt.NDArray[Any]:
+    return np.random.default_rng(1).integers(-128, 128, (CACHES, ROWS, heads, TIME, head_dim)).astype(dtype)
 
 
 @st.composite
@@ -51,9 +51,10 @@ def test_rows_are_copied(compiled: Path, head_dim: int, dtype: npt.DTypeLike, wa
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(wanted=copies(), known=st.booleans())
-def test_siblings_get_what_they_do_not_have(compiled: Path, wanted: Copies, known: bool) -> None:
+@pytest.mark.parametrize("heads", [HEADS, 200])  # with and without the interpreter's lock
+def test_siblings_get_what_they_do_not_have(compiled: Path, heads: int, wanted: Copies, known: bool) -> None:
     lengths = np.random.default_rng(5).integers(0, TIME + 1, ROWS).astype(np.int32)
-    expected = caches(16, np.int8)
+    expected = caches(16, np.int8, heads)
     kept = [min(begin, lengths[source]) for source, _, begin, _ in wanted]
     for begin, (source, target, _, _) in zip(kept, wanted, strict=True):
         expected[:, target, :, begin : lengths[source]] = expected[:, source, :, begin : lengths[source]]
@@ -62,7 +63,7 @@ def test_siblings_get_what_they_do_not_have(compiled: Path, wanted: Copies, know
     addresses = sources.ctypes.data, targets.ctypes.data, begins.ctypes.data
     moves = Moves(sources, targets, begins, siblings=True, addresses=addresses if known else None)
     for library in (None, compiled):
-        found = caches(16, np.int8)
+        found = caches(16, np.int8, heads)
         copies_of(found, library).copy_siblings(moves, lengths)
         np.testing.assert_array_equal(found, expected)
 

@@ -50,7 +50,8 @@ class GenerationOptions(TypedDict, total=False):
     no_repeat_ngram_size: int | None
     """No so many tokens in a row come twice: 1 to 32; 0 is off."""
     banned_words: Collection[str] | None
-    """Words or phrases that must not come: at most 64, of at most 100 characters."""
+    """Words or phrases that must not come in the pieces that the model's tokenizer makes of them (the same letters in
+    other pieces can): at most 64, of at most 100 characters."""
     allowed_words: Collection[str] | None
     """Where given, nothing but the pieces of these words comes: at most 1024, of at most 100 characters."""
 

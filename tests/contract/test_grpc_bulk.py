@@ -13,6 +13,7 @@ import pytest
 
 from dragoman_protos.v1 import inference_pb2, inference_pb2_grpc
 from dragoman_server.errors import Internal, Overloaded
+from dragoman_server.lanes import LATE
 from dragoman_server.request import Request
 from dragoman_server.settings import Settings
 from tests.contract.conftest import echo
@@ -185,6 +186,22 @@ async def test_a_full_queue_makes_the_stream_wait(serving: Harness) -> None:
     assert len(found) == 60
     assert all(outcome.HasField("response") for outcome in found.values())
     assert refused
+
+
+async def test_an_item_that_would_end_too_late_is_refused_at_once_and_the_others_go_on(serving: Harness) -> None:
+    def behave(request: Request) -> None:
+        if len(request.source_ids) > 10:
+            raise Overloaded("the deadline cannot be met", 1.5, LATE)
+        request.finish(echo(request))
+
+    serving.engine.behave = behave
+    texts = ["ab", "much too long a text", "cd"]
+    async with asyncio.timeout(10):
+        found = await outcomes(serving, messages(item(number, text) for number, text in enumerate(texts)))
+    error = found[1].error
+    assert (error.code, error.message) == (8, "the deadline cannot be met")
+    assert error.retry_after_ms == 1500
+    assert [found[number].response.hypotheses[0].text for number in (0, 2)] == ["AB", "CD"]
 
 
 async def submitted(harness: Harness, count: int) -> list[Request]:

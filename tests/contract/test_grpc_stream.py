@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from dragoman_protos.v1 import inference_pb2
 from dragoman_server.decoding.hypothesis import Answer, FinishReason
 from dragoman_server.errors import Internal, Overloaded, ServerError, Unavailable
+from dragoman_server.lanes import LATE
 from dragoman_server.request import Completion, Progress, Request
 from dragoman_server.service.responses import translate_response
 from dragoman_server.service.translations import Segment, Translation
@@ -161,6 +162,25 @@ async def test_where_the_queue_fills_up_the_rest_of_a_text_waits(serving: Harnes
         await serving.inference.Translate(request("Two.\nOne."))
     assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "10" in str(raised.value.trailing_metadata())
+
+
+async def test_a_text_of_which_a_segment_would_end_too_late_is_refused_at_once(serving: Harness) -> None:
+    held: list[Request] = []
+
+    def behave(submitted: Request) -> None:
+        if len(held) == 2:
+            raise Overloaded("the deadline cannot be met", 1.5, LATE)
+        held.append(submitted)
+
+    serving.engine.behave = behave
+    text = request("One.\nTwo.\nThree.")
+    for answer in (serving.inference.Translate(text, timeout=30), chunks(serving, text)):
+        held.clear()
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await answer
+        assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert dict(raised.value.trailing_metadata() or ())["grpc-retry-pushback-ms"] == "1500"
+        assert [submitted.cancelled for submitted in held] == [True, True]
 
 
 async def test_an_engine_that_ends_in_the_middle_of_a_text_ends_the_call(serving: Harness) -> None:

@@ -37,7 +37,7 @@ OPTIONS: dict[str, Any] = {
     "presence_penalty": _option(float, "--presence-penalty", "X", "Off the logits of tokens already there."),
     "frequency_penalty": _option(float, "--frequency-penalty", "X", "The same for each time they are there."),
     "no_repeat_ngram_size": _option(int, "--no-repeat-ngram-size", "N", "No N tokens in a row come twice."),
-    "banned_words": _option(list[str], "--banned-word", "TEXT", "Must not come; repeatable."),
+    "banned_words": _option(list[str], "--banned-word", "TEXT", "Must not come in its usual pieces; repeatable."),
     "allowed_words": _option(list[str], "--allowed-word", "TEXT", "Nothing else comes; repeatable."),
     "target_prefix": _option(str, "--target-prefix", "TEXT", "Each answer begins with this."),
     "alternatives": _option(int, "--alternatives", "N", "Continue each of the N likeliest next tokens."),

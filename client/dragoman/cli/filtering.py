@@ -14,7 +14,7 @@ from dragoman.cli.connecting import Connect
 from dragoman.cli.lines import answers
 from dragoman.cli.translate import concerns_all
 from dragoman.client import Client
-from dragoman.errors import DragomanError, InvalidArgument
+from dragoman.errors import DragomanError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -56,7 +56,7 @@ def run_filter(
                 failed = True
                 for line in error_lines(result):
                     typer.echo(f"dragoman {name}: {f'{label} {number}: ' if label else ''}{line}", err=True)
-                if concerns_all(result) and not _concerns_one(result, own_fields):
+                if concerns_all(result, own_fields):
                     break
                 sys.stdout.write(failed_line + "\n")
             else:
@@ -64,7 +64,3 @@ def run_filter(
             sys.stdout.flush()
     if failed:
         raise typer.Exit(1)
-
-
-def _concerns_one(error: DragomanError, own_fields: Collection[str]) -> bool:
-    return isinstance(error, InvalidArgument) and all(v.field.partition("[")[0] in own_fields for v in error.violations)

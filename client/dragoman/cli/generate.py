@@ -46,7 +46,7 @@ def generate(
     """Continue a text. What is final of the continuation is printed at once.
 
     Where several hypotheses are asked for, each has a line of its own when all are there: its rank score and itself,
-    its lines joined by spaces, between a tab. With --json, there is a line for each chunk; the last has the answer.
+    its lines joined by spaces, parted by a tab. With --json, there is a line for each chunk; the last has the answer.
     """
     if prompt is None:
         prompt = document(standard_input())

@@ -36,7 +36,7 @@ def score(
     as_json: Json = False,
     connect: Connect,
 ) -> None:
-    """Score a translation, or stdin line by line: TEXT and TRANSLATION between a tab.
+    """Score a translation, or stdin line by line: TEXT and TRANSLATION, parted by a tab.
 
     For each, prints the natural logarithm of the translation's probability; with a model that generates, of its
     probability to follow TEXT. A line that fails is told on stderr with its number, leaves an empty line in its place
@@ -71,4 +71,4 @@ def _pairs() -> Iterator[tuple[str, str] | DragomanError]:
 
 
 def _no_pair() -> InvalidArgument:
-    return InvalidArgument([Violation("line", "one text", "a text and its translation, between a tab")])
+    return InvalidArgument([Violation("line", "one text", "a text and its translation, parted by a tab")])

@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, BinaryIO, Unpack, cast
 
@@ -38,6 +38,9 @@ MAX_DOCUMENT_BYTES = 1 << 20
 BLANK = InvalidArgument([Violation("text", "blank", "at least one character that is not white space")])
 """Stands for a line without anything to translate."""
 
+_OF_A_TEXT = ("text", "options.target_prefix")
+"""Fields whose faults concern one text alone: what a prefix may have depends on the text, with a ratio of lengths."""
+
 
 @decoding_options
 @connecting
@@ -68,8 +71,11 @@ def translate(
     Where several hypotheses are asked for, each has a line of its own: the number of its text, its rank score and
     itself, between tabs; empty and failed lines have none. With --json they are in the one line.
 
-    With --stream, a text keeps its line breaks, and what is final of it is printed at once.
+    With --stream, a text keeps its line breaks, and what is final of it is printed at once: of one hypothesis alone,
+    but with --json.
     """
+    if stream and several(decoding) and not as_json:
+        raise InvalidArgument([_widening(decoding)])
     stdin = None if texts else standard_input()
     asked: dict[str, Any] = {
         "target": target,
@@ -82,7 +88,8 @@ def translate(
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(connect())
         if stream:
-            print_streamed(client, texts or [document(stdin or sys.stdin.buffer)], asked, as_json)
+            if not print_streamed(client, texts or [document(stdin or sys.stdin.buffer)], asked, as_json):
+                raise typer.Exit(1)
             return
         lines = iter(texts or ()) if stdin is None else read_lines(stdin)
         total = len(texts or ()) if stdin is None else count_lines(stdin)
@@ -96,7 +103,7 @@ def translate(
             if isinstance(result, DragomanError) and result is not BLANK:
                 failed = True
                 report(result, f"{label}{number}: " if label else "")
-                if concerns_all(result):
+                if concerns_all(result, _OF_A_TEXT):
                     break
             sys.stdout.write(numbered(result, number) if each_its_line else rendered(result, as_json) + "\n")
             sys.stdout.flush()
@@ -122,19 +129,39 @@ def document(stream: BinaryIO) -> str:
         raise InvalidArgument([not_utf8(raw, error)]) from None
 
 
-def print_streamed(client: Client, texts: Iterable[str], asked: dict[str, Any], as_json: bool) -> None:
-    """Print each text's final part as it grows; with JSON, a line for each chunk."""
-    for text in texts:
-        printed = 0
-        for chunk in client.stream_translate(text, **asked):
-            if as_json:
-                sys.stdout.write(json.dumps(asdict(chunk), ensure_ascii=False) + "\n")
-            else:
-                sys.stdout.write(chunk.final_text[printed:])
-                printed = len(chunk.final_text)
-            sys.stdout.flush()
-        if not as_json and not chunk.final_text.endswith("\n"):
+def _widening(decoding: Decoding) -> Violation:
+    """The fault of what asks for several hypotheses where there is room for one."""
+    alternatives, limit = decoding.get("alternatives"), "1 hypothesis with --stream, or --json with it"
+    if alternatives is None:
+        return Violation("options.num_hypotheses", str(decoding.get("num_hypotheses")), limit)
+    return Violation("options.alternatives", str(alternatives), limit)
+
+
+def print_streamed(client: Client, texts: Sequence[str], asked: dict[str, Any], as_json: bool) -> bool:
+    """Print each text's final part as it grows; with JSON, a line for each chunk. Returns whether none has failed."""
+    failed = False
+    for number, text in enumerate(texts, start=1):
+        if not text.strip():
+            sys.stdout.write(rendered(BLANK, as_json) + "\n")
+            continue
+        printed = ""
+        try:
+            for chunk in client.stream_translate(text, **asked):
+                if as_json:
+                    sys.stdout.write(json.dumps(asdict(chunk), ensure_ascii=False) + "\n")
+                else:
+                    sys.stdout.write(chunk.final_text[len(printed) :])
+                printed = chunk.final_text
+                sys.stdout.flush()
+        except DragomanError as error:
+            failed, printed = True, ""
+            report(error, f"text {number}: " if len(texts) > 1 else "")
+            if concerns_all(error, _OF_A_TEXT):
+                break
+            sys.stdout.write("null" if as_json else "")
+        if not (as_json and printed) and not printed.endswith("\n"):
             sys.stdout.write("\n")
+    return not failed
 
 
 def rendered(result: Translation | DragomanError, as_json: bool) -> str:
@@ -163,10 +190,10 @@ def report(error: DragomanError, where: str) -> None:
         typer.echo(f"dragoman translate: {where}{line}", err=True)
 
 
-def concerns_all(error: DragomanError) -> bool:
-    """Whether the lines to come would fail in the same way: the server or the options are at fault, not the line."""
+def concerns_all(error: DragomanError, own_fields: Collection[str]) -> bool:
+    """Whether the texts to come would fail in the same way: not where faults are in a text's own fields."""
     if isinstance(error, InvalidArgument):
-        return any(violation.field != "text" for violation in error.violations)
+        return any(violation.field.partition("[")[0] not in own_fields for violation in error.violations)
     return isinstance(error, NotFound | PermissionDenied | Unauthenticated | Unavailable)
 
 

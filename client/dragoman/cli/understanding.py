@@ -30,7 +30,7 @@ TopK = Annotated[int | None, typer.Option("--top-k", metavar="N", help="The N li
 def classify(
     texts: Texts = None,
     *,
-    pairs: Annotated[bool, typer.Option("--pairs", help="Each text is two, between a tab.")] = False,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Each text is two, parted by a tab.")] = False,
     model: Model = None,
     top_k: TopK = None,
     min_probability: Annotated[
@@ -40,7 +40,7 @@ def classify(
     as_json: Json = False,
     connect: Connect,
 ) -> None:
-    """Label texts, or stdin line by line: the likeliest label and its probability between a tab.
+    """Label texts, or stdin line by line: the likeliest label and its probability, parted by a tab.
 
     With --top-k, so many labels, likeliest first, each before its probability. The line of a text that seems to belong
     to no label begins with a minus sign and a tab. A line that fails is told on stderr with its number, leaves an empty
@@ -66,7 +66,7 @@ def classify(
     def item(text: str) -> tuple[str, str | None] | DragomanError:
         first, tab, second = text.partition("\t") if pairs else (text, "", "")
         if pairs and not tab:
-            return InvalidArgument([Violation("text", "one text", "two texts, between a tab")])
+            return InvalidArgument([Violation("text", "one text", "two texts, parted by a tab")])
         return first, second if pairs else None
 
     _run("classify", texts, item, ask, render, connect, as_json)
@@ -108,7 +108,7 @@ def fill_mask(
 ) -> None:
     """Say what may stand where texts, or the lines of stdin, have [MASK].
 
-    For each mask, the likeliest entry of the vocabulary and its probability between a tab; with --top-k, so many. A
+    For each mask, the likeliest entry of the vocabulary and its probability, parted by a tab; with --top-k, so many. A
     line that fails is told on stderr with its number, leaves an empty line in its place (with --json, null), and makes
     the exit code 1.
     """

@@ -36,9 +36,9 @@ class _SegmentationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Segmenta
 
 class Segmentation(_Segmentation, metaclass=_SegmentationEnumTypeWrapper):
     """How a text is split into segments, which are translated independently of each other, together, and joined again.
-    The white space around segments is kept as it is. A segment without any letter or digit is copied. Line breaks
-    always separate segments; a sentence of more than limits.source_tokens is split further, after a clause or else
-    between words.
+    The white space around segments is kept as it is. A segment without any letter or digit is copied (where it is the
+    whole text: but for SEGMENTATION_NONE, target_prefix and alternatives). Line breaks always separate segments; a
+    sentence of more than limits.source_tokens is split further, after a clause or else between words.
     """
 
 SEGMENTATION_AUTO: Segmentation.ValueType  # 0
@@ -262,7 +262,7 @@ class DecodingOptions(_message.Message):
     """Fewest target tokens before end-of-sentence may come: 0 (the default) up to max_length - 1."""
     max_length_ratio: _builtins.float
     """The same, relative to the source's tokens (tag and end-of-sentence left out): more than 0, at most 16.
-    Where both forms are given, the smaller maximum and the larger minimum hold.
+    Where both forms are given, the smaller maximum and the larger minimum hold; a maximum below the minimum outranks it.
     """
     min_length_ratio: _builtins.float
     beam_size: _builtins.int
@@ -296,7 +296,9 @@ class DecodingOptions(_message.Message):
     typical_p: _builtins.float
     """Only the most typical tokens that together reach this probability: more than 0, at most 1 (Meister et al. 2023)."""
     seed: _builtins.int
-    """The same seed gives the same text, whatever else the server does. Absent: drawn by the server."""
+    """The same seed gives the same text, whatever else the server does. Absent: drawn by the server. Of itself it draws
+    nothing.
+    """
     repetition_penalty: _builtins.float
     """Divides the positive logits of tokens already produced, multiplies the negative ones: 0.1 up to 10; 1: off
     (Keskar et al. 2019, arXiv:1909.05858).
@@ -307,7 +309,9 @@ class DecodingOptions(_message.Message):
     no_repeat_ngram_size: _builtins.int
     """No n tokens in a row come twice: 1 up to 32; 0: off."""
     target_prefix: _builtins.str
-    """The answer begins with this text: at most limits.target_tokens - 1 tokens."""
+    """The answer begins with this text, as the tokenizer writes it (blanks in front of it go): at most
+    limits.target_tokens - 1 tokens.
+    """
     alternatives: _builtins.int
     """Instead of one continuation of target_prefix, the best ones of each of its k likeliest next tokens:
     2 up to 16, one hypothesis for each, best first. Excludes sampling, beam_size and num_hypotheses.
@@ -318,7 +322,9 @@ class DecodingOptions(_message.Message):
     """
     @_builtins.property
     def banned_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Words or phrases that must not come (as written, and at the start of a word): at most 64, of at most 100 characters."""
+        """Words or phrases that must not come in the pieces that the tokenizer makes of them (as written, and at the start of
+        a word); the same letters in other pieces can. At most 64, of at most 100 characters.
+        """
 
     @_builtins.property
     def allowed_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

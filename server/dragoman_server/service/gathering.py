@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from dragoman_server.errors import Overloaded, ServerError
+from dragoman_server.lanes import LATE
 from dragoman_server.service.mailbox import Mailbox
 from dragoman_server.submission import CompletionT, SubmissionT
 
@@ -46,8 +47,9 @@ class Gathering(ABC, Generic[SubmissionT, CompletionT]):
         return self._size or 1
 
     def start(self) -> None:
-        """Submit all requests. Raises the engine's refusal of the first; where the queue fills up after it, the others
-        follow by and by.
+        """Submit all requests. Raises the engine's refusal of the first, and that of any which would end too late.
+
+        Where the queue fills up after the first, the others follow by and by.
         """
         refusal = self.submit()
         if refusal is not None and not self._requests:
@@ -57,7 +59,8 @@ class Gathering(ABC, Generic[SubmissionT, CompletionT]):
     def submit(self) -> Overloaded | None:
         """Submit what is not submitted yet; the refusal where the queue is full, and then to be called again.
 
-        Raises any other error of the engine, with what was submitted cancelled.
+        Raises any other error of the engine, with what was submitted cancelled: a refusal, too, where one would not end
+        before the deadline, since waiting makes that no better.
         """
         if not self._size:
             self._mailbox.post(self._done)
@@ -68,9 +71,9 @@ class Gathering(ABC, Generic[SubmissionT, CompletionT]):
             request = self._request(number, partial(self._reply, number))
             try:
                 self._submit(request)
-            except Overloaded as refusal:
-                return refusal
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, Overloaded) and error.reason != LATE:
+                    return error
                 self.cancel()
                 raise
             self._requests.append(request)

@@ -22,7 +22,7 @@ class GrowingText:
 
     Held back are: a character of which only some bytes are there; blanks at the end, which a tokenizer may take back;
     what may be the beginning of one of ``stops``; and everything from the first ``unknown_id`` on, where unknown tokens
-    will be replaced.
+    will be replaced. Nothing is told from the first of ``stops`` on, where the text would end.
     """
 
     def __init__(self, codec: Decodes, *, stops: Sequence[str] = (), unknown_id: int | None = None) -> None:
@@ -41,8 +41,11 @@ class GrowingText:
         text = text[: len(text) - self._possible_stop(text)].rstrip()
         if len(text) > len(self.final) and text.startswith(self.final):
             self.final = text
-        whole = whole.rstrip(_REPLACEMENT)
+        whole = whole[: self._first_stop(whole)].rstrip(_REPLACEMENT)
         self.provisional = whole[len(self.final) :] if whole.startswith(self.final) else ""
+
+    def _first_stop(self, text: str) -> int:
+        return min((at for stop in self._stops if (at := text.find(stop)) >= 0), default=len(text))
 
     def _possible_stop(self, text: str) -> int:
         """Characters at the end with which a stop sequence may begin."""

@@ -101,16 +101,17 @@ def _widths(options: inference_pb2.DecodingOptions, most: int) -> Iterator[Viola
     hypotheses = options.num_hypotheses if options.HasField("num_hypotheses") else 1
     if not 1 <= beam_size <= most:
         yield _violation("beam_size", beam_size, f"1 to {most}")
-    elif sampling and beam_size > 1:
+    if sampling and beam_size > 1:
         yield _violation("beam_size", beam_size, f"1, where any of {', '.join(SAMPLING_FIELDS)} is given")
     if options.HasField("alternatives"):
         if not 2 <= options.alternatives <= most:
             yield _violation("alternatives", options.alternatives, f"2 to {most}")
         if sampling or beam_size > 1 or hypotheses > 1:
             yield _violation("alternatives", options.alternatives, "excludes sampling, beam_size and num_hypotheses")
-    elif sampling and not 1 <= hypotheses <= most:
-        yield _violation("num_hypotheses", hypotheses, f"1 to {most} samples")
-    elif not sampling and not 1 <= hypotheses <= max(1, min(beam_size, most)):
+    if sampling or options.HasField("alternatives"):
+        if not 1 <= hypotheses <= most:
+            yield _violation("num_hypotheses", hypotheses, f"1 to {most} samples")
+    elif not 1 <= hypotheses <= max(1, min(beam_size, most)):
         yield _violation("num_hypotheses", hypotheses, f"1 to beam_size, {max(1, min(beam_size, most))}")
 
 

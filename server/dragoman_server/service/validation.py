@@ -41,8 +41,6 @@ class Draft:
     violations: list[Violation]
     spans: list[Span]
     """Of the text; empty where it has faults."""
-    whole: bool
-    """The text goes to the model as it is, if it fits."""
 
     @property
     def texts(self) -> list[str]:
@@ -122,12 +120,8 @@ def drafted(request: inference_pb2.TranslateRequest, catalogue: Catalogue, recip
         automatic = split == inference_pb2.SEGMENTATION_AUTO
         whole = whole or (automatic and segmentation.is_sentence(text, recipe.source_language))
         spans = [(0, len(text))] if whole else segmentation.sentences(text, recipe.source_language)
-        faults = _too_many_segments(len(spans))
-        if len(spans) > 1 and recipe.continues:
-            limit = "only with a text of one segment"
-            given = ("target_prefix", "alternatives") if recipe.options.target_prefix else ("alternatives",)
-            violations += [Violation(f"options.{given[0]}", f"with {len(spans)} segments", limit)]
-    return Draft(request, recipe, faults, violations, [] if faults else spans, whole)
+        faults = _too_many_segments(len(spans), recipe)
+    return Draft(request, recipe, faults, violations, [] if faults else spans)
 
 
 def _recipe(request: inference_pb2.TranslateRequest, catalogue: Catalogue, recipes: Recipes) -> Recipe:
@@ -157,19 +151,19 @@ def finished(draft: Draft, encoded: Sequence[list[int]]) -> Translation:
     limit = recipe.most_tokens
     parts: list[tuple[Span, list[int]]] = list(zip(draft.spans, encoded, strict=True))
     most = limit - _AROUND
+    one = _is_one(request.segmentation, recipe)
     if any(len(ids) > most for ids in encoded):
-        if _is_one(request.segmentation, recipe):
+        if one:
             faults += _length_violations("text", len(encoded[0]) + _AROUND, limit, _AROUND)
         else:
             parts = _cut(text, parts, most, host)
             long = next((ids for _, ids in parts if len(ids) > most), None)
             faults += _length_violations("text", len(long) + _AROUND, most + _AROUND, _AROUND) if long else []
-            faults += _too_many_segments(len(parts))
+            faults += _too_many_segments(len(parts), recipe)
     violations = [*faults, *draft.violations]
     segments: list[Segment] = []
-    whole = draft.whole and len(parts) == 1
     for (begin, end), ids in parts or [((0, 0), [])]:
-        if parts and not whole and not segmentation.translatable(text[begin:end]):
+        if parts and not (one or recipe.continues) and not segmentation.translatable(text[begin:end]):
             segments.append(Segment(begin, end))
             continue
         if not recipe.sound:
@@ -253,7 +247,10 @@ def _too_long(text: str, hypotheses: int) -> list[Violation]:
     return [Violation("text", f"{len(text)} characters", f"at most {most} characters{each}")]
 
 
-def _too_many_segments(number: int) -> list[Violation]:
+def _too_many_segments(number: int, recipe: Recipe) -> list[Violation]:
+    if number > 1 and recipe.continues:
+        given = "target_prefix" if recipe.options.target_prefix else "alternatives"
+        return [Violation("text", f"{number} segments", f"1 segment, with options.{given}")]
     limit = f"at most {MOST_SEGMENTS} segments"
     return [] if number <= MOST_SEGMENTS else [Violation("text", f"{number} segments", limit)]
 

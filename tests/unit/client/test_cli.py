@@ -127,6 +127,34 @@ def test_a_fault_of_the_options_ends_the_run(fake: FakeServer) -> None:
     assert result.stderr == "dragoman translate: line 2: options.max_length = 900 tokens: 1 to 128\n"
 
 
+def test_a_prefix_that_one_text_has_no_room_for_is_that_lines_fault(fake: FakeServer) -> None:
+    fake.answer = refuse("bad", "options.target_prefix")
+    result = translate(fake, "--target-prefix", "DER", "--max-length-ratio", "1", stdin="one\nbad\ntwo\n")
+    assert (result.exit_code, result.stdout) == (1, "ONE\n\nTWO\n")
+    assert result.stderr == "dragoman translate: line 2: options.target_prefix = 900 tokens: 1 to 128\n"
+
+
+def test_streamed_texts_go_on_after_one_that_fails_or_is_blank(fake: FakeServer) -> None:
+    fake.answer = refuse("bad", "text")
+    result = translate(fake, "--stream", "one", " ", "bad", "two")
+    assert (result.exit_code, result.stdout) == (1, "ONE\n\n\nTWO\n")
+    assert result.stderr == "dragoman translate: text 3: text = 900 tokens: 1 to 128\n"
+    *_, answer, blank, failed = translate(fake, "--stream", "--json", "one", " ", "bad").stdout.splitlines()
+    assert (json.loads(answer)["translation"]["hypotheses"][0]["text"], blank, failed) == ("ONE", "null", "null")
+    fake.answer = refuse("bad", "options.max_length")
+    assert translate(fake, "--stream", "bad", "two").stdout == ""
+
+
+def test_a_stream_shows_one_hypothesis_or_says_so(fake: FakeServer) -> None:
+    for flag, field in (("--num-hypotheses", "num_hypotheses"), ("--alternatives", "alternatives")):
+        result = translate(fake, "--stream", "--beam-size", "4", flag, "3", "one")
+        assert (result.exit_code, result.stdout) == (1, "")
+        limit = "1 hypothesis with --stream, or --json with it"
+        assert result.stderr == f"dragoman translate: options.{field} = 3: {limit}\n"
+    assert not fake.requests
+    assert translate(fake, "--stream", "--json", "--num-hypotheses", "3", "one").exit_code == 0
+
+
 def test_no_server_is_one_clear_line(fake: FakeServer) -> None:
     fake.stop()
     result = translate(fake, "a")

@@ -161,7 +161,7 @@ def test_the_command_scores_a_pair_or_lines(fake: FakeServer) -> None:
     result = run("score", fake, stdin="a\txyz\nalone\nb\t\nc\tx\n")
     assert (result.exit_code, result.stdout) == (1, "-2.0000\n\n\n-1.0000\n")
     assert result.stderr.splitlines() == [
-        "dragoman score: line 2: line = one text: a text and its translation, between a tab",
+        "dragoman score: line 2: line = one text: a text and its translation, parted by a tab",
         "dragoman score: line 3: nothing to score",
     ]
     assert json.loads(run("score", fake, "--json", "abc", "xy").stdout)["tokens"] == ["x", "y"]

@@ -89,7 +89,7 @@ def test_commands_are_filters(fake: FakeServer) -> None:
 def test_pairs_stand_between_a_tab(fake: FakeServer) -> None:
     result = run(fake, "classify", "--pairs", stdin="ab\tc\nalone\nd\te\n")
     assert (result.exit_code, result.stdout) == (1, "short\t0.7500\n\nshort\t0.7500\n")
-    assert result.stderr == "dragoman classify: line 2: text = one text: two texts, between a tab\n"
+    assert result.stderr == "dragoman classify: line 2: text = one text: two texts, parted by a tab\n"
     assert sorted(request.text_pair for request in fake.asked) == ["c", "e"]
 
 

@@ -63,6 +63,13 @@ def test_the_beginning_of_a_stop_sequence_is_held_back() -> None:
         assert growing.final == final
 
 
+def test_nothing_is_told_from_a_stop_sequence_on() -> None:
+    growing = GrowingText(BYTES, stops=["END", "~~"])
+    for final, provisional, told in (("", "good ~~ END", "good "), ("go", "od END ~~", "od "), ("good", " E", " E")):
+        growing.update(Progress(BYTES.encode(final), BYTES.encode(provisional)))
+        assert (growing.final, growing.provisional) == (final, told)
+
+
 def test_what_stands_for_an_unknown_token_is_not_known_yet() -> None:
     growing = GrowingText(BYTES, unknown_id=tiny.UNK)
     growing.update(Progress([*BYTES.encode("old"), tiny.UNK, *BYTES.encode(" town")], []))

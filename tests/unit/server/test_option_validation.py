@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from dragoman_protos.v1 import inference_pb2
+from dragoman_protos.v1 import bundle_pb2, inference_pb2
 from dragoman_server.catalogue import Catalogue
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.decoding.ranking import LengthPenalty
-from dragoman_server.service.option_limits import merged
+from dragoman_server.service.option_limits import merged, option_violations
 from tests.unit.server.validating import (
     WordCodec,
     faults,
@@ -146,7 +146,10 @@ EXCLUSIONS: list[tuple[dict[str, object], set[str]]] = [
     ({"beam_size": 2, "temperature": 1}, {"beam_size"}),
     ({"beam_size": 2, "num_hypotheses": 3}, {"num_hypotheses"}),
     ({"num_hypotheses": 5, "top_k": 3}, {"num_hypotheses"}),
+    ({"beam_size": 20, "temperature": 1}, {"beam_size"}),
     ({"alternatives": 2, "top_p": 0.5}, {"alternatives"}),
+    ({"alternatives": 2, "num_hypotheses": 2}, {"alternatives"}),
+    ({"alternatives": 2, "num_hypotheses": 99}, {"alternatives", "num_hypotheses"}),
     ({"alternatives": 2, "beam_size": 3}, {"alternatives"}),
     ({"alternatives": 2, "beam_size": 3, "num_hypotheses": 2}, {"alternatives"}),
     ({"max_length_ratio": 1, "min_length_ratio": 2}, {"min_length_ratio"}),
@@ -187,3 +190,11 @@ def test_what_is_given_outranks_the_defaults_and_drops_those_that_it_excludes() 
     sampling = inference_pb2.DecodingOptions(temperature=1, top_k=4, num_hypotheses=2)
     searching = merged(sampling, inference_pb2.DecodingOptions(beam_size=3))
     assert searching == inference_pb2.DecodingOptions(beam_size=3)
+
+
+def test_a_width_is_told_all_that_is_wrong_with_it() -> None:
+    options = inference_pb2.DecodingOptions(beam_size=20, temperature=1)
+    found = option_violations(options, bundle_pb2.Limits(target_tokens=15), 4)
+    assert [(fault.field, fault.value) for fault in found] == [("options.beam_size", "20")] * 2
+    assert found[0].limit == "1 to 4"
+    assert found[1].limit.startswith("1, where any of temperature")

@@ -109,14 +109,33 @@ async def test_what_only_one_segment_can_have(catalogue: Catalogue) -> None:
     for given, named in ((prefixed, "target_prefix"), (branching, "alternatives")):
         assert len((await validated(catalogue, text=text, options=given)).segments) == 1
         assert await faults(catalogue, text=text, options=given, segmentation=inference_pb2.SEGMENTATION_SENTENCES) == {
-            f"options.{named}": ("with 2 segments", "only with a text of one segment")
+            "text": ("2 segments", f"1 segment, with options.{named}")
         }
+        # A sentence too long for the model would be cut.
+        assert await faults(
+            catalogue, text="w " * 40, options=given, segmentation=inference_pb2.SEGMENTATION_SENTENCES
+        ) == {"text": ("5 segments", f"1 segment, with options.{named}")}
 
 
 async def test_a_single_sentence_goes_to_the_model_as_it_is(catalogue: Catalogue) -> None:
-    for text in ("  one two ", "...", "one, two"):
+    for text in ("  one two ", "4", "one, two"):
         (segment,) = (await validated(catalogue, text=text)).segments
         assert (segment.begin, segment.end, bool(segment.source_ids)) == (0, len(text), True)
+
+
+async def test_a_text_without_letters_or_digits_is_copied_unless_it_is_to_stay_whole(catalogue: Catalogue) -> None:
+    for text in ("...", " !? "):
+        (segment,) = (await validated(catalogue, text=text)).segments
+        assert (text[segment.begin : segment.end], segment.source_ids) == (text, ())
+    branching = inference_pb2.DecodingOptions(alternatives=2)
+    as_it_is = (
+        {"segmentation": inference_pb2.SEGMENTATION_NONE},
+        {"options": inference_pb2.DecodingOptions(target_prefix="w")},
+        {"options": branching, "segmentation": inference_pb2.SEGMENTATION_SENTENCES},
+    )
+    for given in as_it_is:
+        (segment,) = (await validated(catalogue, text="...", **given)).segments
+        assert segment.source_ids
 
 
 async def test_priority_and_segmentation_have_their_ranges(catalogue: Catalogue) -> None:

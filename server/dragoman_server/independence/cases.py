@@ -15,8 +15,8 @@ WIDEST = 8
 """Rows that the widest case needs."""
 # How likely it is: alternatives in the place of a beam, a target to score, and one of these for a request of any kind.
 _ALTERNATIVES, _FORCED, _ATTENTION, _COVERAGE = 1 / 3, 1 / 2, 1 / 4, 1 / 4
-_STOPS = 1 / 3
-"""Of filtered requests."""
+_STOPS, _PREFIX, _ALLOWED = 1 / 3, 1 / 4, 1 / 8
+"""Of filtered requests; those with a prefix have no stop sequences."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ def _beam(plain: DecodingOptions, chance: random.Random) -> DecodingOptions:
         beam_size=beam_size,
         num_hypotheses=chance.randint(1, beam_size),
         length_penalty=LengthPenalty(chance.uniform(0.0, 2.0), wu=chance.random() < 0.5),
+        patience=chance.choice([1.0, 1.0, chance.uniform(0.5, 3.0)]),
         early_stopping=chance.random() < 0.5,
     )
 
@@ -97,6 +98,7 @@ def _sampling(plain: DecodingOptions, chance: random.Random) -> DecodingOptions:
         top_k=chance.choice([0, 0, 5, 50]),
         top_p=chance.choice([1.0, 0.95, 0.8]),
         min_p=chance.choice([0.0, 0.0, 0.05]),
+        typical_p=chance.choice([1.0, 1.0, 0.9]),
     )
     return replace(plain, sampling=sampling, num_hypotheses=chance.choice([1, 1, 2, 4]))
 
@@ -112,16 +114,31 @@ def _forced(source: tuple[int, ...], target: Target, chance: random.Random) -> D
 
 def _filtered(options: DecodingOptions, words: Sequence[int], target: Target, chance: random.Random) -> DecodingOptions:
     max_length = min(options.max_length, chance.randint(5, 60))
+    prefix: tuple[int, ...] = ()
+    if words and chance.random() < _PREFIX:
+        prefix = tuple(chance.choices(words, k=min(max_length - 1, chance.randint(1, 3))))
+    allowed = None
+    if len(words) > 1 and chance.random() < _ALLOWED:
+        allowed = tuple(sorted(set(chance.choices(words, k=chance.randint(2, 200)))))
     return replace(
         options,
         max_length=max_length,
         min_length=chance.randrange(min(max_length, 12)),
         repetition_penalty=chance.choice([1.0, chance.uniform(1.05, 1.8)]),
+        presence_penalty=chance.choice([0.0, 0.0, chance.uniform(-0.5, 1.0)]),
+        frequency_penalty=chance.choice([0.0, 0.0, chance.uniform(-0.2, 0.5)]),
         no_repeat_ngram_size=chance.choice([0, 2, 3, 4]),
         # At least one, so that none of them is a request without filters after all.
-        banned=tuple((chance.choice(words),) for _ in range(chance.randint(1, 8))) if words else (),
-        stop=_stop(words, target, chance) if words and chance.random() < _STOPS else None,
+        banned=_banned(words, chance) if words else (),
+        allowed=allowed,
+        prefix=prefix,
+        stop=_stop(words, target, chance) if words and not prefix and chance.random() < _STOPS else None,
     )
+
+
+def _banned(words: Sequence[int], chance: random.Random) -> tuple[tuple[int, ...], ...]:
+    """Single tokens, and phrases."""
+    return tuple(tuple(chance.choices(words, k=chance.choice([1, 1, 1, 2]))) for _ in range(chance.randint(1, 8)))
 
 
 def _stop(words: Sequence[int], target: Target, chance: random.Random) -> StopSequences | None:

@@ -43,6 +43,17 @@ def test_cases_are_the_seeds_and_of_every_kind() -> None:
         [case.options.stop is not None for case in drawn if case.kind == "filtered"],
     ):
         assert len(some) / 8 < sum(some) < len(some) / 2
+    filtered = [case.options for case in drawn if case.kind == "filtered"]
+    for some in (
+        [options.presence_penalty != 0 for options in filtered],
+        [options.frequency_penalty != 0 for options in filtered],
+        [options.allowed is not None for options in filtered],
+        [bool(options.prefix) for options in filtered],
+        [any(len(sequence) > 1 for sequence in options.banned) for options in filtered],
+        [case.options.patience != 1 for case in drawn if case.options.beam_size > 1],
+        [case.options.sampling.typical_p != 1 for case in drawn if case.options.sampling],
+    ):
+        assert 0 < sum(some) < len(some)
 
 
 def test_a_thousand_sentences_of_our_own() -> None:

@@ -26,7 +26,7 @@ from tests.unit.server.prompt_callers import (
     wait_for_work,
 )
 from tests.unit.server.prompt_reference import BROKEN, ToyPromptRuntime
-from tests.unit.server.reference import BOS
+from tests.unit.server.toy_model import BOS
 
 
 @pytest.fixture

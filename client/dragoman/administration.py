@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dragoman import wire
+from dragoman import models_wire, wire
 from dragoman.async_caller import AsyncCaller
 from dragoman.caller import Caller
 from dragoman.errors import InvalidArgument
@@ -24,7 +24,7 @@ class Administration(Caller):
         version, FailedPrecondition with every reason why it cannot be served; what was served goes on.
         """
         request = models_pb2.LoadModelRequest(**_fields(name, version))
-        return self._call(self._models.LoadModel, request, timeout, wire.models)
+        return self._call(self._models.LoadModel, request, timeout, models_wire.models)
 
     def unload_model(self, name: str, *, version: str | int | None = None, timeout: float | None = None) -> None:
         """Serve a version of a model no more, None: all of it. Returns when its requests have ended and it is gone.
@@ -43,7 +43,7 @@ class AsyncAdministration(AsyncCaller):
     ) -> tuple[Model, ...]:
         """As ``Client.load_model``."""
         request = models_pb2.LoadModelRequest(**_fields(name, version))
-        return await self._call(self._models.LoadModel, request, timeout, wire.models)
+        return await self._call(self._models.LoadModel, request, timeout, models_wire.models)
 
     async def unload_model(self, name: str, *, version: str | int | None = None, timeout: float | None = None) -> None:
         """As ``Client.unload_model``."""

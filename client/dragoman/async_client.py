@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Literal, Unpack, overload
 
-from dragoman import wire
+from dragoman import models_wire, wire
 from dragoman.administration import AsyncAdministration
 from dragoman.bulk_tasks import BulkTasks, Texts, checked
 from dragoman.decoding import Decoding
@@ -175,12 +175,12 @@ class AsyncClient(AsyncGeneration, AsyncUnderstanding, AsyncExplaining, AsyncAdm
     async def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
         """As ``Client.models``."""
         method = self._models.ListModels
-        return await self._call(method, models_pb2.ListModelsRequest(), timeout, wire.models)
+        return await self._call(method, models_pb2.ListModelsRequest(), timeout, models_wire.models)
 
     async def model(self, name: str | None = None, *, timeout: float | None = None) -> ModelDetails:
         """As ``Client.model``."""
         method = self._models.GetModel
-        return await self._call(method, wire.get_model_request(name), timeout, wire.model_details)
+        return await self._call(method, models_wire.get_model_request(name), timeout, models_wire.model_details)
 
     def _open_many(self, requests: AsyncIterator[inference_pb2.TranslateManyRequest]) -> Any:
         return self._inference.TranslateMany(requests, metadata=self._connection.metadata)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any, Literal, Unpack, overload
 
-from dragoman import wire
+from dragoman import models_wire, wire
 from dragoman.administration import Administration
 from dragoman.bulk_threads import BulkThreads
 from dragoman.calls import checked
@@ -180,14 +180,16 @@ class Client(Generation, Understanding, Explaining, Administration, HealthChecks
 
     def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
         """The models being served, loaded and unloaded, and those that the server failed to load."""
-        return self._call(self._models.ListModels, models_pb2.ListModelsRequest(), timeout, wire.models)
+        return self._call(self._models.ListModels, models_pb2.ListModelsRequest(), timeout, models_wire.models)
 
     def model(self, name: str | None = None, *, timeout: float | None = None) -> ModelDetails:
         """One model and its bundle: NAME or NAME@VERSION; None stands for the server's default.
 
         Raises NotFound for an unknown one.
         """
-        return self._call(self._models.GetModel, wire.get_model_request(name), timeout, wire.model_details)
+        return self._call(
+            self._models.GetModel, models_wire.get_model_request(name), timeout, models_wire.model_details
+        )
 
     def _open_many(self, requests: Iterator[inference_pb2.TranslateManyRequest]) -> Any:
         call = self._inference.TranslateMany(requests, metadata=self._metadata)

@@ -6,7 +6,7 @@ Only what a field's type needs is checked here (all faults at once); ranges are 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 from dragoman.decoding import Decoding
@@ -20,19 +20,8 @@ from dragoman.faults import (
     shown,
     string_faults,
 )
-from dragoman.values import (
-    Chunk,
-    FinishReason,
-    Hypothesis,
-    Model,
-    ModelDetails,
-    Receipt,
-    Score,
-    Segment,
-    Translation,
-    Usage,
-)
-from dragoman_protos.v1 import bundle_pb2, inference_pb2, models_pb2
+from dragoman.values import Chunk, FinishReason, Hypothesis, Receipt, Score, Segment, Translation, Usage
+from dragoman_protos.v1 import inference_pb2
 
 Segmentation = Literal["auto", "sentences", "none"]
 """How a text is split: "auto" and "sentences" into sentences, which are translated together, their white space kept;
@@ -132,13 +121,6 @@ def score_request(
     if faults := [*faults, *priority_faults(priority)]:
         raise InvalidArgument(faults)
     return inference_pb2.ScoreRequest(**strings, priority=priority or 0)
-
-
-def get_model_request(name: str | None) -> models_pb2.GetModelRequest:
-    """The message that asks for one model, or for the default one."""
-    if faults := string_faults("name", name or ""):
-        raise InvalidArgument(faults)
-    return models_pb2.GetModelRequest(name=name or "")
 
 
 def timeout_seconds(timeout: float | None, default: float) -> float:
@@ -249,34 +231,6 @@ def receipt(trailing: Metadata) -> Receipt:
     )
 
 
-def models(response: models_pb2.ListModelsResponse | models_pb2.LoadModelResponse, _: Metadata) -> tuple[Model, ...]:
-    """What a ListModels or LoadModel call returned."""
-    return tuple(
-        Model(
-            name=m.name,
-            version=m.version,
-            family=_word(bundle_pb2.Bundle.Family.Name, m.family, "FAMILY_"),
-            tasks=tuple(_word(bundle_pb2.Bundle.Task.Name, task, "TASK_") for task in m.tasks),
-            languages=tuple(m.languages),
-            precision=m.precision,
-            provider=m.provider,
-            lanes=m.lanes,
-            max_rows=m.max_rows,
-            default=m.default,
-            # A server that does not tell states lists what is ready alone.
-            state=_word(models_pb2.Model.State.Name, m.state or models_pb2.Model.STATE_READY, "STATE_"),
-            failure=m.failure,
-        )
-        for m in response.models
-    )
-
-
-def model_details(response: models_pb2.GetModelResponse, trailing: Metadata) -> ModelDetails:
-    """What a GetModel call returned."""
-    (model,) = models(models_pb2.ListModelsResponse(models=[response.model]), trailing)
-    return ModelDetails(**{name: getattr(model, name) for name in Model.__slots__}, bundle=response.bundle)
-
-
 def hypothesis(message: inference_pb2.Hypothesis) -> Hypothesis:
     """One candidate answer."""
     return Hypothesis(
@@ -287,14 +241,6 @@ def hypothesis(message: inference_pb2.Hypothesis) -> Hypothesis:
         finish_reason=_FINISH_REASONS.get(message.finish_reason, FinishReason.UNSPECIFIED),
         rank_score=message.rank_score,
     )
-
-
-def _word(name_of: Callable[[Any], str], value: int, prefix: str) -> str:
-    """An enum value in lower case with hyphens; "unspecified" for one that a newer server may send."""
-    try:
-        return name_of(value).removeprefix(prefix).lower().replace("_", "-")
-    except ValueError:
-        return "unspecified"
 
 
 def _number(convert: type[Number], text: str | None) -> Number | None:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import torch
 
-from dragoman_export.graph_modules import DecoderGraph, EncoderGraph
+from dragoman_export.decoder_modules import DecoderGraph
+from dragoman_export.encoder_modules import EncoderGraph
 from dragoman_export.onnx_export import export_module, quiet
 from dragoman_model.transformer import Transformer
 from dragoman_server.packing import pack

@@ -10,13 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dragoman_export.graph_modules import (
-    EMBEDDING,
-    FeedForwardGraph,
-    Projection,
-    group_query_attention,
-    scaled_embedding,
-)
+from dragoman_export.cached_attention import group_query_attention
+from dragoman_export.graph_modules import EMBEDDING, FeedForwardGraph, Projection, scaled_embedding
 from dragoman_export.graphs import DECODER, TOP_K
 from dragoman_export.onnx_export import export_module, quiet
 from dragoman_model.language_model import LanguageModel

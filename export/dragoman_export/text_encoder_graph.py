@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dragoman_export.graph_modules import EMBEDDING, EncoderLayerGraph, Projection, narrowed, scaled_embedding
+from dragoman_export.encoder_modules import EncoderLayerGraph
+from dragoman_export.graph_modules import EMBEDDING, Projection, narrowed, scaled_embedding
 from dragoman_export.graphs import ENCODER
 from dragoman_export.onnx_export import export_module, quiet
 from dragoman_model.layers import EncoderLayer

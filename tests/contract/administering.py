@@ -22,6 +22,9 @@ from dragoman_server.server import DragomanServer
 from dragoman_server.settings import Settings
 from tests.contract.conftest import FakeEngine, model
 
+READY = "ready"
+"""The state of a version that answers."""
+
 
 def put(root: Path, name: str, version: int) -> Path:
     """A version appears in the repository, all at once."""

@@ -19,7 +19,7 @@ from dragoman_server.server import DragomanServer
 from dragoman_server.settings import Settings
 from tests.contract.conftest import FakeEngine, model
 from tests.unit.server.prompt_reference import ToyPromptRuntime
-from tests.unit.server.reference import BOS, EOS
+from tests.unit.server.toy_model import BOS, EOS
 
 WINDOW = 24
 FIRST = ord("e") - 4

@@ -16,7 +16,7 @@ from dragoman_server.service.status import ERROR_DETAILS_KEY
 from tests.contract.generating import WINDOW, Generating, LettersCodec, generating, request
 from tests.unit.server import reference
 from tests.unit.server.prompt_reference import PromptToy, Slid, slide
-from tests.unit.server.reference import BOS
+from tests.unit.server.toy_model import BOS
 
 SLIDE = inference_pb2.CONTEXT_OVERFLOW_SLIDE
 CODEC = LettersCodec()

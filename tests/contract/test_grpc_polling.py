@@ -10,9 +10,8 @@ import pytest
 from dragoman import FailedPrecondition
 from dragoman_server.loading import LoadingError
 from dragoman_server.repository import ModelVersion
-from tests.contract.administering import administered, put
+from tests.contract.administering import READY, administered, put
 
-READY = "ready"
 POLL = {"repository_mode": "poll", "poll_seconds": 0.05}
 
 

@@ -21,7 +21,7 @@ from dragoman_server.web.limits import HttpLimits
 from tests.contract.conftest import FakeEngine, LetterCodec, model
 from tests.contract.generating import WINDOW, LettersCodec, generator
 from tests.unit.server.prompt_reference import ToyPromptRuntime
-from tests.unit.server.reference import EOS
+from tests.unit.server.toy_model import EOS
 
 SECONDS = 60.0
 

@@ -16,9 +16,9 @@ from tests.integration.server_process import ServerProcess
 from tests.system.browser import opened_browser, visited
 from tests.system.conftest import ROOT, http_address
 from tests.system.programs import found
+from tests.system.texts import COFFEE
 
 FOLDER = ROOT / "docs" / "images" / "playground"
-COFFEE = "The coffee was so hot that I burned my tongue."
 
 
 def main() -> None:

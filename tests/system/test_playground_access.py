@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.system.browser import Visit, visited
 from tests.system.conftest import Served
+from tests.system.texts import COFFEE
 
 PANELS = ("translate", "generate", "understand", "attention")
 WIDTHS = (360, 412, 768, 1280)
@@ -180,7 +181,7 @@ def test_by_keyboard_alone(visit: Visit) -> None:
     tab_to("#to")
     page.keyboard.type("German")
     tab_to("#source")
-    page.keyboard.type("The coffee was so hot that I burned my tongue.")
+    page.keyboard.type(COFFEE)
     page.locator(".word").first.wait_for()
     tab_to(".word")
     page.keyboard.press("End")

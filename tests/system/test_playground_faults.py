@@ -14,9 +14,7 @@ from dragoman_server.security.tokens import digest, new_token
 from tests.integration.server_process import ServerProcess
 from tests.system.browser import visited
 from tests.system.conftest import ROOT, http_address
-
-COFFEE = "The coffee was so hot that I burned my tongue."
-TWO = "It is raining. We are staying at home today."
+from tests.system.texts import COFFEE, TWO
 
 
 def test_a_server_that_is_down_is_said_to_be_and_tried_again(browser: Browser) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dragoman import FinishReason, InternalError, InvalidArgument, Model, Receipt, wire
-from dragoman_protos.v1 import bundle_pb2, inference_pb2, models_pb2
+from dragoman import FinishReason, InternalError, InvalidArgument, Receipt, wire
+from dragoman_protos.v1 import inference_pb2
 
 
 def request(**changes: Any) -> inference_pb2.TranslateRequest:
@@ -126,31 +126,3 @@ def test_a_whole_receipt() -> None:
 
 def test_a_torn_receipt_does_not_spoil_the_answer() -> None:
     assert wire.receipt([("dragoman-queue-ms", "soon"), ("dragoman-steps", "1.5")]) == Receipt()
-
-
-def test_models_speak_in_words() -> None:
-    message = models_pb2.Model(
-        name="deu-eng",
-        version="1",
-        family=bundle_pb2.Bundle.FAMILY_ENCODER_DECODER,
-        tasks=[bundle_pb2.Bundle.TASK_TRANSLATE],
-        languages=["de", "en"],
-        precision="int8",
-        provider="CPUExecutionProvider",
-        lanes=2,
-        max_rows=32,
-        default=True,
-    )
-    expected = Model(
-        "deu-eng", "1", "encoder-decoder", ("translate",), ("de", "en"), "int8", "CPUExecutionProvider", 2, 32, True
-    )
-    assert wire.models(models_pb2.ListModelsResponse(models=[message]), ()) == (expected,)
-    bundle = bundle_pb2.Bundle(name="deu-eng", format_version=1)
-    details = wire.model_details(models_pb2.GetModelResponse(model=message, bundle=bundle), ())
-    assert (details.family, details.bundle) == ("encoder-decoder", bundle)
-    assert isinstance(hash(details), int)
-
-
-def test_a_family_of_a_newer_server_is_unspecified() -> None:
-    message = models_pb2.Model.FromString(b"\x18\x63")  # family = 99
-    assert wire.models(models_pb2.ListModelsResponse(models=[message]), ())[0].family == "unspecified"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dragoman_server.decoding.options import DecodingOptions, SamplingOptions
 from dragoman_server.decoding.ranking import LengthPenalty
 from dragoman_server.decoding.stopping import StopSequences
-from tests.unit.server.reference import EOS
+from tests.unit.server.toy_model import EOS
 
 
 def letters(token_ids: Sequence[int]) -> str:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from dragoman_server.independence.cases import Case, Target, draw_cases
-from tests.unit.server.reference import EOS, VOCABULARY
+from tests.unit.server.toy_model import EOS, VOCABULARY
 
 
 def text_of(ids: Sequence[int]) -> str:

@@ -12,7 +12,7 @@ from dragoman_server.prompt_engine import PromptEngine
 from tests.unit.server import reference
 from tests.unit.server.fake_runtime import PATIENCE, Caller
 from tests.unit.server.prompt_reference import PromptToy, ToyPromptRuntime
-from tests.unit.server.reference import BOS, EOS
+from tests.unit.server.toy_model import BOS, EOS
 
 Start = Callable[..., PromptEngine]
 

@@ -15,7 +15,8 @@ from dragoman_server.decoding.sampling import distribution, draw, uniforms
 from dragoman_server.rows import Move
 from dragoman_server.runtime import StepOutput
 from tests.unit.server.fake_runtime import PATIENCE
-from tests.unit.server.reference import BOS, EOS, TOP_K, Floats, log_softmax, may_come, penalised, toy_logits
+from tests.unit.server.reference import may_come
+from tests.unit.server.toy_model import BOS, EOS, TOP_K, Floats, log_softmax, penalised, toy_logits
 
 BROKEN = 99
 """A prompt with this token, which the model never produces, cannot be prefilled, unless it is the last."""

@@ -20,7 +20,9 @@ from dragoman_server.request import Request
 from dragoman_server.runtime import OnnxRuntime, Runtime
 from tests.unit.server import reference, tiny
 from tests.unit.server.decoding_requests import decoding_options
-from tests.unit.server.reference import BOS, EOS, Found, ToyRuntime
+from tests.unit.server.onnx_reference import OnnxReference
+from tests.unit.server.reference import Found
+from tests.unit.server.toy_model import BOS, EOS, ToyRuntime, toy
 
 SOURCE = (9, 5)
 
@@ -67,14 +69,14 @@ def assert_equal(answers: Sequence[Answer], expected: Sequence[Found], options: 
 def test_every_kind_of_decoding_equals_its_reference(options: DecodingOptions, number: int) -> None:
     source = (*SOURCE, number)
     answers = run(ToyRuntime(16), source, options)
-    assert_equal(answers, reference.decode(reference.toy(source, options), options), options, atol=1e-5)
+    assert_equal(answers, reference.decode(toy(source, options), options), options, atol=1e-5)
 
 
 @pytest.mark.parametrize("beam_size", [2, 3, 4, 6, 9, 16])
 def test_beam_search_on_many_models(compiled: Path, beam_size: int) -> None:
     for number in range(25):
         options = DecodingOptions(max_length=8, beam_size=beam_size, num_hypotheses=beam_size, patience=1 + number % 2)
-        expected = reference.beam_search(reference.toy((*SOURCE, number)), options)
+        expected = reference.beam_search(toy((*SOURCE, number)), options)
         for kernels in (None, compiled):
             answers = run(ToyRuntime(16, kernels), (*SOURCE, number), options)
             assert_equal(answers, expected, options, atol=1e-5)
@@ -102,7 +104,7 @@ def test_a_forced_target_as_long_as_the_caches_is_scored() -> None:
     prefix = (*np.random.default_rng(3).integers(4, 24, runtime.target_capacity - 1).tolist(), EOS)
     options = DecodingOptions(max_length=len(prefix), prefix=prefix, forced=True)
     (answer,) = run(runtime, SOURCE, options)
-    model = reference.toy(SOURCE)
+    model = toy(SOURCE)
     expected = [float(model(prefix[:step])[token]) for step, token in enumerate(prefix)]
     assert answer.token_ids == list(prefix[:-1])
     assert answer.finish_reason is FinishReason.STOP
@@ -156,7 +158,7 @@ def test_the_first_samples_do_not_depend_on_how_many_there_are() -> None:
 
 def test_a_wide_enough_beam_finds_the_best_of_all() -> None:
     """Against every possible target: with a beam as wide as the whole tree, beam search is exact."""
-    model, length = reference.toy(SOURCE), 2
+    model, length = toy(SOURCE), 2
     options = DecodingOptions(max_length=length, beam_size=24, num_hypotheses=5, patience=8)
     everything = [Found((), (float(model(())[EOS]),))]
     for first in set(range(24)) - {EOS}:
@@ -197,5 +199,5 @@ def test_over_real_graphs_and_shared_caches(bundle: LoadedBundle, options: Decod
     random = np.random.default_rng(2)
     for length in (1, 9, 25):
         source = [tiny.DE, *random.integers(6, 290, length).tolist(), tiny.EOS]
-        expected = reference.decode(reference.OnnxReference(bundle, source), options)
+        expected = reference.decode(OnnxReference(bundle, source), options)
         assert_equal(run(runtime, source, options), expected, options, atol=1e-4)

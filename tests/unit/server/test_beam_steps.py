@@ -22,7 +22,7 @@ from dragoman_server.request import Request
 from dragoman_server.rows import Move
 from dragoman_server.runtime import StepOutput
 from tests.unit.server.decoding_requests import letters
-from tests.unit.server.reference import BOS, EOS
+from tests.unit.server.toy_model import BOS, EOS
 
 ROWS, STEPS, TOP_K, VOCABULARY = 24, 24, 12, 40
 

@@ -11,7 +11,7 @@ from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.request import Request
 from dragoman_server.rows import Move
 from dragoman_server.runtime import StepOutput
-from tests.unit.server.reference import BOS, EOS, ToyRuntime
+from tests.unit.server.toy_model import BOS, EOS, ToyRuntime
 
 
 def request(max_length: int) -> Request:

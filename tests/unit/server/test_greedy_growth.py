@@ -13,7 +13,7 @@ from dragoman_server.decoding.batch import Advance, Batch
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.request import Request
 from dragoman_server.runtime import StepOutput
-from tests.unit.server.reference import BOS, EOS, ToyRuntime
+from tests.unit.server.toy_model import BOS, EOS, ToyRuntime
 
 ROWS, COLUMNS, STEPS = 6, 3, 12
 Steps = list[list[tuple[int, float]]]

@@ -20,7 +20,7 @@ from dragoman_server.independence.traffic import TrafficError
 from dragoman_server.progress import Stages
 from dragoman_server.runtime import Runtime, StepOutput
 from tests.unit.server.independence_cases import cases
-from tests.unit.server.reference import BOS, EOS, ToyRuntime
+from tests.unit.server.toy_model import BOS, EOS, ToyRuntime
 
 
 class Doctored(ToyRuntime):

@@ -13,7 +13,7 @@ from dragoman_server.independence.cases import KINDS, WIDEST
 from dragoman_server.independence.sentences import own_sentences
 from dragoman_server.independence.texts import read_sentences
 from tests.unit.server.independence_cases import cases
-from tests.unit.server.reference import EOS, VOCABULARY
+from tests.unit.server.toy_model import EOS, VOCABULARY
 
 
 def test_cases_are_the_seeds_and_of_every_kind() -> None:

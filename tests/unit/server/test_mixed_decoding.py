@@ -25,7 +25,7 @@ from dragoman_server.request import Completion, Outcome, Request
 from dragoman_server.runtime import OnnxRuntime, Runtime, StepOutput
 from tests.unit.server import reference, tiny
 from tests.unit.server.decoding_requests import decoding_options, letters
-from tests.unit.server.reference import BOS, EOS, ToyRuntime
+from tests.unit.server.toy_model import BOS, EOS, ToyRuntime, toy
 
 PATIENCE = 30.0
 
@@ -107,7 +107,7 @@ def test_what_each_gets_is_what_its_reference_says_whoever_else_is_there(data: s
             assert caller.request.cancelled
             continue
         assert isinstance(outcome, Completion)
-        expected = reference.decode(reference.toy(caller.request.source_ids, options), options)
+        expected = reference.decode(toy(caller.request.source_ids, options), options)
         assert [tuple(answer.token_ids) for answer in outcome.answers] == [found.tokens for found in expected]
         assert [answer.finish_reason for answer in outcome.answers] == [found.reason for found in expected]
         np.testing.assert_allclose(
@@ -161,7 +161,7 @@ def test_a_text_that_cannot_be_decoded_fails_its_request_alone() -> None:
     assert engine.state().rows_used == 0
     engine.stop(PATIENCE)
     assert [type(outcome) for outcome in outcomes] == [Completion, Internal, Completion, Internal]
-    expected = reference.decode(reference.toy((9, 4)), plain)
+    expected = reference.decode(toy((9, 4)), plain)
     for outcome in outcomes[::2]:
         assert isinstance(outcome, Completion)
         assert [tuple(answer.token_ids) for answer in outcome.answers] == [found.tokens for found in expected]
@@ -245,7 +245,7 @@ def test_a_search_that_fails_fails_alone() -> None:
     assert isinstance(outcomes[1], Internal)
     for caller, outcome in zip(callers[::2], outcomes[::2], strict=True):
         assert isinstance(outcome, Completion)
-        expected = reference.decode(reference.toy(caller.request.source_ids), beam)
+        expected = reference.decode(toy(caller.request.source_ids), beam)
         assert [tuple(answer.token_ids) for answer in outcome.answers] == [found.tokens for found in expected]
 
 

@@ -1,10 +1,9 @@
+"""Texts that are read together in passes: who is in which, and who fails alone."""
+
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
 
-import pytest
 import structlog.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,42 +24,9 @@ from tests.unit.server.fake_passes import (
 from tests.unit.server.fake_runtime import Clock
 
 
-@pytest.fixture
-def start() -> Iterator[StartPasses]:
-    engines: list[PassEngine] = []
-    gates: list[threading.Semaphore] = []
-
-    def build(
-        *runtimes: FakePassRuntime,
-        max_waiting: int = 100,
-        max_waiting_tokens: int = 10_000,
-        pass_tokens: int = 40,
-        ageing_seconds: float = 1.0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> PassEngine:
-        gates.extend(runtime.gate for runtime in runtimes if runtime.gate)
-        engine = PassEngine(
-            runtimes,
-            max_waiting=max_waiting,
-            max_waiting_tokens=max_waiting_tokens,
-            pass_tokens=pass_tokens,
-            ageing_seconds=ageing_seconds,
-            clock=clock,
-        )
-        engines.append(engine)
-        engine.start()
-        return engine
-
-    yield build
-    for gate in gates:
-        gate.release(10_000)
-    for engine in engines:
-        engine.stop(0)
-
-
-def test_a_text_is_read_in_one_pass_with_a_receipt(start: StartPasses) -> None:
+def test_a_text_is_read_in_one_pass_with_a_receipt(start_passes: StartPasses) -> None:
     runtime = FakePassRuntime()
-    engine, reader = start(runtime), Reader([2, 7, 3])
+    engine, reader = start_passes(runtime), Reader([2, 7, 3])
     assert runtime.warm
     submit(engine, reader)
     reader.assert_read()
@@ -71,9 +37,9 @@ def test_a_text_is_read_in_one_pass_with_a_receipt(start: StartPasses) -> None:
     assert_empty(engine)
 
 
-def test_who_arrives_during_a_pass_is_read_together_in_the_next(start: StartPasses) -> None:
+def test_who_arrives_during_a_pass_is_read_together_in_the_next(start_passes: StartPasses) -> None:
     runtime = FakePassRuntime(4, threading.Semaphore(0))
-    engine, readers = start(runtime), [Reader([2, 10 + number, 3]) for number in range(6)]
+    engine, readers = start_passes(runtime), [Reader([2, 10 + number, 3]) for number in range(6)]
     submit(engine, readers[0])
     wait_for_pass(runtime)
     assert engine.state().rows_used == 1
@@ -87,9 +53,9 @@ def test_who_arrives_during_a_pass_is_read_together_in_the_next(start: StartPass
     assert readers[1].completion().receipt.batch_mean == 4
 
 
-def test_a_pass_is_bounded_in_tokens_but_takes_any_single_text(start: StartPasses) -> None:
+def test_a_pass_is_bounded_in_tokens_but_takes_any_single_text(start_passes: StartPasses) -> None:
     runtime = FakePassRuntime(4, threading.Semaphore(0))
-    engine = start(runtime, pass_tokens=10)
+    engine = start_passes(runtime, pass_tokens=10)
     readers = [Reader([5] * length) for length in (1, 30, 6, 4, 1)]
     submit(engine, readers[0])
     wait_for_pass(runtime)
@@ -101,10 +67,10 @@ def test_a_pass_is_bounded_in_tokens_but_takes_any_single_text(start: StartPasse
     assert [[len(ids) for ids in one] for one in runtime.passes] == [[1], [30], [6, 4], [1]]
 
 
-def test_the_higher_priority_is_read_first_and_waiting_makes_up_for_it(start: StartPasses) -> None:
+def test_the_higher_priority_is_read_first_and_waiting_makes_up_for_it(start_passes: StartPasses) -> None:
     clock = Clock()
     runtime = FakePassRuntime(1, threading.Semaphore(0), clock)
-    engine = start(runtime, clock=clock)
+    engine = start_passes(runtime, clock=clock)
     first, plain, urgent = Reader([1]), Reader([2]), Reader([3], priority=5)
     late = Reader([4], priority=5)
     submit(engine, first)
@@ -119,9 +85,9 @@ def test_the_higher_priority_is_read_first_and_waiting_makes_up_for_it(start: St
     assert [ids[0][0] for ids in runtime.passes] == [1, 3, 2, 4]
 
 
-def test_several_lanes_share_the_queue(start: StartPasses) -> None:
+def test_several_lanes_share_the_queue(start_passes: StartPasses) -> None:
     runtimes = [FakePassRuntime(2, threading.Semaphore(0)) for _ in range(2)]
-    engine, readers = start(*runtimes), [Reader([2, 10 + number, 3]) for number in range(20)]
+    engine, readers = start_passes(*runtimes), [Reader([2, 10 + number, 3]) for number in range(20)]
     submit(engine, *readers)
     for runtime in runtimes:
         wait_for_pass(runtime)  # both work, since one of them alone is held up
@@ -134,9 +100,9 @@ def test_several_lanes_share_the_queue(start: StartPasses) -> None:
     assert_empty(engine)
 
 
-def test_a_text_that_breaks_the_pass_fails_alone(start: StartPasses) -> None:
+def test_a_text_that_breaks_the_pass_fails_alone(start_passes: StartPasses) -> None:
     runtime = FakePassRuntime(4, threading.Semaphore(0))
-    engine = start(runtime)
+    engine = start_passes(runtime)
     readers = [Reader([1]), Reader([2, 10, 3]), Reader([2, BREAKS, 3]), Reader([2, 11, 3])]
     with structlog.testing.capture_logs() as logs:
         submit(engine, readers[0])
@@ -156,9 +122,9 @@ def test_a_text_that_breaks_the_pass_fails_alone(start: StartPasses) -> None:
     assert_empty(engine)
 
 
-def test_numbers_that_are_none_fail_their_own_text_alone(start: StartPasses) -> None:
+def test_numbers_that_are_none_fail_their_own_text_alone(start_passes: StartPasses) -> None:
     runtime = FakePassRuntime(4, threading.Semaphore(0))
-    engine, readers = start(runtime), [Reader([1]), Reader([2, NAN, 3]), Reader([2, 11, 3])]
+    engine, readers = start_passes(runtime), [Reader([1]), Reader([2, NAN, 3]), Reader([2, 11, 3])]
     with structlog.testing.capture_logs():
         submit(engine, readers[0])
         wait_for_pass(runtime)
@@ -170,98 +136,9 @@ def test_numbers_that_are_none_fail_their_own_text_alone(start: StartPasses) -> 
     assert len(runtime.passes) == 2
 
 
-def test_cancelled_and_expired_texts_are_never_read(start: StartPasses) -> None:
-    clock = Clock()
-    runtime = FakePassRuntime(4, threading.Semaphore(0), clock)
-    engine = start(runtime, clock=clock)
-    first, cancelled, expired, last = Reader([1]), Reader([2]), Reader([3], deadline=clock.now + 1), Reader([4])
-    submit(engine, first)
-    wait_for_pass(runtime)
-    submit(engine, cancelled, expired, last)
-    cancelled.request.cancel()
-    clock.now += 2
-    assert runtime.gate
-    runtime.gate.release(100)
-    assert isinstance(cancelled.result(), Cancelled)
-    assert isinstance(expired.result(), DeadlineExceeded)
-    last.assert_read()
-    assert runtime.passes == [[[1]], [[4]]]
-
-
-def test_a_full_queue_refuses_with_the_time_to_come_back(start: StartPasses) -> None:
-    runtime = FakePassRuntime(1, threading.Semaphore(0))
-    engine = start(runtime, max_waiting=2, max_waiting_tokens=10)
-    submit(engine, Reader([1]))
-    wait_for_pass(runtime)
-    submit(engine, Reader([2] * 9))
-    with pytest.raises(Overloaded, match="full") as refused:
-        submit(engine, Reader([3] * 2))
-    assert refused.value.retry_after > 0
-    submit(engine, Reader([4]))
-    with pytest.raises(Overloaded, match="full"):
-        submit(engine, Reader([5]))
-
-
-def test_a_deadline_that_cannot_be_met_by_the_measured_pace_is_refused(start: StartPasses) -> None:
-    clock = Clock()
-    runtime = FakePassRuntime(1, threading.Semaphore(0), clock, token_seconds=0.125)
-    engine = start(runtime, clock=clock)
-    assert runtime.gate
-    runtime.gate.release(2)
-    for measured in (Reader([1] * 8), Reader([1] * 4)):
-        submit(engine, measured)
-        measured.assert_read()
-        wait_for_pass(runtime)
-    running, waiting = Reader([2] * 8), Reader([3] * 8)
-    submit(engine, running)
-    wait_for_pass(runtime)
-    submit(engine, waiting)
-    # One second each for the running and the waiting one, and half a second of its own.
-    with pytest.raises(Overloaded, match="deadline"):
-        submit(engine, Reader([4] * 4, deadline=clock.now + 2.25))
-    in_time = Reader([5] * 4, deadline=clock.now + 2.75)
-    submit(engine, in_time)
-    runtime.gate.release(100)
-    for reader in (running, waiting, in_time):
-        reader.assert_read()
-
-
-def test_what_no_lane_could_take_is_our_fault(start: StartPasses) -> None:
-    engine = start(FakePassRuntime())
-    with pytest.raises(ValueError, match="65 tokens: 1 to 64"):
-        submit(engine, Reader([1] * 65))
-    with pytest.raises(ValueError, match="priority = 10"):
-        submit(engine, Reader([1], priority=10))
-
-
-def test_stopping_lets_passes_finish_and_refuses_what_comes_after(start: StartPasses) -> None:
-    runtime = FakePassRuntime(1, threading.Semaphore(0))
-    engine, running, waiting = start(runtime), Reader([1]), Reader([2])
-    submit(engine, running)
-    wait_for_pass(runtime)
-    submit(engine, waiting)
-    stopping = threading.Thread(target=engine.stop, args=(0,))
-    stopping.start()
-    assert isinstance(waiting.result(), Unavailable)
-    assert runtime.gate
-    runtime.gate.release()
-    stopping.join()
-    running.assert_read()
-    with pytest.raises(Unavailable):
-        submit(engine, Reader([3]))
-
-
-def test_draining_answers_all_that_was_taken(start: StartPasses) -> None:
-    engine, readers = start(FakePassRuntime(3)), [Reader([number]) for number in range(40)]
-    submit(engine, *readers)
-    engine.stop(20)
-    for reader in readers:
-        reader.assert_read()
-
-
-def test_a_reply_that_raises_hurts_nobody_else(start: StartPasses) -> None:
+def test_a_reply_that_raises_hurts_nobody_else(start_passes: StartPasses) -> None:
     runtime = FakePassRuntime(4, threading.Semaphore(0))
-    engine, first, rude, other = start(runtime), Reader([1]), Reader([2]), Reader([3])
+    engine, first, rude, other = start_passes(runtime), Reader([1]), Reader([2]), Reader([3])
 
     def reply(outcome: object) -> None:
         raise RuntimeError("gone")

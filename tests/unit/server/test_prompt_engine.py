@@ -16,7 +16,7 @@ from tests.unit.server.decoding_requests import decoding_options
 from tests.unit.server.fake_runtime import PATIENCE, Caller
 from tests.unit.server.prompt_callers import assert_empty, engine_of, expected_of, submit
 from tests.unit.server.prompt_reference import ToyPromptRuntime
-from tests.unit.server.reference import BOS
+from tests.unit.server.toy_model import BOS
 
 _prompts = st.lists(st.integers(4, 21), max_size=20).map(lambda ids: [BOS, *ids])
 

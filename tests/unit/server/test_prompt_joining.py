@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from dragoman_server.errors import Cancelled, DeadlineExceeded, Internal, Overlo
 from dragoman_server.prompt_engine import PromptEngine
 from dragoman_server.request import Completion
 from dragoman_server.runtime import StepOutput
+from tests.unit.server.conftest import Started
 from tests.unit.server.fake_runtime import PATIENCE, Caller, Clock
 from tests.unit.server.prompt_callers import (
     Start,
@@ -26,24 +27,15 @@ from tests.unit.server.prompt_callers import (
     wait_for_work,
 )
 from tests.unit.server.prompt_reference import BROKEN, ToyPromptRuntime
-from tests.unit.server.reference import BOS
+from tests.unit.server.toy_model import BOS
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
-    engines: list[PromptEngine] = []
-    gates: list[threading.Semaphore] = []
+def start(started: Started) -> Start:
+    def make(*runtimes: ToyPromptRuntime, **others: Callable[[], float]) -> PromptEngine:
+        return started.add(engine_of(*runtimes, **others), *runtimes)
 
-    def build(*runtimes: ToyPromptRuntime, **others: Callable[[], float]) -> PromptEngine:
-        gates.extend(runtime.gate for runtime in runtimes if runtime.gate)
-        engines.append(engine_of(*runtimes, **others))
-        return engines[-1]
-
-    yield build
-    for gate in gates:
-        gate.release(10_000)
-    for engine in engines:
-        engine.stop(0)
+    return make
 
 
 def test_a_long_prompt_comes_in_one_chunk_between_two_steps_and_nobody_else_meanwhile(start: Start) -> None:

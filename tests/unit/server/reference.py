@@ -5,16 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from dragoman_server.decoding.hypothesis import FinishReason
 from dragoman_server.decoding.options import DecodingOptions
 from dragoman_server.decoding.sampling import distribution, draw, uniforms
-from tests.unit.server.toy_model import EOS, Floats, Toy
+from tests.unit.server.toy_model import EOS, Floats
 
 LogProbs = Callable[[tuple[int, ...]], Floats]
 """Log-probabilities (vocabulary,) of what follows the target tokens given."""
+
+
+@runtime_checkable
+class Attentive(Protocol):
+    """A model whose attention can be asked for."""
+
+    def attention(self, tokens: tuple[int, ...], steps: int) -> Floats:
+        """(steps, source), along the tokens."""
 
 
 @dataclass
@@ -24,7 +33,7 @@ class Found:
     tokens: tuple[int, ...]
     log_probs: tuple[float, ...]
     reason: FinishReason | None = None
-    toy: Toy | None = None
+    model: Attentive | None = None
     """Where its attention can be asked for."""
 
     @property
@@ -32,14 +41,14 @@ class Found:
         return sum(self.log_probs)
 
     def attention(self) -> Floats:
-        assert self.toy
-        return self.toy.attention(self.tokens, len(self.log_probs))
+        assert self.model
+        return self.model.attention(self.tokens, len(self.log_probs))
 
     def rank(self, options: DecodingOptions) -> float:
         length, exponent = len(self.log_probs), options.length_penalty.exponent
         base = (5 + length) / 6 if options.length_penalty.wu else length
         rank = self.score / float(base**exponent)
-        if options.coverage_penalty and self.toy:
+        if options.coverage_penalty and self.model:
             shares = [min(sum(weights), 1.0) for weights in self.attention().T.tolist()]
             rank += options.coverage_penalty * sum(math.log(share) for share in shares)
         return rank
@@ -65,17 +74,17 @@ def _possible(history: tuple[int, ...], vocabulary: int, options: DecodingOption
 def _grow(parent: Found, token: int, log_prob: float, options: DecodingOptions) -> Found:
     log_probs = (*parent.log_probs, log_prob)
     if token == EOS:
-        return Found(parent.tokens, log_probs, FinishReason.STOP, parent.toy)
+        return Found(parent.tokens, log_probs, FinishReason.STOP, parent.model)
     tokens, reason = (*parent.tokens, token), None
     if options.stop and any(string in options.stop.decode(tokens) for string in options.stop.strings):
         reason = FinishReason.STOP_SEQUENCE
     elif len(tokens) == options.max_length:
         reason = FinishReason.LENGTH
-    return Found(tokens, log_probs, reason, parent.toy)
+    return Found(tokens, log_probs, reason, parent.model)
 
 
 def _prefixed(model: LogProbs, options: DecodingOptions) -> Found:
-    found = Found((), (), None, model if isinstance(model, Toy) else None)
+    found = Found((), (), None, model if isinstance(model, Attentive) else None)
     for token in options.prefix:
         found = _grow(found, token, float(model(found.tokens)[token]), replace(options, stop=None))
         found.reason = None

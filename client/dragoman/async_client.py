@@ -132,10 +132,10 @@ class AsyncClient(AsyncGeneration, AsyncUnderstanding, AsyncExplaining, AsyncAdm
         """Translate each text over one stream; answers come in input order.
 
         ``texts`` is read by a task of its own, so that an answer never waits for the next text, and at most
-        ``concurrency`` ahead of the answers. ``timeout`` is the longest wait for any answer. A text that fails ends
-        the iteration with its error; with ``return_errors`` the error stands in its place. So does an error among the
-        texts, by which a source says what it could not read. A stream that breaks is begun again by the rules of
-        ``retry``, with the texts that were not answered. Walking away cancels what is under way.
+        ``concurrency`` (1 to 65,536) ahead of the answers. ``timeout`` is the longest wait for any answer. A text that
+        fails ends the iteration with its error; with ``return_errors`` the error stands in its place. So does an error
+        among the texts, by which a source says what it could not read. A stream that breaks is begun again by the rules
+        of ``retry``, with the texts that were not answered. Walking away cancels what is under way.
         """
         self._check_open()
         size = wire.window_size(concurrency)

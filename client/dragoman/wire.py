@@ -28,6 +28,8 @@ Segmentation = Literal["auto", "sentences", "none"]
 "auto" leaves a single one, and any text with target_prefix or alternatives, as it is; "none" never splits."""
 Metadata = Iterable[tuple[str, str | bytes]]
 Number = TypeVar("Number", int, float)
+MOST_CONCURRENCY = 65_536
+"""Texts of one translate_many that are read ahead: each is held until its answer is taken."""
 
 _FINISH_REASONS = {
     inference_pb2.FINISH_REASON_STOP: FinishReason.STOP,
@@ -134,8 +136,11 @@ def timeout_seconds(timeout: float | None, default: float) -> float:
 
 def window_size(concurrency: int) -> int:
     """The most texts that translate_many keeps under way at once."""
-    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-        raise InvalidArgument([Violation("concurrency", shown(concurrency), "a whole number, at least 1")])
+    whole = isinstance(concurrency, int) and not isinstance(concurrency, bool)
+    if not (whole and 1 <= concurrency <= MOST_CONCURRENCY):
+        raise InvalidArgument(
+            [Violation("concurrency", shown(concurrency), f"a whole number, 1 to {MOST_CONCURRENCY}")]
+        )
     return concurrency
 
 

@@ -212,5 +212,6 @@ def test_faulty_arguments_are_refused_by_the_constructor(invoke: Invoke) -> None
         invoke("localhost:1", "models", options={"timeout": 0})
     with pytest.raises(dragoman.InvalidArgument, match="address"):
         invoke("localhost", "models")
-    with pytest.raises(dragoman.InvalidArgument, match="concurrency"):
-        invoke("localhost:1", "translate_many", [], target="de", concurrency=0)
+    for concurrency in (0, 65_537, True, 2.0):
+        with pytest.raises(dragoman.InvalidArgument, match=f"concurrency = {concurrency}: a whole number, 1 to 65536"):
+            invoke("localhost:1", "translate_many", [], target="de", concurrency=concurrency)

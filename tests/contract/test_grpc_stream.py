@@ -183,6 +183,20 @@ async def test_a_text_of_which_a_segment_would_end_too_late_is_refused_at_once(s
         assert [submitted.cancelled for submitted in held] == [True, True]
 
 
+@pytest.mark.parametrize("idle", [True, False])
+async def test_all_segments_are_taken_as_the_first_was(serving: Harness, idle: bool) -> None:
+    unjudged: list[bool] = []
+
+    def behave(submitted: Request) -> None:
+        unjudged.append(submitted.unjudged)
+        submitted.unjudged = submitted.unjudged or (idle and len(unjudged) == 1)
+        submitted.finish(echo(submitted))
+
+    serving.engine.behave = behave
+    await serving.inference.Translate(request("One.\nTwo.\nThree."))
+    assert unjudged == [False, idle, idle]
+
+
 async def test_an_engine_that_ends_in_the_middle_of_a_text_ends_the_call(serving: Harness) -> None:
     held: list[Request] = []
     errors: list[ServerError] = [Unavailable("the server is shutting down"), Overloaded("the queue is full", 0.01)]

@@ -69,6 +69,8 @@ class Gathering(ABC, Generic[SubmissionT, CompletionT]):
             if self.error is not None:
                 return None
             request = self._request(number, partial(self._reply, number))
+            # Else the engine would judge what follows by what it did not judge the first by.
+            request.unjudged = bool(self._requests) and self._requests[0].unjudged
             try:
                 self._submit(request)
             except BaseException as error:

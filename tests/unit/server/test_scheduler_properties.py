@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import cycle
 
-from hypothesis import settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -180,3 +181,49 @@ def size(request: Request) -> int:
 
 TestScheduler = SchedulerMachine.TestCase
 TestScheduler.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
+LONGEST = 4
+ASKED = st.tuples(st.integers(0, 9), st.integers(1, 6), st.integers(1, 15), st.integers(1, LONGEST))
+"""Priority, width, source tokens, and the ticks that it runs."""
+TICK = 0.5
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=3), ASKED, st.lists(ASKED, min_size=1))
+@example([4], (0, 4, 1, 1), [(9, 1, 1, 2), (9, 1, 1, 3)])
+@example([1], (0, 1, 1, 1), [(9, 1, 1, 1)])
+def test_nothing_starves_however_much_arrives(
+    capacities: list[int], asked: tuple[int, int, int, int], arrivals: list[tuple[int, int, int, int]]
+) -> None:
+    """The queue is always full; after nine periods of ageing nobody who comes outranks who has waited."""
+    queue = Scheduler[Request](
+        capacities,
+        max_waiting=MAX_WAITING,
+        max_waiting_tokens=MAX_TOKENS,
+        encode_tokens=ENCODE_TOKENS,
+        ageing_seconds=AGEING,
+    )
+
+    def request(priority: int, width: int, tokens: int, lasts: int) -> Request:
+        options = DecodingOptions(max_length=lasts, beam_size=min(width, *capacities))
+        return Request([7] * tokens, options, lambda outcome: None, priority=priority)
+
+    victim, coming = request(*asked), cycle(arrivals)
+    now = 100.0
+    assert queue.offer(victim, now)
+    running: list[dict[Request, int]] = [{} for _ in capacities]
+    outranked = round(9 * AGEING / TICK)
+    # From then on those ahead, and one lane's rows for each of them if all are as wide as a lane.
+    for tick in range(outranked + (MAX_WAITING + 2) * (LONGEST + 1)):
+        while queue.offer(request(*next(coming)), now):
+            pass
+        for number, lane in enumerate(running):
+            for done in [one for one, since in lane.items() if tick - since >= one.options.max_length]:
+                del lane[done]
+            plan = queue.schedule(number, list(lane), now)
+            lane.update(dict.fromkeys(plan.joiners, tick))
+            if victim in lane:
+                return
+        now += TICK
+    raise AssertionError("starved")

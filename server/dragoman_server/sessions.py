@@ -110,6 +110,8 @@ def _cpu_session(graph: Path | bytes, options: ort.SessionOptions, weights: Mapp
 def _gpu_session(graph: Path | bytes, device: Device, *, captured: bool) -> Any:
     _load_cuda()
     options = _options()
+    # A plan of memory is kept for each shape that was ever seen, and moves have any.
+    options.enable_mem_pattern = not isinstance(graph, bytes)
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     session = ort.InferenceSession(graph, options, providers=device.providers(captured=captured))
     # onnxruntime goes on without a provider whose libraries it cannot load.

@@ -114,7 +114,7 @@ class IdleMemory(DeviceMemory):
 
     def caches(self, shape: tuple[int, int, int, int, int], element: str) -> DeviceCaches:
         """As ``RowMemory`` says."""
-        return Idle(self._device, self._mover(element), shape, element)
+        return Idle(self._device, self._mover(shape[-1], element), shape, element)
 
 
 def test_a_device_that_computes_nothing_does_not_pass() -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dragoman_server.captures import CAPTURES, Captures
 from dragoman_server.device import Device
 from dragoman_server.onnx_program import Operation, Tensor, program
 from dragoman_server.seldom_log import logger
@@ -85,7 +86,8 @@ def mover_type(size: int, element: str) -> str:
 class CellMover:
     """Moves cells of numbers of one type; ``element`` is numpy's name of it.
 
-    ``scratch``: bytes that a move may compute with. ``make`` makes the sessions.
+    ``scratch``: bytes that a move may compute with. ``captures``: those that its runs stay clear of. ``make`` makes the
+    sessions.
     """
 
     def __init__(
@@ -94,9 +96,10 @@ class CellMover:
         element: str,
         *,
         scratch: int = SCRATCH,
+        captures: Captures = CAPTURES,
         make: Callable[[bytes, Device], Any] = lane_session,
     ) -> None:
-        self._device, self.element = device, np.dtype(element)
+        self._device, self.element, self._captures = device, np.dtype(element), captures
         self._session = make(_moving(element), device)
         # What it makes is memory of its own that stays: the bound is that of what is computed with.
         self._zeroing = make(_zeroing(element), replace(device, arena_bytes=None))
@@ -114,7 +117,8 @@ class CellMover:
         binding = self._zeroing.io_binding()
         binding.bind_cpu_input("shape", np.array([number, width]))
         binding.bind_output("zeros", self._device.kind, self._device.number)
-        self._zeroing.run_with_iobinding(binding)
+        with self._captures.beside():
+            self._zeroing.run_with_iobinding(binding)
         return binding.get_outputs()[0]
 
     def _move(self, source: Cells, target: Cells, move: _Move) -> None:
@@ -144,7 +148,8 @@ class CellMover:
         self._bind(binding.bind_input, "source", source)
         self._bind(binding.bind_input, "target", target)
         self._bind(binding.bind_output, "moved", target)
-        self._session.run_with_iobinding(binding)
+        with self._captures.beside():
+            self._session.run_with_iobinding(binding)
 
     def _bind(self, bind: Any, name: str, cells: Cells) -> None:
         shape = [cells.number, cells.width]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from dragoman_server.captures import CAPTURES, Captures
 from dragoman_server.cell_moves import MOST_NUMBERS, CellMover, Cells, Places, mover_type
 from dragoman_server.device import Device
 from dragoman_server.row_copies import Lengths
@@ -158,14 +159,19 @@ class DeviceVectors:
 
 
 class DeviceBinding:
-    """A binding to a device's memory: what the host has changed is sent, what the step has chosen is fetched."""
+    """A binding to a device's memory: what the host has changed is sent, what the step has chosen is fetched.
 
-    def __init__(self, session: Any, device: Device, number: int | None) -> None:
-        self._session, self._device = session, device
+    ``number``: of the capture that its first run makes; None: its runs are not captured.
+    """
+
+    def __init__(self, session: Any, device: Device, number: int | None, captures: Captures) -> None:
+        self._session, self._device, self._captures = session, device, captures
         self.values = session.io_binding()
         self._sent: list[tuple[Array, Array, Any]] = []
         """What the host writes, what of it was sent last, and where it is on the device."""
         self._fetched: list[tuple[Array, Any]] = []
+        self._steady = number is not None
+        self._to_capture = device.cuda_graphs and self._steady
         self._options, self._uncaptured = ort.RunOptions(), ort.RunOptions()
         if device.cuda_graphs:
             self._options.add_run_config_entry("gpu_graph_id", _NO_CAPTURE if number is None else str(number))
@@ -184,18 +190,25 @@ class DeviceBinding:
 
     def fetches(self, name: str, array: Array) -> None:
         """An output that the host reads."""
+        if not self._steady:
+            # No address of the device has to stay: none is held there between two runs, however large the output.
+            self.values.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
+            return
         value = self._new(array)
         self._fetched.append((array, value))
         self.values.bind_ortvalue_output(name, value)
 
     def run(self) -> None:
         """As ``Binding`` says."""
-        self._run(self._options)
+        with self._captures.alone() if self._to_capture else self._captures.beside():
+            self._run(self._options)
+        self._to_capture = False
 
     def run_for(self, name: str) -> Array:
         """As ``Binding`` says."""
         self.values.bind_output(name, "cpu")  # as large as it turns out to be: comes after all others
-        self._run(self._uncaptured)
+        with self._captures.beside():
+            self._run(self._uncaptured)
         found: Array = self.values.get_outputs()[-1].numpy()
         return found
 
@@ -215,12 +228,12 @@ class DeviceBinding:
 
 
 class DeviceMemory:
-    """A device's memory."""
+    """A device's memory. ``captures``: those that its runs stay clear of."""
 
     fixed_lengths = True
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
+    def __init__(self, device: Device, captures: Captures = CAPTURES) -> None:
+        self._device, self._captures = device, captures
         self._movers: dict[str, CellMover] = {}
 
     def caches(self, shape: tuple[int, int, int, int, int], element: str) -> DeviceCaches:
@@ -243,11 +256,12 @@ class DeviceMemory:
     ) -> DeviceBinding:
         """As ``RowMemory`` says. A steady binding's addresses never change, so that its runs may be captured."""
         device = self._device
-        binding = DeviceBinding(session, device, next(_numbers) if steady else None)
-        for name, array in inputs.items():
-            binding.sends(name, array)
-        for name, array in outputs.items():
-            binding.fetches(name, array)
+        binding = DeviceBinding(session, device, next(_numbers) if steady else None, self._captures)
+        with self._captures.beside():
+            for name, array in inputs.items():
+                binding.sends(name, array)
+            for name, array in outputs.items():
+                binding.fetches(name, array)
         for past, present, whole, number in parts:
             assert isinstance(whole, DeviceCaches | DeviceVectors)
             place = device.kind, device.number, whole.element, whole.like(rows)[1:], whole.layer(number)
@@ -263,14 +277,15 @@ class DeviceMemory:
             binding.bind_cpu_input(name, array)
         for name in names:
             binding.bind_output(name, self._device.kind, self._device.number)
-        session.run_with_iobinding(binding)
+        with self._captures.beside():
+            session.run_with_iobinding(binding)
         return list(binding.get_outputs())
 
     def _mover(self, size: int, element: str) -> CellMover:
         """For cells of so many of ``element``."""
         kind = mover_type(size, element)
         if kind not in self._movers:
-            self._movers[kind] = CellMover(self._device, kind)
+            self._movers[kind] = CellMover(self._device, kind, captures=self._captures)
         return self._movers[kind]
 
 

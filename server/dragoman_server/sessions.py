@@ -11,6 +11,7 @@ from typing import Any
 
 import onnxruntime as ort
 
+from dragoman_server.captures import CAPTURES
 from dragoman_server.compiled_kernels import takes_heads
 from dragoman_server.device import CPU, CPU_PROVIDER, Device, DeviceError
 from dragoman_server.fusing.fusion import fused
@@ -113,7 +114,8 @@ def _gpu_session(graph: Path | bytes, device: Device, *, captured: bool) -> Any:
     # A plan of memory is kept for each shape that was ever seen, and moves have any.
     options.enable_mem_pattern = not isinstance(graph, bytes)
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    session = ort.InferenceSession(graph, options, providers=device.providers(captured=captured))
+    with CAPTURES.beside():  # it allocates
+        session = ort.InferenceSession(graph, options, providers=device.providers(captured=captured))
     # onnxruntime goes on without a provider whose libraries it cannot load.
     found = session.get_providers()[0]
     if found == CPU_PROVIDER:

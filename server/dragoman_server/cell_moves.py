@@ -22,6 +22,8 @@ MOST_NUMBERS = (1 << 31) - 1
 """Of a tensor: CUDA's kernels count many things in 32 bits."""
 SCRATCH = 64 << 20
 """Bytes that a move may compute with: one that needs more is made in parts."""
+LEAST_SCRATCH = 1 << 20
+"""Where not even that much is free, rows are not moved: parts that are smaller still would take for ever."""
 _WIDEST = "int64"
 _INDEX_BYTES = 48
 """Of each cell, for its places in source and target and what they are added up from."""
@@ -86,8 +88,8 @@ def mover_type(size: int, element: str) -> str:
 class CellMover:
     """Moves cells of numbers of one type; ``element`` is numpy's name of it.
 
-    ``scratch``: bytes that a move may compute with. ``captures``: those that its runs stay clear of. ``make`` makes the
-    sessions.
+    ``scratch``: bytes that a move may compute with; at the least, where there are fewer, ``least_scratch``.
+    ``captures``: those that its runs stay clear of. ``make`` makes the sessions.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class CellMover:
         element: str,
         *,
         scratch: int = SCRATCH,
+        least_scratch: int = LEAST_SCRATCH,
         captures: Captures = CAPTURES,
         make: Callable[[bytes, Device], Any] = lane_session,
     ) -> None:
@@ -103,7 +106,7 @@ class CellMover:
         self._session = make(_moving(element), device)
         # What it makes is memory of its own that stays: the bound is that of what is computed with.
         self._zeroing = make(_zeroing(element), replace(device, arena_bytes=None))
-        self._scratch = scratch
+        self._scratch, self._least_scratch = scratch, least_scratch
 
     def move(self, source: Cells, target: Cells, origins: Places, goals: Places, run: tuple[int, int] = (0, 1)) -> None:
         """Copy the cells at ``origins`` of ``source`` to ``goals`` of ``target``, which may be the same memory.
@@ -128,7 +131,7 @@ class CellMover:
             try:
                 self._run(source, target, move)
             except Exception as error:  # onnxruntime raises many types that share no base of their own
-                if number == 1:
+                if number == 1 or size // 2 < self._least_scratch:
                     raise
                 # For want of memory, most likely. What was moved may be moved again, since nothing is both read and
                 # written: better in many parts than that all who have rows fail.

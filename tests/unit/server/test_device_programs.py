@@ -11,10 +11,12 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 import pytest
+import structlog.testing
 
-from dragoman_server.cell_moves import MOST_NUMBERS, CellMover, Cells, Places, mover_type
+from dragoman_server.cell_moves import MOST_NUMBERS, SCRATCH, CellMover, Cells, Places, mover_type
 from dragoman_server.device import CPU, Device
 from dragoman_server.device_memory import DeviceCaches, DeviceMemory
+from dragoman_server.gpu_memory import WORKING
 from dragoman_server.onnx_program import Operation, Tensor, program
 from dragoman_server.sessions import lane_session, nodes_on_cpu
 
@@ -98,7 +100,11 @@ class RecordedBinding:
 def recorded(scratch: int, room: int) -> tuple[CellMover, list[int]]:
     gathered: list[int] = []
     make = partial(Recorded, gathered=gathered, room=room)
-    return CellMover(Device(resident=True), "int64", scratch=scratch, make=make), gathered
+    return CellMover(Device(resident=True), "int64", scratch=scratch, least_scratch=CELL, make=make), gathered
+
+
+CELL = 2 * 8 + 48
+"""Bytes to move one cell of those below with: its two numbers of 64 bits, and its places."""
 
 
 SHAPE = (4, 6, 2, 5, 8)
@@ -127,8 +133,7 @@ def fork(caches: DeviceCaches, held: npt.NDArray[np.float16]) -> None:
 
 
 def test_moves_are_made_in_parts_that_their_scratch_memory_has_room_for() -> None:
-    """A cell is a position of a head, moved as two numbers of 64 bits."""
-    mover, gathered = recorded(scratch=10 * (2 * 8 + 48), room=MOST_NUMBERS)
+    mover, gathered = recorded(scratch=10 * CELL, room=MOST_NUMBERS)
     caches, held = filled(mover)
     fork(caches, held)
     assert_holds(caches, held)
@@ -144,6 +149,17 @@ def test_a_move_that_fails_for_want_of_memory_is_made_in_smaller_parts() -> None
     mover, _ = recorded(scratch=1 << 20, room=1)
     with pytest.raises(RuntimeError, match="Available memory"):
         filled(mover)
+
+
+def test_a_move_that_fails_with_little_is_not_made_in_countless_parts() -> None:
+    mover = CellMover(Device(resident=True), "int64", make=partial(Recorded, gathered=[], room=20))
+    with structlog.testing.capture_logs() as logs, pytest.raises(RuntimeError, match="Available memory"):
+        filled(mover)
+    assert not logs
+
+
+def test_moves_compute_with_a_small_part_of_what_a_lanes_sessions_may_take() -> None:
+    assert SCRATCH * 4 <= WORKING
 
 
 @pytest.mark.parametrize("most", [MOST_NUMBERS, 2 * 6 * 2 * 5 * 2, 3 * 6 * 2 * 5 * 2 - 1, 6 * 2 * 5 * 2])

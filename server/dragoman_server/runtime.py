@@ -131,7 +131,8 @@ class OnnxRuntime(RowDecoder):
     def warm_up(self) -> None:
         """Run the encoder and the step of every bucket once."""
         self.encode([0], [[0] * min(8, self.source_capacity)])
-        for rows in self._buckets:
+        # The largest first: what it has computed with does for all others, where each larger one would take its own.
+        for rows in reversed(self._buckets):
             self.step([0] * rows)
             self._lengths[:], self._cross_lengths[:] = 0, 0
         self._stale = True

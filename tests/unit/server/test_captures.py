@@ -150,6 +150,8 @@ def test_nothing_new_is_captured_once_a_runtime_is_warm(tmp_path: Path) -> None:
     warmed = set(sessions.captures)
     assert len(warmed) == 4
     assert "-1" not in warmed
+    # The largest bucket, whose number is the last, before all others: the memory that it takes does for them too.
+    assert sessions.captures == sorted(warmed, key=int, reverse=True)
     sessions.captures.clear()
     runtime.encode([0, 1], [[7, 8], [9]])
     runtime.step([5, 5])

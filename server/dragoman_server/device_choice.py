@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -11,6 +12,9 @@ from dragoman_server import machine
 from dragoman_server.device import CPU, CUDA_PROVIDER, Device, DeviceError
 from dragoman_server.errors import Violation
 from dragoman_server.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from dragoman_server.row_memory import RowMemory
 
 GPU_PRECISION = "fp16"
 """Attention over caches has no other kernels in the CUDA provider: GroupQueryAttention of float32 does not exist there,
@@ -81,14 +85,22 @@ def _faults(gpu: Device, settings: Settings, around: Surroundings) -> Iterator[V
         yield Violation("device", settings.device, str(error))
 
 
-def probe(device: Device) -> None:
-    """Move a few numbers on the device. DeviceError where that fails."""
+def probe(device: Device, memory: Callable[[Device], RowMemory] | None = None) -> None:
+    """Send numbers to the device, have a graph move them there, and fetch them. DeviceError where that fails.
+
+    ``memory`` makes the device's; None: the real one.
+    """
     import numpy as np  # noqa: PLC0415  (slow to import, as is what follows)
+    import onnxruntime as ort  # noqa: PLC0415
 
-    from dragoman_server.device_memory import DeviceMemory  # noqa: PLC0415  (onnxruntime)
+    from dragoman_server.device_memory import DeviceMemory  # noqa: PLC0415
 
+    # Not zeros, which a device that computes nothing would give back too.
+    sent = np.arange(1, 17, dtype=np.float16).reshape(2, 1, 2, 4)  # (caches, heads, positions, head_dim)
     try:
-        caches = DeviceMemory(device).caches((2, 2, 1, 2, 4), "float16")
+        caches = (memory or DeviceMemory)(device).caches((2, 2, 1, 2, 4), "float16")
+        given = ort.OrtValue.ortvalue_from_numpy(sent, device.kind, device.number)
+        caches.write([0], np.zeros(1, np.int64), np.full(1, 2), given)
         caches.copy(*np.array([[0], [1], [0], [2]]))  # row 0 to row 1, positions 0 and 1
         found = caches.read(1, 2)
     except DeviceError:
@@ -96,8 +108,8 @@ def probe(device: Device) -> None:
     except Exception as error:  # onnxruntime raises many types that share no base of their own
         first = str(error).strip().splitlines() or [type(error).__name__]
         raise DeviceError(f"device = {device}: {first[0]}") from error
-    if found.any():
-        raise DeviceError(f"device = {device}: zeros that were copied came back as something else")
+    if not np.array_equal(found, sent):
+        raise DeviceError(f"device = {device}: numbers that were copied there came back as others")
 
 
 def _providers() -> Sequence[str]:

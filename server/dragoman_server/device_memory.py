@@ -3,65 +3,65 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from dragoman_server.cell_moves import CellMover, Cells, Places
+from dragoman_server.captures import CAPTURES, Captures
+from dragoman_server.cell_moves import MOST_NUMBERS, CellMover, Cells, Places, mover_type
 from dragoman_server.device import Device
 from dragoman_server.row_copies import Lengths
 from dragoman_server.row_memory import Array, Ints, Part, RowCaches
 from dragoman_server.rows import Moves
 
-_LONGEST_BLOCK = 16
-"""Positions that are copied together."""
+_WIDEST_CELL = 32
+"""Numbers of a vector that one thread of a kernel copies."""
 _NO_CAPTURE = "-1"
+_numbers = itertools.count(1)
+"""Of all bindings of a process: a session may be bound by several memories, and keeps captures by number."""
 
 
-class _Layers:
-    """Memory of the device (layers, rows, ...): a row of a layer is ``size`` elements at one place."""
+class DeviceCaches:
+    """``RowCaches`` of a device: a cell is a position of a head. A tensor has ``most`` numbers."""
 
-    def __init__(self, device: Device, mover: CellMover, shape: Sequence[int], element: str) -> None:
+    def __init__(
+        self, device: Device, mover: CellMover, shape: Sequence[int], element: str, *, most: int = MOST_NUMBERS
+    ) -> None:
         self.device, self.mover, self.shape, self.element = device, mover, shape, np.dtype(element)
-        self.value = ort.OrtValue.ortvalue_from_shape_and_type(list(shape), self.element, device.kind, device.number)
-        self.address: int = self.value.data_ptr()
-        self.size = int(np.prod(shape[2:]))
-        for layer in range(shape[0]):
-            mover.zero(Cells(self.layer(layer), shape[1], self.size))
+        layers, rows, self._heads, self._time, size = shape
+        self._width = size * self.element.itemsize // mover.element.itemsize
+        self._row = self._heads * self._time
+        """Cells of a row in one layer, all heads'."""
+        fitting = most // (rows * self._row * self._width)
+        if not fitting:
+            raise ValueError(f"{rows} rows of {self._time} positions: more than a GPU's kernels can count in a layer")
+        # A power of two, so that the parts of other caches of fewer rows end where these do.
+        self._together = 1 << (min(fitting, layers).bit_length() - 1) if fitting < layers else layers
+        """Layers that lie in one piece of memory."""
+        self._values = [
+            mover.zeros(min(self._together, layers - first) * rows * self._row, self._width)
+            for first in range(0, layers, self._together)
+        ]
+        self._parts = _parts(self._together, rows * self._row, self._heads, self._time)
 
     def layer(self, number: int) -> int:
         """Where a layer begins: its first rows are the first of its memory."""
-        return self.address + number * self.shape[1] * self.size * self.element.itemsize
-
-    def cells(self, width: int) -> Cells:
-        """All of it."""
-        return Cells(self.address, self.shape[0] * self.shape[1] * self.size // width, width)
+        piece, within = divmod(number, self._together)
+        address: int = self._values[piece].data_ptr()
+        return address + within * self.shape[1] * self._row * self._width * self.mover.element.itemsize
 
     def like(self, rows: int) -> list[int]:
         """The shape with another number of rows."""
         return [self.shape[0], rows, *self.shape[2:]]
 
-
-class DeviceCaches(_Layers):
-    """``RowCaches`` of a device."""
-
-    def __init__(self, device: Device, mover: CellMover, shape: Sequence[int], element: str) -> None:
-        super().__init__(device, mover, shape, element)
-        layers, rows, self._heads, self._time, self._width = shape
-        self._block = next(size for size in range(min(_LONGEST_BLOCK, self._time), 0, -1) if self._time % size == 0)
-        self._row = self._heads * self._time
-        """Positions of a row in one layer, all heads'."""
-        self._parts = _parts(layers, rows * self._row, self._heads, self._time)
-
     def copy(self, sources: Ints, targets: Ints, begins: Ints, ends: Ints) -> None:
         """As ``RowCaches`` says, together; some positions more are copied, which are alike or mean nothing."""
         some = begins < ends
         if some.any():
-            blocks = int(begins[some].min()) // self._block, -(-int(ends[some].max()) // self._block)
-            self._move(self, sources[some], targets[some], blocks)
+            self._move(self, sources[some], targets[some], (int(begins[some].min()), int(ends[some].max())))
 
     def copy_siblings(self, moves: Moves, lengths: Lengths) -> None:
         """As ``RowCaches`` says."""
@@ -69,80 +69,109 @@ class DeviceCaches(_Layers):
 
     def write(self, rows: Sequence[int], begins: Ints, lengths: Ints, values: Any) -> None:
         """As ``RowCaches`` says."""
+        self.write_from(values.data_ptr(), int(values.shape()[2]), rows, begins, lengths)
+
+    def write_from(self, address: int, tokens: int, rows: Sequence[int], begins: Ints, lengths: Ints) -> None:
+        """``write`` of values with so many tokens, which lie there."""
         spans = list(zip(rows, begins.tolist(), lengths.tolist(), strict=True))
-        tokens = int(values.shape()[2])
         origins = np.concatenate([np.arange(begin, begin + length) for _, begin, length in spans])
         goals = np.concatenate([row * self._row + np.arange(length) for row, _, length in spans])
-        layers = len(self._parts) // self._heads
-        given = Cells(values.data_ptr(), len(self._parts) * tokens, self._width)
-        self.mover.move(
-            given,
-            self.cells(self._width),
-            Places(origins, _parts(layers, self._heads * tokens, self._heads, tokens)),
-            Places(goals, self._parts),
-        )
+        cells = self._heads * tokens
+        parts = _parts(self._together, cells, self._heads, tokens)
+        for first, count in self._pieces(self._together):
+            given = address + first * cells * self._width * self.mover.element.itemsize
+            self.mover.move(
+                Cells(given, count * cells, self._width),
+                self._cells(first, count),
+                Places(origins, parts[: count * self._heads]),
+                Places(goals, self._parts[: count * self._heads]),
+            )
 
     def take(self, row: int, staging: RowCaches, length: int) -> None:
         """As ``RowCaches`` says."""
         assert isinstance(staging, DeviceCaches)
         if length:
-            self._move(staging, np.zeros(1, np.int64), np.array([row]), (0, -(-length // self._block)))
+            self._move(staging, np.zeros(1, np.int64), np.array([row]), (0, length))
 
     def read(self, row: int, length: int) -> Array:
         """As ``RowCaches`` says."""
         scratch = DeviceCaches(self.device, self.mover, self.like(1), self.element.name)
-        scratch._move(self, np.array([row]), np.zeros(1, np.int64), (0, self._time // self._block))
-        found: Array = scratch.value.numpy()[:, 0, :, :length]
-        return found.copy()
+        scratch._move(self, np.array([row]), np.zeros(1, np.int64), (0, self._time))
+        found: Array = np.concatenate([value.numpy() for value in scratch._values])
+        return found.view(self.element).reshape(scratch.shape)[:, 0, :, :length].copy()
 
-    def _move(self, source: DeviceCaches, sources: Ints, targets: Ints, blocks: tuple[int, int]) -> None:
-        """Copy blocks of rows; in cells of one block each."""
-        row, width = self._row // self._block, self._width * self._block
-        self.mover.move(
-            source.cells(width),
-            self.cells(width),
-            Places(sources * row, source._parts // self._block),
-            Places(targets * row, self._parts // self._block),
-            blocks,
-        )
+    def _move(self, source: DeviceCaches, sources: Ints, targets: Ints, run: tuple[int, int]) -> None:
+        """Copy positions of rows."""
+        for first, count in self._pieces(min(self._together, source._together)):
+            self.mover.move(
+                source._cells(first, count),
+                self._cells(first, count),
+                Places(sources * source._row, source._parts[: count * self._heads]),
+                Places(targets * self._row, self._parts[: count * self._heads]),
+                run,
+            )
+
+    def _pieces(self, together: int) -> Iterator[tuple[int, int]]:
+        """All layers, so many together: the first, and how many they are."""
+        layers = self.shape[0]
+        return ((first, min(together, layers - first)) for first in range(0, layers, together))
+
+    def _cells(self, first: int, count: int) -> Cells:
+        """Those of some layers in one piece of memory."""
+        return Cells(self.layer(first), count * self.shape[1] * self._row, self._width)
 
 
-class DeviceVectors(_Layers):
-    """``RowVectors`` of a device."""
+class DeviceVectors:
+    """``RowVectors`` of a device: caches of one head, whose positions are parts of the vectors."""
 
     def __init__(self, device: Device, mover: CellMover, shape: Sequence[int], element: str) -> None:
-        super().__init__(device, mover, shape, element)
-        self._parts = np.arange(shape[0]) * shape[1]
+        self.shape, self.element = shape, np.dtype(element)
+        ratio = mover.element.itemsize // self.element.itemsize
+        numbers = shape[-1] // ratio
+        cell = next(size for size in range(min(_WIDEST_CELL, numbers), 0, -1) if numbers % size == 0)
+        self._time = numbers // cell
+        self._caches = DeviceCaches(device, mover, (*shape[:2], 1, self._time, cell * ratio), element)
+
+    def layer(self, number: int) -> int:
+        """Where a layer begins."""
+        return self._caches.layer(number)
+
+    def like(self, rows: int) -> list[int]:
+        """The shape with another number of rows."""
+        return [self.shape[0], rows, *self.shape[2:]]
 
     def copy(self, sources: Ints, targets: Ints) -> None:
         """As ``RowVectors`` says."""
-        whole = self.cells(self.size)
-        self.mover.move(whole, whole, Places(sources, self._parts), Places(targets, self._parts))
+        self._caches.copy(sources, targets, np.zeros(len(sources), np.int64), np.full(len(sources), self._time))
 
     def write(self, rows: Sequence[int], values: Any) -> None:
         """As ``RowVectors`` says."""
-        given = Cells(values.data_ptr(), self.shape[0] * len(rows), self.size)
-        origins = Places(range(len(rows)), np.arange(self.shape[0]) * len(rows))
-        self.mover.move(given, self.cells(self.size), origins, Places(rows, self._parts))
+        count = len(rows)
+        begins = np.arange(count) * self._time
+        self._caches.write_from(
+            values.data_ptr(), count * self._time, rows, begins, np.full(count, self._time, np.int64)
+        )
 
     def read(self, row: int) -> Array:
         """As ``RowVectors`` says."""
-        scratch = DeviceVectors(self.device, self.mover, self.like(1), self.element.name)
-        origins, goals = Places([row], self._parts), Places([0], scratch._parts)
-        self.mover.move(self.cells(self.size), scratch.cells(self.size), origins, goals)
-        found: Array = scratch.value.numpy()[:, 0]
-        return found.copy()
+        found = self._caches.read(row, self._time)
+        return found.reshape(self.shape[0], *self.shape[2:])
 
 
 class DeviceBinding:
-    """A binding to a device's memory: what the host has changed is sent, what the step has chosen is fetched."""
+    """A binding to a device's memory: what the host has changed is sent, what the step has chosen is fetched.
 
-    def __init__(self, session: Any, device: Device, number: int | None) -> None:
-        self._session, self._device = session, device
+    ``number``: of the capture that its first run makes; None: its runs are not captured.
+    """
+
+    def __init__(self, session: Any, device: Device, number: int | None, captures: Captures) -> None:
+        self._session, self._device, self._captures = session, device, captures
         self.values = session.io_binding()
         self._sent: list[tuple[Array, Array, Any]] = []
         """What the host writes, what of it was sent last, and where it is on the device."""
         self._fetched: list[tuple[Array, Any]] = []
+        self._steady = number is not None
+        self._to_capture = device.cuda_graphs and self._steady
         self._options, self._uncaptured = ort.RunOptions(), ort.RunOptions()
         if device.cuda_graphs:
             self._options.add_run_config_entry("gpu_graph_id", _NO_CAPTURE if number is None else str(number))
@@ -161,18 +190,25 @@ class DeviceBinding:
 
     def fetches(self, name: str, array: Array) -> None:
         """An output that the host reads."""
+        if not self._steady:
+            # No address of the device has to stay: none is held there between two runs, however large the output.
+            self.values.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
+            return
         value = self._new(array)
         self._fetched.append((array, value))
         self.values.bind_ortvalue_output(name, value)
 
     def run(self) -> None:
         """As ``Binding`` says."""
-        self._run(self._options)
+        with self._captures.alone() if self._to_capture else self._captures.beside():
+            self._run(self._options)
+        self._to_capture = False
 
     def run_for(self, name: str) -> Array:
         """As ``Binding`` says."""
         self.values.bind_output(name, "cpu")  # as large as it turns out to be: comes after all others
-        self._run(self._uncaptured)
+        with self._captures.beside():
+            self._run(self._uncaptured)
         found: Array = self.values.get_outputs()[-1].numpy()
         return found
 
@@ -192,22 +228,21 @@ class DeviceBinding:
 
 
 class DeviceMemory:
-    """A device's memory."""
+    """A device's memory. ``captures``: those that its runs stay clear of."""
 
     fixed_lengths = True
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
+    def __init__(self, device: Device, captures: Captures = CAPTURES) -> None:
+        self._device, self._captures = device, captures
         self._movers: dict[str, CellMover] = {}
-        self._numbers = itertools.count(1)
 
     def caches(self, shape: tuple[int, int, int, int, int], element: str) -> DeviceCaches:
         """As ``RowMemory`` says."""
-        return DeviceCaches(self._device, self._mover(element), shape, element)
+        return DeviceCaches(self._device, self._mover(shape[-1], element), shape, element)
 
     def vectors(self, shape: tuple[int, int, int, int], element: str) -> DeviceVectors:
         """As ``RowMemory`` says."""
-        return DeviceVectors(self._device, self._mover(element), shape, element)
+        return DeviceVectors(self._device, self._mover(shape[-1], element), shape, element)
 
     def bind(
         self,
@@ -221,11 +256,12 @@ class DeviceMemory:
     ) -> DeviceBinding:
         """As ``RowMemory`` says. A steady binding's addresses never change, so that its runs may be captured."""
         device = self._device
-        binding = DeviceBinding(session, device, next(self._numbers) if steady else None)
-        for name, array in inputs.items():
-            binding.sends(name, array)
-        for name, array in outputs.items():
-            binding.fetches(name, array)
+        binding = DeviceBinding(session, device, next(_numbers) if steady else None, self._captures)
+        with self._captures.beside():
+            for name, array in inputs.items():
+                binding.sends(name, array)
+            for name, array in outputs.items():
+                binding.fetches(name, array)
         for past, present, whole, number in parts:
             assert isinstance(whole, DeviceCaches | DeviceVectors)
             place = device.kind, device.number, whole.element, whole.like(rows)[1:], whole.layer(number)
@@ -241,13 +277,16 @@ class DeviceMemory:
             binding.bind_cpu_input(name, array)
         for name in names:
             binding.bind_output(name, self._device.kind, self._device.number)
-        session.run_with_iobinding(binding)
+        with self._captures.beside():
+            session.run_with_iobinding(binding)
         return list(binding.get_outputs())
 
-    def _mover(self, element: str) -> CellMover:
-        if element not in self._movers:
-            self._movers[element] = CellMover(self._device, element)
-        return self._movers[element]
+    def _mover(self, size: int, element: str) -> CellMover:
+        """For cells of so many of ``element``."""
+        kind = mover_type(size, element)
+        if kind not in self._movers:
+            self._movers[kind] = CellMover(self._device, kind, captures=self._captures)
+        return self._movers[kind]
 
 
 def _parts(layers: int, layer: int, heads: int, head: int) -> npt.NDArray[np.int64]:

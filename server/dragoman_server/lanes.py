@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -132,14 +133,22 @@ class LaneEngine(ABC, Generic[SubmissionT]):
         """Why no lane could ever take it, in words; None where each can."""
 
     def start(self) -> None:
-        """Warm every runtime up and start the lanes. Once."""
+        """Start the lanes, each of which first warms its runtime up, one after the other. Once.
+
+        Raises what a warm-up raises; no lane is left then.
+        """
         assert not self._threads, "started before"
-        for lane in self._lanes:
-            lane.warm_up()
-        for lane in self._lanes:
-            thread = threading.Thread(target=lane.run, name=f"dragoman-lane-{lane.number}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        try:
+            for lane in self._lanes:
+                warm: Future[None] = Future()
+                name = f"dragoman-lane-{lane.number}"
+                thread = threading.Thread(target=_live, args=(lane, warm), name=name, daemon=True)
+                thread.start()
+                self._threads.append(thread)
+                warm.result()
+        except BaseException:
+            self.stop(0)
+            raise
         with self._work:
             self._accepting = not self._ending
 
@@ -237,3 +246,14 @@ class LaneEngine(ABC, Generic[SubmissionT]):
         """When the request could start, within bounds."""
         low, high = _RETRY_SECONDS
         return min(high, max(low, self._prospects.seconds_to_start(request, now)))
+
+
+def _live(lane: AnyLane[Any], warm: Future[None]) -> None:
+    """A lane's thread. It warms up there, since onnxruntime keeps what a thread has captured for that thread alone."""
+    try:
+        lane.warm_up()
+    except BaseException as error:
+        warm.set_exception(error)
+        return
+    warm.set_result(None)
+    lane.run()

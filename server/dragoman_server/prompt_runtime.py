@@ -68,7 +68,8 @@ class OnnxPromptRuntime(RowDecoder):
         """Run a chunk, and the step of every bucket once."""
         self.prefill([0] * min(self._prefill_chunk, self._target_capacity), 0)
         self._staged = 0
-        for rows in self._buckets:
+        # The largest first: what it has computed with does for all others, where each larger one would take its own.
+        for rows in reversed(self._buckets):
             self.step([0] * rows)
             self._lengths[:] = 0
         self._stale = True

@@ -245,6 +245,8 @@ class RowDecoder:
             self._inputs(rows) | self._wanted(with_logits, with_attention),
             self._parts(),
             {name: out[:rows] for name, out in outputs.items()},
+            # Only what warm-up runs: nothing is captured while requests wait.
+            steady=not (with_logits or with_attention),
         )
 
 

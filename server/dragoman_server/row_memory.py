@@ -97,7 +97,8 @@ class RowMemory(Protocol):
     ) -> Binding:
         """A step over the first ``rows`` rows. Arrays are the host's: their contents are read and written by each run.
 
-        Caches are bound as input and output, so written in place. ``steady``: scalars are the same in each run.
+        Caches are bound as input and output, so written in place. ``steady``: scalars are the same in
+        each run, so that runs may be captured, by the first of them.
         """
 
     def run(self, session: Any, names: Sequence[str], feeds: dict[str, Array]) -> list[Any]:

@@ -21,6 +21,10 @@ from dragoman_server.sessions import Sessions
 __all__ = ["OnnxRuntime", "PromptRuntime", "Runtime", "StepOutput", "StepRuntime"]
 
 
+_JOINING = 512
+"""Tokens."""
+
+
 class StepRuntime(Protocol):
     """One lane's decoder and caches. Used by one thread at a time; row numbers are the caller's business."""
 
@@ -130,8 +134,13 @@ class OnnxRuntime(RowDecoder):
 
     def warm_up(self) -> None:
         """Run the encoder and the step of every bucket once."""
-        self.encode([0], [[0] * min(8, self.source_capacity)])
-        for rows in self._buckets:
+        sources = [[0] * min(8, self.source_capacity)]
+        if self._memory.fixed_lengths:
+            # As much as usually joins at one time, so that whatever comes later finds memory that suits it.
+            sources = [[0] * self.source_capacity] * min(self.max_rows, max(1, _JOINING // self.source_capacity))
+        self.encode(range(len(sources)), sources)
+        # The largest first: what it has computed with does for all others, where each larger one would take its own.
+        for rows in reversed(self._buckets):
             self.step([0] * rows)
             self._lengths[:], self._cross_lengths[:] = 0, 0
         self._stale = True

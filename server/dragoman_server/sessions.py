@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 
+from dragoman_server.captures import CAPTURES
 from dragoman_server.compiled_kernels import takes_heads
+from dragoman_server.cuda_libraries import library_names, load_libraries
 from dragoman_server.device import CPU, CPU_PROVIDER, Device, DeviceError
 from dragoman_server.fusing.fusion import fused
 from dragoman_server.graphs import cache_type
@@ -24,6 +26,8 @@ _SHAPES = frozenset(
 )
 """Operators that onnxruntime computes shapes with, on the processor by its own choice: a few numbers a step."""
 
+_CUDA = "13"
+"""Which version is needed where onnxruntime does not say what it was built for."""
 _FOLDER = "session.model_external_initializers_file_folder_path"
 
 
@@ -108,24 +112,38 @@ def _cpu_session(graph: Path | bytes, options: ort.SessionOptions, weights: Mapp
 
 
 def _gpu_session(graph: Path | bytes, device: Device, *, captured: bool) -> Any:
-    _load_cuda()
+    demand_cuda(device)
     options = _options()
+    # A plan of memory is kept for each shape that was ever seen, and moves have any.
+    options.enable_mem_pattern = not isinstance(graph, bytes)
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    session = ort.InferenceSession(graph, options, providers=device.providers(captured=captured))
+    with CAPTURES.beside():  # it allocates
+        session = ort.InferenceSession(graph, options, providers=device.providers(captured=captured))
     # onnxruntime goes on without a provider whose libraries it cannot load.
     found = session.get_providers()[0]
     if found == CPU_PROVIDER:
-        raise DeviceError(f"device = {device}: onnxruntime made a session on {found}; its libraries may be missing")
+        raise DeviceError(f"device = {device}: onnxruntime made a session on {found}; it cannot use its CUDA provider")
     if away := nodes_on_cpu(session):
         raise DeviceError(f"device = {device}: these nodes would run on the processor: {', '.join(away)}")
     return session
 
 
 @cache
-def _load_cuda() -> None:
-    """Load the libraries of CUDA that pip has put beside Python: onnxruntime looks for them in the system alone."""
-    with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find; the system may have it
-        ort.preload_dlls()
+def _load_cuda() -> list[str]:
+    """Load the libraries of CUDA, and return the names of those that are missing."""
+    missing = load_libraries(library_names(int((ort.cuda_version or _CUDA).split(".")[0])), sys.path)
+    with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find
+        ort.preload_dlls()  # what else it may want: nothing that has to be there
+    return missing
+
+
+def demand_cuda(device: Device, load: Callable[[], Sequence[str]] = _load_cuda) -> None:
+    """Raises DeviceError where a library is missing that onnxruntime needs on the device."""
+    if missing := load():
+        raise DeviceError(
+            f"device = {device}: {', '.join(missing)} cannot be loaded: the driver, CUDA's libraries and cuDNN 9 are "
+            "needed, in the system or in Python's packages (docs/gpu.md)"
+        )
 
 
 def nodes_on_cpu(session: Any) -> list[str]:

@@ -14,10 +14,12 @@ from dragoman_server.bundle import LoadedBundle, load_bundle
 from dragoman_server.compiled_kernels import chosen_library, library_for
 from dragoman_server.device import CPU, CPU_PROVIDER, CUDA_PROVIDER, Device, DeviceError
 from dragoman_server.device_choice import Surroundings, choose_device, probe, settings_for
+from dragoman_server.device_memory import DeviceCaches, DeviceMemory
 from dragoman_server.doctor import Verdict
 from dragoman_server.gpu_memory import WORKING, fitted
 from dragoman_server.gpus import Gpu, gpus
 from dragoman_server.memory_budget import MemoryShort, memory_need
+from dragoman_server.row_memory import Ints
 from dragoman_server.settings import Settings, SettingsError
 from tests.unit.server import tiny_decoder
 
@@ -98,6 +100,26 @@ def test_a_gpu_has_one_lane_unless_somebody_says_otherwise() -> None:
 
 def test_a_device_that_works_passes_its_probe() -> None:
     probe(Device(resident=True))
+
+
+class Idle(DeviceCaches):
+    """Of a device whose kernels compute nothing."""
+
+    def copy(self, sources: Ints, targets: Ints, begins: Ints, ends: Ints) -> None:
+        """Leaves the targets as they are."""
+
+
+class IdleMemory(DeviceMemory):
+    """A device's memory with such caches."""
+
+    def caches(self, shape: tuple[int, int, int, int, int], element: str) -> DeviceCaches:
+        """As ``RowMemory`` says."""
+        return Idle(self._device, self._mover(shape[-1], element), shape, element)
+
+
+def test_a_device_that_computes_nothing_does_not_pass() -> None:
+    with pytest.raises(DeviceError, match="device = cpu: numbers that were copied there came back as others"):
+        probe(Device(resident=True), IdleMemory)
 
 
 def test_what_a_session_on_a_gpu_is_made_with() -> None:

@@ -40,9 +40,9 @@ def writer(tmp_path_factory: pytest.TempPathFactory) -> LoadedBundle:
     return load_bundle(tiny_decoder.write_bundle(tmp_path_factory.mktemp("models") / "1"), "fp32")
 
 
-def translating(bundle: LoadedBundle, device: Device) -> OnnxRuntime:
+def translating(bundle: LoadedBundle, device: Device, kind: type[OnnxRuntime] = OnnxRuntime) -> OnnxRuntime:
     manifest = bundle.manifest
-    return OnnxRuntime(
+    return kind(
         bundle.encoder,
         bundle.decoder,
         dimensions=manifest.dimensions,
@@ -148,6 +148,24 @@ def test_prompts_come_from_the_staging_cache(writer: LoadedBundle) -> None:
     for runtime in runtimes:
         runtime.copy([Move(2, 0)])
     assert_same([runtime.step([9, 8], with_logits=True) for runtime in runtimes])
+
+
+class Encoding(OnnxRuntime):
+    """Notes how many tokens it encodes at one time, of how many sources."""
+
+    def encode(self, rows: Sequence[int], sources: Sequence[Sequence[int]]) -> None:
+        """As ``OnnxRuntime`` says."""
+        self.encoded_tokens = sum(map(len, sources)), len(rows)
+        super().encode(rows, sources)
+
+
+def test_a_device_is_warmed_up_with_as_many_tokens_as_join_together(translator: LoadedBundle) -> None:
+    """An arena that grows with each longer source than before would be cut to pieces; the processor has no such."""
+    for device, expected in ((RESIDENT, (ROWS * tiny.SOURCE_TOKENS, ROWS)), (CPU, (8, 1))):
+        runtime = translating(translator, device, Encoding)
+        assert isinstance(runtime, Encoding)
+        runtime.warm_up()
+        assert runtime.encoded_tokens == expected
 
 
 @dataclass

@@ -126,6 +126,7 @@ def test_default_options_are_held_to_the_limits_of_a_request(tmp_path: Path) -> 
     assert [fault.split(": ", 1)[1] for fault in raised.value.faults] == [
         "generation.json: options.top_p = 2: more than 0, at most 1",
         "generation.json: options.beam_size = 3: 1 to 2",
+        "generation.json: options.beam_size = 3: 1, where any of temperature, top_k, top_p, min_p, typical_p is given",
     ]
 
 

@@ -16,6 +16,7 @@ import typer
 
 from dragoman import AsyncClient, Client
 from dragoman_server.machine import usable_cores
+from tests.bench import grpc_floor
 from tests.bench.charts import bars
 from tests.bench.models import BASE, DEFAULT, bench_model
 from tests.bench.options import OUTPUT, ROUNDS, Output, Rounds
@@ -75,6 +76,12 @@ def main(rounds: Rounds = ROUNDS, base_sentences: int = 1000, sentences: int = 3
         client = Spread.of([run.micros(run.client_cpu) for run in wire])
         beyond = f"{served.median - engine.median:,.0f}"
         costs.append([name, client.text(0), served.text(0), engine.text(0), beyond])
+    floor = [Run(sentences, *grpc_floor.call(CALLERS, sentences)) for _ in range(rounds)]
+    client, served = (
+        Spread.of([run.micros(getattr(run, side)) for run in floor]) for side in ("client_cpu", "server_cpu")
+    )
+    costs.append([f"gRPC with a handler that does nothing, {CALLERS} callers", client.text(0), served.text(0), "", ""])
+    measured["gRPC alone"] = {"grpc": [asdict(run) for run in floor]}
     Result(
         "grpc_efficiency",
         {"rounds": rounds, "callers": CALLERS, "window": WINDOW, "ours": asdict(_settings())},
@@ -95,7 +102,7 @@ def main(rounds: Rounds = ROUNDS, base_sentences: int = 1000, sentences: int = 3
     ).publish(output)
     bars(
         output / "grpc_efficiency.png",
-        [name.replace(", ", "\n") for name in measured],
+        [name.replace(", ", "\n") for name in measured if "engine" in measured[name]],
         {"share of the engine's own throughput": list(shares)},
         title="Throughput through gRPC, as a share of the engine's own",
         label="share",

@@ -16,7 +16,7 @@ _LEAST_ROUNDS = 3
 _ENOUGH_SECONDS = 6.0
 
 
-def by_turns(sides: Mapping[str, Answers]) -> Findings:
+def by_turns(sides: Mapping[str, Answers], *, same_weights: bool = True) -> Findings:
     """Tokens a second of each side, medians of rounds in which all had a turn, and ours by the others' by rounds.
 
     The first round does not count. A side that fails is told with its reason, and the others go on.
@@ -41,7 +41,8 @@ def by_turns(sides: Mapping[str, Answers]) -> Findings:
         if name != OURS and OURS in rounds:
             ratios = [ours / theirs for ours, theirs in zip(rounds[OURS], speeds, strict=True)]
             found[name] |= {"ratio": statistics.median(ratios), "ratios": [min(ratios), max(ratios)]}
-            found[name]["same_tokens"] = _alike(said[OURS], said[name])
+            if same_weights:
+                found[name]["same_tokens"] = _alike(said[OURS], said[name])
     return found
 
 

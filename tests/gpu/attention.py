@@ -28,6 +28,7 @@ from tests.gpu.subjects import LONGEST, Subject
 
 _PREFIX = 64
 """Tokens that all rows begin with."""
+_CAPTURED = ", CUDA graphs"
 
 
 @dataclass(frozen=True)
@@ -56,59 +57,68 @@ def attention(subject: Subject, folder: Path, device: Device) -> Iterator[Findin
     A way that fails is reported with its reason, and the others go on.
     """
     scores: dict[int, Any] = {}
+    captures = (False, True) if device.kind == "cuda" else (False,)
     for way in WAYS:
-        for captured in (False, True) if device.kind == "cuda" else (False,):
-            name = f"{way.name}, CUDA graphs" if captured else way.name
-            own = replace(device, cuda_graphs=captured)
-            found: Findings = {}
-            try:
-                for rows, one in _timed(subject, folder, own, way, scores):
-                    found[str(rows)] = one
-                    yield {name: found}
-            except Exception as error:  # onnxruntime raises many types that share no base of their own
-                yield {name: found | {"error": str(error)[:300]}}
-                if way is WAYS[0] and not captured:
-                    raise
+        names = [f"{way.name}{_CAPTURED * captured}" for captured in captures]
+        found: dict[str, Findings] = {name: {} for name in names}
+        try:
+            for captured, rows, one in _timed(subject, folder, replace(device, cuda_graphs=captures[-1]), way, scores):
+                name = names[captured]
+                found[name][str(rows)] = one
+                yield {name: found[name]}
+        except Exception as error:  # onnxruntime raises many types that share no base of their own
+            name = next(name for name in names if len(found[name]) < len(ladder(device)))
+            yield {name: found[name] | {"error": str(error)[:300]}}
+            if way is WAYS[0]:
+                raise
 
 
 def _timed(
     subject: Subject, folder: Path, device: Device, way: Way, scores: dict[int, Any]
-) -> Iterator[tuple[int, Findings]]:
-    """By rows. ``scores`` are those of the first way, which fills them in."""
-    graph = subject.graphs(folder).decoder
+) -> Iterator[tuple[bool, int, Findings]]:
+    """Whether captured, rows, what was found. ``scores`` are those of the first way, which fills them in."""
     pages = None if way.block is None else Pages(way.block, LONGEST)
-    if pages is not None:
-        graph, whole = folder / f"{subject.name}-pages-{pages.block}.onnx", graph
-        if not graph.exists():
-            beside = graph.with_suffix(".part")
-            paged_graph(whole, beside, pages)
-            beside.replace(graph)
-    session = lane_session(graph, device, captured=True)
+    session = lane_session(_graph(subject, folder, pages), device, captured=True)
     # One memory for all: it numbers what is captured, and a session knows what it has captured by its number.
     memory = DeviceMemory(device)
-    for rows in ladder(device):
-        steps = _Steps(subject, session, memory, rows, pages, shared=way.shared)
-        seconds = [steps.run() for _ in range(ROUNDS)]
-        require_candidates(steps.ids, steps.scores)
-        first = scores.setdefault(rows, steps.scores.copy())
-        difference = float(np.abs(first - steps.scores).max())
-        if not difference <= LARGEST_DIFFERENCE:
-            raise WrongResultError(f"{rows} rows: scores are {difference:.3g} from those of {WAYS[0].name}")
-        yield (
-            rows,
-            {
-                "seconds": statistics.median(seconds),
-                "tokens_per_second": rows / statistics.median(seconds),
-                "largest_difference": difference,
-            },
-        )
+    for captured in (False, True) if device.cuda_graphs else (False,):
+        for rows in ladder(device):
+            steps = _Steps(subject, session, memory, rows, pages, shared=way.shared, captured=captured)
+            seconds = steps.run()
+            require_candidates(steps.ids, steps.scores)
+            first = scores.setdefault(rows, steps.scores.copy())
+            difference = float(np.abs(first - steps.scores).max())
+            if not difference <= LARGEST_DIFFERENCE:
+                raise WrongResultError(f"{rows} rows: scores are {difference:.3g} from those of {WAYS[0].name}")
+            found = {"seconds": seconds, "tokens_per_second": rows / seconds, "largest_difference": difference}
+            yield captured, rows, found
+
+
+def _graph(subject: Subject, folder: Path, pages: Pages | None) -> Path:
+    whole = subject.graphs(folder).decoder
+    if pages is None:
+        return whole
+    graph = folder / f"{subject.name}-pages-{pages.block}.onnx"
+    if not graph.exists():
+        beside = graph.with_suffix(".part")
+        paged_graph(whole, beside, pages)
+        beside.replace(graph)
+    return graph
 
 
 class _Steps:
     """A number of rows, what they are fed, and a graph bound to their memory."""
 
     def __init__(
-        self, subject: Subject, session: Any, memory: DeviceMemory, rows: int, pages: Pages | None, *, shared: bool
+        self,
+        subject: Subject,
+        session: Any,
+        memory: DeviceMemory,
+        rows: int,
+        pages: Pages | None,
+        *,
+        shared: bool,
+        captured: bool,
     ) -> None:
         config, top_k = subject.config, subject.dimensions.top_k
         self._tokens: npt.NDArray[np.int64] = np.random.default_rng(rows).integers(
@@ -130,14 +140,17 @@ class _Steps:
         names = [f"{kind}_{layer}" for layer in range(config.decoder_layers) for kind in ("key", "value")]
         parts = [Part(f"past_{name}", f"present_{name}", whole, number) for number, name in enumerate(names)]
         outputs: dict[str, npt.NDArray[Any]] = {"top_log_probs": self.scores, "top_ids": self.ids}
-        self._binding: Binding = memory.bind(session, shape[1], inputs, parts, outputs)
+        self._binding: Binding = memory.bind(session, shape[1], inputs, parts, outputs, steady=captured)
 
     def run(self) -> float:
-        """Seconds of one of the steps after the prefix, the way to the host and back included."""
+        """Seconds of one of the steps after the prefix, the way to the host and back included; median of rounds."""
         self._run(0, _PREFIX)
-        began = time.perf_counter()
-        self._run(_PREFIX, _PREFIX + STEPS)
-        return (time.perf_counter() - began) / STEPS
+        rounds = []
+        for _ in range(ROUNDS):
+            began = time.perf_counter()
+            self._run(_PREFIX, _PREFIX + STEPS)
+            rounds.append((time.perf_counter() - began) / STEPS)
+        return statistics.median(rounds)
 
     def _run(self, begin: int, end: int) -> None:
         for length in range(begin, end):

@@ -64,6 +64,11 @@ class Check:
             if part.name == "machine" and part.error:
                 return
 
+    def join(self) -> None:
+        """Wait for exports whose processes were ended."""
+        for thread in self._exporting.values():
+            thread.join()
+
     def _ready(self, part: Part) -> bool:
         thread = self._exporting.get(part.subject)
         return part.name == "machine" or thread is None or not thread.is_alive()
@@ -109,6 +114,7 @@ def main(arguments: Sequence[str] | None = None, launch: Launch | None = None) -
             if part.subject in needed and not (folder / part.subject).exists():
                 check.export(part)
         check.run(pending)
+    check.join()
     done = check.done
     failed = [part for part in done if part.error and part.counts]
     print("", table(done), "", *targets(done), "", sep="\n")

@@ -40,14 +40,18 @@ class Workers:
 
     def __init__(self) -> None:
         self._waiting: _Worker | None = None
+        self._working: set[_Worker] = set()
         self._lock = threading.Lock()
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._waiting is not None:
-            self._waiting.end()
+        with self._lock:
+            for worker in self._working:
+                worker.kill()
+            if self._waiting is not None:
+                self._waiting.end()
 
     def __call__(self, job: Job, limit: float, tell: Callable[[Findings], None]) -> str:
         """As ``Launch`` says."""
@@ -55,9 +59,12 @@ class Workers:
         with self._lock:
             worker = self._waiting or _Worker()
             self._waiting = _Worker()
+            self._working.add(worker)
         try:
             return worker.do(job, until, limit, tell)
         finally:
+            with self._lock:
+                self._working.remove(worker)
             worker.end()
 
 
@@ -73,7 +80,7 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            start_new_session=True,  # what it starts ends with it
+            process_group=0,  # what it starts ends with it
         )
 
     def do(self, job: Job, until: float, limit: float, tell: Callable[[Findings], None]) -> str:
@@ -94,10 +101,14 @@ class _Worker:
                 return self._outcome()
             tell(json.loads(line))
 
-    def end(self) -> None:
+    def kill(self) -> None:
         """End it and all that it started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+
+    def end(self) -> None:
+        """The same, and leave nothing open."""
+        self.kill()
         self._process.wait()
         if self._reader is not None:
             self._reader.join()

@@ -56,7 +56,7 @@ def hugging_face(subject: Subject, folder: Path, device: Device) -> Iterator[Fin
     """
     model = _hugging_face(subject, device)
     with served(subject, folder, device) as ours:
-        yield from _compared(subject, device, ours, {"hugging_face": _generating(model)})
+        yield from _compared(subject, device, ours, {"hugging_face": _generating(model)}, subject.has_source)
 
 
 def hugging_face_compiled(subject: Subject, folder: Path, device: Device) -> Iterator[Findings]:
@@ -67,7 +67,7 @@ def hugging_face_compiled(subject: Subject, folder: Path, device: Device) -> Ite
         theirs = _generating(model, cache_implementation="static")(begins, 1)
         theirs()  # compiles
         sides: dict[str, Answers] = {OURS: answering(ours, begins, 1), "hugging_face_compiled": theirs}
-        yield {case_name(_COMPILED_ROWS, 1): by_turns(sides)}
+        yield {case_name(_COMPILED_ROWS, 1): by_turns(sides, same_weights=subject.has_source)}
 
 
 def ctranslate2_folder(subject: Subject, folder: Path) -> Path:
@@ -88,12 +88,16 @@ def convert_for_ctranslate2(subject: Subject, folder: Path, device: Device) -> N
 
 
 def _compared(
-    subject: Subject, device: Device, ours: ServedEngine, others: dict[str, Callable[[Texts, int], Answers]]
+    subject: Subject,
+    device: Device,
+    ours: ServedEngine,
+    others: dict[str, Callable[[Texts, int], Answers]],
+    same_weights: bool = True,
 ) -> Iterator[Findings]:
     for rows, beams in cases(subject, device):
         begins = texts(subject, rows, length=SOURCE)
         sides = {OURS: answering(ours, begins, beams)} | {name: make(begins, beams) for name, make in others.items()}
-        yield {case_name(rows, beams): by_turns(sides)}
+        yield {case_name(rows, beams): by_turns(sides, same_weights=same_weights)}
 
 
 def _generating(model: Any, **options: Any) -> Callable[[Texts, int], Answers]:

@@ -16,18 +16,18 @@ _PLANNED: tuple[tuple[int, str, str, float, str], ...] = (
     # Rank, part, "g" where steps are CUDA graphs, seconds, a variable.
     (_FIRST, "parity", "", 40, ""),
     (_FIRST, "parity", "g", 40, ""),
-    (_FIRST, "independence", "g", 40, ""),
+    (_FIRST, "independence", "g", 50, ""),
     (_FIRST, "steps", "g", 40, ""),
     (_FIRST, "ctranslate2", "g", 75, ""),
     (_FIRST, "hugging_face", "g", 90, ""),
-    (_SECOND, "engine", "", 40, ""),
-    (_SECOND, "attention", "", 60, ""),
-    (_SECOND, "prompts", "", 20, ""),
-    (_SECOND, "prompts", "", 20, NO_FLASH),
-    (_THIRD, "nodes", "", 20, ""),
-    (_THIRD, "gaps", "g", 40, ""),
-    (_THIRD, "steps", "", 40, ""),
-    (_LAST, "hugging_face_compiled", "g", 60, ""),
+    (_SECOND, "attention", "", 90, ""),
+    (_SECOND, "nodes", "", 25, ""),
+    (_SECOND, "gaps", "g", 40, ""),
+    (_THIRD, "prompts", "", 20, ""),
+    (_THIRD, "prompts", "", 20, NO_FLASH),
+    (_THIRD, "hugging_face_compiled", "g", 75, ""),
+    (_LAST, "engine", "", 45, ""),
+    (_LAST, "steps", "", 30, ""),
 )
 _WITHOUT_SOURCE = frozenset({"attention"})
 

@@ -36,6 +36,8 @@ _MOST_ROWS = {"decoder-1b": 512}
 """Where wider ones would have caches of tens of gigabytes."""
 _ENCODED_TOGETHER = 8192
 """Source tokens."""
+_WARM, _ROUND = 4, 20
+"""Steps, of which a row has room for all rounds."""
 _PROMPTS = (12, 13, 14, 15, 16, 17, 18, 19)
 """Lengths."""
 
@@ -45,16 +47,14 @@ def steps(subject: Subject, folder: Path, device: Device) -> Iterator[Findings]:
     runtime = subject.runtime(folder, device, max(ladder(device)))
     decoder = subject.graphs(folder).decoder
     for rows in ladder(device):
-        begins = texts(subject, rows, length=SOURCE)
-        grow(runtime, begin(runtime, subject, begins), STEPS)
+        tokens = grow(runtime, begin(runtime, subject, texts(subject, rows, length=SOURCE)), _WARM).tolist()
         rounds = []
         for _ in range(ROUNDS):
-            tokens = begin(runtime, subject, begins)
             began = time.perf_counter()
-            grow(runtime, tokens, STEPS)
-            rounds.append((time.perf_counter() - began) / STEPS)
+            tokens = grow(runtime, tokens, _ROUND).tolist()
+            rounds.append((time.perf_counter() - began) / _ROUND)
         seconds = statistics.median(rounds)
-        least = subject.bytes_of_a_step(decoder, rows, STEPS // 2, SOURCE)
+        least = subject.bytes_of_a_step(decoder, rows, _WARM + ROUNDS * _ROUND // 2, SOURCE)
         yield {str(rows): {"seconds": seconds, "tokens_per_second": rows / seconds, "least_bytes": least}}
 
 

@@ -102,12 +102,14 @@ class Subject:
         )
 
     def bytes_of_a_step(self, graph: Path, rows: int, target: int, source: int) -> int:
-        """What a step reads at least: the decoder's weights, and of each row the positions that it holds."""
-        cached = target + source if self.has_source else target
+        """What a step reads at least: the decoder's weights, and of each row the positions that it holds.
+
+        ``target`` is what was decoded so far, ``source`` what was there before, a prompt or a source.
+        """
         position = 2 * self.config.decoder_layers * self.config.d_model * 2
         # A row of the embedding is read, not all of it; the output layer has a table of its own.
         embedding = self.config.vocabulary * self.config.d_model * 2
-        return graph.stat().st_size - embedding + rows * cached * position
+        return graph.stat().st_size - embedding + rows * (target + source) * position
 
 
 def torch_device() -> str:

@@ -22,32 +22,32 @@ def by_turns(sides: Mapping[str, Answers], *, same_weights: bool = True) -> Find
     The first round does not count. A side that fails is told with its reason, and the others go on.
     """
     found: Findings = {}
-    left, said = dict(sides), {}
-    for name in list(left):
-        try:
-            said[name] = left[name]()
-        except Exception as error:  # each side has types of its own, out of memory among them
-            found[name] = {"error": (str(error).strip().splitlines() or [type(error).__name__])[0]}
-            del left[name]
-    rounds: dict[str, list[float]] = {name: [] for name in left}
+    said: dict[str, Sequence[Sequence[int]]] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
     began = time.perf_counter()
-    while left and not _enough(len(next(iter(rounds.values()))), time.perf_counter() - began):
-        for name, run in left.items():
-            at = time.perf_counter()
-            tokens = sum(map(len, run()))
-            rounds[name].append(tokens / (time.perf_counter() - at))
-    for name, speeds in rounds.items():
-        found[name] = {"tokens_per_second": statistics.median(speeds), "rounds": speeds}
-        if name != OURS and OURS in rounds:
-            ratios = [ours / theirs for ours, theirs in zip(rounds[OURS], speeds, strict=True)]
-            found[name] |= {"ratio": statistics.median(ratios), "ratios": [min(ratios), max(ratios)]}
+    while seconds and not _enough(len(next(iter(seconds.values()))), time.perf_counter() - began):
+        for name in list(seconds):
+            try:
+                at = time.perf_counter()
+                said[name] = sides[name]()
+                seconds[name].append(time.perf_counter() - at)
+            except Exception as error:  # each side has types of its own, out of memory among them
+                found[name] = {"error": (str(error).strip().splitlines() or [type(error).__name__])[0]}
+                del seconds[name]
+    speeds = {name: [sum(map(len, said[name])) / each for each in times[1:]] for name, times in seconds.items()}
+    for name, rounds in speeds.items():
+        found[name] = {"tokens_per_second": statistics.median(rounds), "seconds": statistics.median(seconds[name][1:])}
+        if name != OURS and OURS in speeds:
+            ratios = [ours / theirs for ours, theirs in zip(speeds[OURS], rounds, strict=True)]
+            found[name] |= {"ratio": statistics.median(ratios), "ratios": ratios}
             if same_weights:
                 found[name]["same_tokens"] = _alike(said[OURS], said[name])
     return found
 
 
 def _enough(rounds: int, seconds: float) -> bool:
-    return rounds >= ROUNDS or (rounds >= _LEAST_ROUNDS and seconds >= _ENOUGH_SECONDS)
+    """Whether so many rounds are enough, the one that does not count among them."""
+    return rounds > ROUNDS or (rounds > _LEAST_ROUNDS and seconds >= _ENOUGH_SECONDS)
 
 
 def _alike(ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]) -> float:

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.gpu.launching import Findings, Launch, Workers
-from tests.gpu.part import Part, graphs_fail
+from tests.gpu.part import NOT_RUN, Part, graphs_fail
 from tests.gpu.plan import exports, parts
 from tests.gpu.table import figure_text, heading, table
 from tests.gpu.targets import targets
@@ -58,7 +58,7 @@ class Check:
             if any(part.key == one.key and (one in self._tried or not one.error) for one in self.done):
                 continue
             if (export := self._exports.get(part.subject)) and export.error and part.name != "machine":
-                part.error = f"not run: export: {export.error}"
+                part.error = f"{NOT_RUN}: export: {export.error}"
             part.beside = sorted(name for name, thread in self._exporting.items() if thread.is_alive())
             self._run(part, heading(part))
             if part.name == "machine" and part.error:
@@ -106,6 +106,8 @@ def main(arguments: Sequence[str] | None = None, launch: Launch | None = None) -
     subjects, wanted = given.subjects.split(","), set(filter(None, given.parts.split(",")))
     before = [Part(**one) for one in json.loads(given.skip_done.read_text())] if given.skip_done else []
     pending = [part for part in parts(given.device, subjects) if not wanted or part.name in wanted]
+    for part in pending if given.without_graphs else ():
+        part.without_graphs()
     with tempfile.TemporaryDirectory(prefix="dragoman-gpu-") as temporary, Workers() as workers:
         folder = given.work or Path(temporary)
         check = Check(folder, given.output, given.seconds, launch or workers, before)
@@ -128,6 +130,7 @@ def _given(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--subjects", default="base,decoder-1b,big", help="models, with commas, first to last")
     parser.add_argument("--parts", default="", help="names of parts, with commas")
+    parser.add_argument("--without-graphs", action="store_true", help="steps are not captured")
     parser.add_argument("--seconds", type=float, default=540.0, help="for all parts together")
     parser.add_argument("--skip-done", type=Path, help="gpu.json of a check that was cut: what it has is not run again")
     parser.add_argument("--work", type=Path, help="folder where exported models stay, for another check")

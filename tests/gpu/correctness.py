@@ -23,7 +23,7 @@ LEAST_ALIKE = 0.97
 than float16 can tell apart is either's."""
 _NEAR = 0.02
 _ROWS, _STEPS = 16, 20
-_ALONE, _SHORT = 24, 16
+_ALONE, _SHORT = 16, 16
 _COMPANIES = (63, 1, 7, 31)
 
 

@@ -25,6 +25,7 @@ Job = dict[str, str]
 
 _COMMAND = (sys.executable, "-m", "tests.gpu.parts")
 _LONGEST_ERROR = 400
+CUT = "cut"
 _END = None
 
 
@@ -96,7 +97,7 @@ class _Worker:
             try:
                 line = lines.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
-                return f"cut after {limit:.0f} s"
+                return f"{CUT} after {limit:.0f} s"
             if line is _END:
                 return self._outcome()
             tell(json.loads(line))

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.gpu.launching import Findings, Launch
+from tests.gpu.launching import CUT, Findings, Launch
 
 _COMPARED = frozenset({"attention", "ctranslate2", "hugging_face", "hugging_face_compiled"})
 _OF_STEPS = frozenset({"parity", "independence", "steps"})
 _CAPTURED = "+graphs"
+NOT_RUN = "not run"
 
 
 @dataclass
@@ -39,6 +40,11 @@ class Part:
         return self.name not in _COMPARED
 
     @property
+    def wrong(self) -> bool:
+        """Whether it failed, and not for want of time."""
+        return bool(self.error) and not self.error.startswith((CUT, NOT_RUN))
+
+    @property
     def key(self) -> tuple[str, ...]:
         """What it measures."""
         return (
@@ -53,7 +59,7 @@ class Part:
         # The processor takes as long as it takes: there it is not for the figures.
         limit = left if self.device == "cpu" else min(self.limit, left)
         if limit < 1:
-            self.error = "not run: the time is up"
+            self.error = f"{NOT_RUN}: the time is up"
             return
         job = {"name": self.name, "subject": self.subject, "folder": str(folder)}
         job |= {"device": self.device, "environment": self.environment}
@@ -74,4 +80,4 @@ class Part:
 
 def graphs_fail(done: Sequence[Part]) -> bool:
     """Whether steps as CUDA graphs gave wrong results or none."""
-    return any(part.error and part.name in _OF_STEPS and part.device.endswith(_CAPTURED) for part in done)
+    return any(part.wrong and part.name in _OF_STEPS and part.device.endswith(_CAPTURED) for part in done)

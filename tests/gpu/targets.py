@@ -18,7 +18,7 @@ _Line = tuple[Part, bool, str]
 
 def targets(done: Sequence[Part]) -> list[str]:
     """Each begins with "met" or "MISSED"."""
-    wrong = {(part.subject, part.device) for part in done if part.error and part.name in _CHECKS}
+    wrong = {(part.subject, part.device) for part in done if part.wrong and part.name in _CHECKS}
     lines = []
     for part, met, told in (*_speed(done), *_ceiling(done), *_idle(done)):
         right = (part.subject, part.device) not in wrong

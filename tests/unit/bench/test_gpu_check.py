@@ -137,6 +137,7 @@ def test_a_failed_comparison_says_nothing_of_cuda_graphs() -> None:
     failed = [Part(name, "base", "cuda+graphs", 1, error="no") for name in ("ctranslate2", "parity")]
     assert not graphs_fail(failed[:1])
     assert graphs_fail(failed)
+    assert not graphs_fail([Part("independence", "base", "cuda+graphs", 1, error="cut after 50 s")])
 
 
 def test_the_table_shows_shares_of_the_ceiling() -> None:

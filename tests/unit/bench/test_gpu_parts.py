@@ -44,7 +44,7 @@ def test_a_decoder_is_compared_with_pytorch_and_with_itself_in_company(tmp_path:
     assert provider == {"provider": "CPUExecutionProvider"}
     assert found["largest_logit_difference"] < 0.1 < found["largest_logit"]
     first, *companies = independence(subject, tmp_path, DEVICE)
-    assert first["different"] > 12
+    assert first["different"] > 8
     assert [next(iter(company)) for company in companies] == ["63", "1", "7", "31"]
     (launched,) = nodes(subject, tmp_path, DEVICE)
     assert launched["nodes_a_step"]["CPUExecutionProvider"] > 10
@@ -75,7 +75,8 @@ def test_sides_take_turns_and_one_that_fails_is_told() -> None:
     assert turns[:4] == ["a", "b", "a", "b"]
     assert found["c"] == {"error": "no room"}
     assert found["b"]["same_tokens"] == 0.5
-    assert found["b"]["ratios"][0] <= found["b"]["ratio"] <= found["b"]["ratios"][1]
+    assert len(found["b"]["ratios"]) == 5
+    assert min(found["b"]["ratios"]) <= found["b"]["ratio"] <= max(found["b"]["ratios"])
 
 
 def test_nodes_are_those_of_the_last_runs() -> None:

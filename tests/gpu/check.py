@@ -18,11 +18,12 @@ from pathlib import Path
 
 from tests.gpu.launching import Findings, Launch, Workers
 from tests.gpu.part import NOT_RUN, Part, graphs_fail
-from tests.gpu.plan import exports, parts
+from tests.gpu.plan import exported, exports, parts
 from tests.gpu.table import figure_text, heading, table
 from tests.gpu.targets import targets
 
 _LOOK_SECONDS = 0.2
+_EXPORT = "export"
 
 
 class Check:
@@ -55,7 +56,7 @@ class Check:
             pending.remove(part)
             if graphs_fail(self.done):
                 part.without_graphs()
-            if any(part.key == one.key and (one in self._tried or not one.error) for one in self.done):
+            if self._is_done(part):
                 continue
             if (export := self._exports.get(part.subject)) and export.error and part.name != "machine":
                 part.error = f"{NOT_RUN}: export: {export.error}"
@@ -64,8 +65,13 @@ class Check:
             if part.name == "machine" and part.error:
                 return
 
+    def _is_done(self, part: Part) -> bool:
+        same = [one for one in self.done if one.key == part.key]
+        # A machine is looked at each time: it may be another one.
+        return any(one in self._tried or not (one.error or one.name == "machine") for one in same)
+
     def join(self) -> None:
-        """Wait for exports whose processes were ended."""
+        """Wait for the exports."""
         for thread in self._exporting.values():
             thread.join()
 
@@ -113,9 +119,11 @@ def main(arguments: Sequence[str] | None = None, launch: Launch | None = None) -
         check = Check(folder, given.output, given.seconds, launch or workers, before)
         needed = {part.subject for part in pending if part.name != "machine"}
         for part in exports(given.device, subjects):
-            if part.subject in needed and not (folder / part.subject).exists():
+            if (part.subject in needed or _EXPORT in wanted) and not exported(folder, part.subject).exists():
                 check.export(part)
         check.run(pending)
+        if _EXPORT in wanted:
+            check.join()
     check.join()
     done = check.done
     failed = [part for part in done if part.error and part.counts]
@@ -129,7 +137,7 @@ def _given(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder for gpu.json")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--subjects", default="base,decoder-1b,big", help="models, with commas, first to last")
-    parser.add_argument("--parts", default="", help="names of parts, with commas")
+    parser.add_argument("--parts", default="", help="names of parts, with commas; export: all of the subjects")
     parser.add_argument("--without-graphs", action="store_true", help="steps are not captured")
     parser.add_argument("--seconds", type=float, default=540.0, help="for all parts together")
     parser.add_argument("--skip-done", type=Path, help="gpu.json of a check that was cut: what it has is not run again")

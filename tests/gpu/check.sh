@@ -19,17 +19,17 @@ python=${PYTHON:-python3}
 
 mkdir -p "$site/wheels" "$site/lib" "$out"
 find "$wheels" -name '*.whl.00' | while read -r first; do
-    joined=$site/wheels/$(basename "${first%.00}")
-    [ -e "$joined" ] || find "$wheels" -name "$(basename "${first%.00}").[0-9][0-9]" | sed 's|.*\.||' | sort -u |
-        while read -r number; do
-            find "$wheels" -name "$(basename "${first%.00}").$number" | head -n 1 | xargs cat
-        done > "$joined"
+    name=$(basename "${first%.00}")
+    [ -e "$site/wheels/$name.unpacked" ] && continue
+    find "$wheels" -name "$name.[0-9][0-9]" | sed 's|.*\.||' | sort -u | while read -r number; do
+        find "$wheels" -name "$name.$number" | head -n 1 | xargs cat
+    done > "$site/wheels/$name"
 done
 find "$wheels" "$site/wheels" -name '*.whl' | while read -r wheel; do
-    done=$site/wheels/$(basename "$wheel").unpacked
-    [ -e "$done" ] && continue
+    mark=$site/wheels/$(basename "$wheel").unpacked
+    [ -e "$mark" ] && continue
     "$python" -m zipfile -e "$wheel" "$site"
-    touch "$done"
+    touch "$mark"
 done
 
 export PYTHONPATH="$site:$root/protos:$root/client:$root/server:$root/model:$root/export"

@@ -20,6 +20,7 @@ from tests.gpu.correctness import independence, parity
 from tests.gpu.launches import gaps, nodes
 from tests.gpu.launching import Findings
 from tests.gpu.others import convert_for_ctranslate2, ctranslate2, hugging_face, hugging_face_compiled
+from tests.gpu.plan import exported
 from tests.gpu.speeds import engine, prompts, steps
 from tests.gpu.subjects import SUBJECTS, Subject
 from tests.gpu.versions import machine
@@ -41,6 +42,7 @@ def export(subject: Subject, folder: Path, device: Device) -> Iterator[Findings]
         yield {"ctranslate2": str(error)}
     else:
         yield {"ctranslate2": f"converted in {time.perf_counter() - began:.1f} s"}
+    exported(folder, subject.name).touch()
 
 
 PARTS: dict[str, Callable[[Subject, Path, Device], Iterator[Findings]]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from tests.gpu.part import Part
 
@@ -35,6 +36,11 @@ _WITHOUT_SOURCE = frozenset({"attention"})
 def exports(device: str, subjects: Sequence[str]) -> list[Part]:
     """What is written for each subject before its parts are run, all side by side."""
     return [Part("export", subject, device, EXPORT_SECONDS) for subject in subjects]
+
+
+def exported(folder: Path, subject: str) -> Path:
+    """A file that is there when the subject is exported whole."""
+    return folder / f"{subject}.exported"
 
 
 def parts(device: str, subjects: Sequence[str]) -> Iterator[Part]:

@@ -95,6 +95,13 @@ def test_parts_of_a_model_that_could_not_be_exported_are_not_run(tmp_path: Path)
     assert {job["name"] for job in jobs} == {"export"}
 
 
+def test_exports_alone_are_waited_for(tmp_path: Path) -> None:
+    launch, jobs = answering({"export": ([{"bytes": [7]}], "")})
+    assert main(["--subjects", "base,big", "--parts", "export", "--output", str(tmp_path)], launch) == 0
+    assert [job["name"] for job in jobs] == ["export"] * 2
+    assert [part["found"] for part in json.loads((tmp_path / "gpu.json").read_text())] == [{"bytes": [7]}] * 2
+
+
 def test_a_second_check_runs_what_the_first_has_not_done(tmp_path: Path) -> None:
     step = {"1": {"seconds": 1e-3, "tokens_per_second": 1e3, "least_bytes": 7}}
     launch, _ = answering({"export": ([], ""), "steps": ([step], ""), "ctranslate2": ([{"1 rows, beam 1": {}}], "cut")})

@@ -7,20 +7,18 @@ from tests.gpu.targets import targets
 
 
 def test_each_target_is_met_or_missed() -> None:
-    engine = {"1 requests, beam 1": {"tokens_per_second": 900.0}, "8 requests, beam 1": {"tokens_per_second": 900.0}}
     theirs = {
-        "1 rows, beam 1": {"tokens_per_second": 300.0},
-        "8 rows, beam 1": {"tokens_per_second": 600.0},
-        "32 rows, beam 1": {"tokens_per_second": 1.0},
-        "512 rows, beam 4": {"error": "out of memory"},
+        "1 rows, beam 1": {"ours": {"tokens_per_second": 900.0}, "ctranslate2": {"ratio": 3.0}},
+        "8 rows, beam 1": {"ctranslate2": {"ratio": 1.5}},
+        "512 rows, beam 4": {"ctranslate2": {"error": "out of memory"}},
     }
     step = {"1": {"seconds": 1e-3, "tokens_per_second": 1000.0, "least_bytes": 2_000_000_000}}
+    gaps = {"1 rows": {"idle": 0.05}, "8 rows": {"idle": 0.2}, "32 rows": {"idle": None}, "1 rows, step": {}}
     done = [
-        Part("bandwidth", "base", "cuda", 1, found={"bytes_per_second": 4e12}),
-        Part("engine", "base", "cuda", 1, found=engine),
+        Part("machine", "base", "cuda", 1, found={"bytes_per_second": 4e12}),
         Part("steps", "base", "cuda", 1, found=step),
         Part("steps", "decoder-1b", "cuda", 1, found=step),
-        Part("gaps", "base", "cuda+graphs", 1, found={"1": {"idle": 0.05}, "8": {"idle": 0.2}, "32": {"idle": None}}),
+        Part("gaps", "base", "cuda+graphs", 1, found=gaps),
         Part("ctranslate2", "base", "cuda", 1, found=theirs),
     ]
     assert targets(done) == [
@@ -30,4 +28,6 @@ def test_each_target_is_met_or_missed() -> None:
         "met     base, 1 rows: idle 5.0% of the time, at most 10%",
         "MISSED  base, 8 rows: idle 20.0% of the time, at most 10%",
     ]
+    wrong = Part("parity", "decoder-1b", "cuda", 1, error="a logit")
+    assert targets([*done, wrong])[2] == f"{targets(done)[2]}; its results are wrong"
     assert targets([Part("engine", "base", "cuda", 1, error="no GPU")]) == []

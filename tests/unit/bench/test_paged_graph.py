@@ -54,7 +54,7 @@ class PagedAttention(OpRun):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("paged")
-    paged_graph(SUBJECT.graphs(made).decoder, made / "paged.onnx", PAGES)
+    paged_graph(SUBJECT.export(made).decoder, made / "paged.onnx", PAGES)
     return made
 
 

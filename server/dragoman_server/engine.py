@@ -10,13 +10,10 @@ from dragoman_server.joining import EncoderJoining, Joining
 from dragoman_server.lane import Lane
 from dragoman_server.lanes import EngineState, LaneEngine
 from dragoman_server.request import Request
-from dragoman_server.runtime import Runtime
+from dragoman_server.runtime import ENCODE_TOKENS, Runtime
 from dragoman_server.scheduler import Scheduler
 
-__all__ = ["ENCODE_TOKENS", "DecodingEngine", "Engine", "EngineState"]
-
-ENCODE_TOKENS = 512
-"""Source tokens that join a lane at one time, unless it is told otherwise."""
+__all__ = ["DecodingEngine", "Engine", "EngineState"]
 
 
 class DecodingEngine(LaneEngine[Request]):

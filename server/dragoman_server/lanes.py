@@ -168,7 +168,7 @@ class LaneEngine(ABC, Generic[SubmissionT]):
                 raise Unavailable("the server is starting or shutting down")
             now = self._clock()
             request.expected_steps = self._prospects.expected_steps(request)
-            request.unjudged = request.unjudged or self._unproven(now)
+            request.unjudged = self._unproven(now)
             if not (request.unjudged or request.expired(now) or self._prospects.in_time(request, now)):
                 self._refused[LATE] += 1
                 raise Overloaded("the deadline cannot be met", self._retry_after(request, now), LATE)

@@ -18,11 +18,11 @@ from dragoman_server.row_memory import Array, Part
 from dragoman_server.rows import Ints, Move
 from dragoman_server.sessions import Sessions
 
-__all__ = ["OnnxRuntime", "PromptRuntime", "Runtime", "StepOutput", "StepRuntime"]
+__all__ = ["ENCODE_TOKENS", "OnnxRuntime", "PromptRuntime", "Runtime", "StepOutput", "StepRuntime"]
 
 
-_JOINING = 512
-"""Tokens."""
+ENCODE_TOKENS = 512
+"""Source tokens that join a lane at one time, unless its engine is told otherwise."""
 
 
 class StepRuntime(Protocol):
@@ -137,7 +137,7 @@ class OnnxRuntime(RowDecoder):
         sources = [[0] * min(8, self.source_capacity)]
         if self._memory.fixed_lengths:
             # As much as usually joins at one time, so that whatever comes later finds memory that suits it.
-            sources = [[0] * self.source_capacity] * min(self.max_rows, max(1, _JOINING // self.source_capacity))
+            sources = [[0] * self.source_capacity] * min(self.max_rows, max(1, ENCODE_TOKENS // self.source_capacity))
         self.encode(range(len(sources)), sources)
         # The largest first: what it has computed with does for all others, where each larger one would take its own.
         for rows in reversed(self._buckets):

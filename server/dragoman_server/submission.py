@@ -68,7 +68,7 @@ class Submission(Generic[OptionsT, CompletionT]):
     expected_steps: float = field(default=0.0, kw_only=True)
     """By what was measured when it was submitted; written by the engine."""
     unjudged: bool = field(default=False, kw_only=True)
-    """Taken whatever its deadline: by an engine that was idle, which notes it, or as a part of a job that began so."""
+    """Taken whatever its deadline, by an engine that was idle and has to measure anew; written by the engine."""
 
     # Written by the lane that has taken it, and by nobody else.
     lane: int = field(default=-1, kw_only=True)

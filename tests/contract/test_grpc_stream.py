@@ -19,7 +19,7 @@ from dragoman_server.lanes import LATE
 from dragoman_server.request import Completion, Progress, Request
 from dragoman_server.service.responses import translate_response
 from dragoman_server.service.translations import Segment, Translation
-from tests.contract.conftest import RECEIPT, FakeEngine, echo, model
+from tests.contract.conftest import RECEIPT, FakeEngine, answer, echo, model
 
 if TYPE_CHECKING:
     from tests.contract.conftest import Harness
@@ -174,27 +174,31 @@ async def test_a_text_of_which_a_segment_would_end_too_late_is_refused_at_once(s
 
     serving.engine.behave = behave
     text = request("One.\nTwo.\nThree.")
-    for answer in (serving.inference.Translate(text, timeout=30), chunks(serving, text)):
+    for awaited in (serving.inference.Translate(text, timeout=30), chunks(serving, text)):
         held.clear()
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await answer
+            await awaited
         assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "1500" in str(raised.value.trailing_metadata())
         assert [submitted.cancelled for submitted in held] == [True, True]
 
 
-@pytest.mark.parametrize("idle", [True, False])
-async def test_all_segments_are_taken_as_the_first_was(serving: Harness, idle: bool) -> None:
-    unjudged: list[bool] = []
+async def test_what_an_idle_engine_took_of_a_refused_text_is_decoded_all_the_same(serving: Harness) -> None:
+    held: list[Request] = []
 
     def behave(submitted: Request) -> None:
-        unjudged.append(submitted.unjudged)
-        submitted.unjudged = submitted.unjudged or (idle and len(unjudged) == 1)
-        submitted.finish(echo(submitted))
+        if len(held) == 2:
+            raise Overloaded("the deadline cannot be met", 1.5, LATE)
+        submitted.unjudged = not held
+        held.append(submitted)
 
     serving.engine.behave = behave
-    await serving.inference.Translate(request("One.\nTwo.\nThree."))
-    assert unjudged == [False, idle, idle]
+    with pytest.raises(grpc.aio.AioRpcError, match="the deadline cannot be met"):
+        await serving.inference.Translate(request("One.\nTwo.\nThree."), timeout=30)
+    assert [submitted.cancelled for submitted in held] == [False, True]
+    held[0].finish(echo(held[0]))  # nobody waits for it any more
+    serving.engine.behave = answer(echo)
+    assert (await serving.inference.Translate(request("Four."))).hypotheses[0].text == "FOUR."
 
 
 async def test_an_engine_that_ends_in_the_middle_of_a_text_ends_the_call(serving: Harness) -> None:

@@ -17,7 +17,7 @@ import torch
 from dragoman_export.explain_modules import VisibleTransformer
 from dragoman_export.graphs import export_graphs
 from dragoman_model.transformer import Transformer
-from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
+from dragoman_protos.v1.bundle_pb2 import Limits
 from dragoman_server.decoding.options import DecodingOptions, SamplingOptions
 from dragoman_server.decoding.ranking import LengthPenalty
 from dragoman_server.decoding.stopping import StopSequences
@@ -108,14 +108,7 @@ def oracle(model: Transformer) -> Oracle:
 def engine(model: Transformer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     config = model.config
     encoder, decoder = export_graphs(model, tmp_path_factory.mktemp("graphs"), top_k=TOP_K)
-    dimensions = Dimensions(
-        vocabulary=config.vocabulary,
-        d_model=config.d_model,
-        num_heads=config.num_heads,
-        head_dim=config.head_dim,
-        decoder_layers=config.decoder_layers,
-        top_k=TOP_K,
-    )
+    dimensions = tiny_model.dimensions(model)
     limits = Limits(source_tokens=24, target_tokens=24)
     runtime = OnnxRuntime(encoder, decoder, dimensions=dimensions, limits=limits, max_rows=64)
     engine = Engine([runtime], bos=config.bos_id, eos=config.eos_id, max_waiting=10_000, max_waiting_tokens=1_000_000)

@@ -62,7 +62,7 @@ def subject_of(host: ModelHost, texts: Sequence[str]) -> Subject:
 
 
 def _translation(host: TranslationHost, texts: Sequence[str]) -> Subject:
-    from dragoman_server.engine import ENCODE_TOKENS  # noqa: PLC0415  (numpy)
+    from dragoman_server.runtime import ENCODE_TOKENS  # noqa: PLC0415  (numpy)
 
     # The last one: models list English first, and the texts are English.
     target = host.bundle.languages[-1]

@@ -60,7 +60,7 @@ class Gathering(ABC, Generic[SubmissionT, CompletionT]):
         """Submit what is not submitted yet; the refusal where the queue is full, and then to be called again.
 
         Raises any other error of the engine, with what was submitted cancelled: a refusal, too, where one would not end
-        before the deadline, since waiting makes that no better.
+        before the deadline, since waiting makes that no better. What was taken without being judged goes on then.
         """
         if not self._size:
             self._mailbox.post(self._done)
@@ -69,13 +69,17 @@ class Gathering(ABC, Generic[SubmissionT, CompletionT]):
             if self.error is not None:
                 return None
             request = self._request(number, partial(self._reply, number))
-            # Else the engine would judge what follows by what it did not judge the first by.
-            request.unjudged = bool(self._requests) and self._requests[0].unjudged
             try:
                 self._submit(request)
-            except BaseException as error:
-                if isinstance(error, Overloaded) and error.reason != LATE:
-                    return error
+            except Overloaded as refusal:
+                if refusal.reason != LATE:
+                    return refusal
+                for submitted in self._requests:
+                    # What an idle engine took to measure by is decoded: else it would refuse all others for ever.
+                    if not submitted.unjudged:
+                        submitted.cancel()
+                raise
+            except BaseException:
                 self.cancel()
                 raise
             self._requests.append(request)

@@ -12,7 +12,6 @@ from dragoman_export.graphs import GraphPaths, export_graphs, export_half_graphs
 from dragoman_export.reference import forced_logits
 from dragoman_export.stepping import SteppedGraphs
 from dragoman_model.transformer import Transformer
-from dragoman_protos.v1.bundle_pb2 import Dimensions
 from dragoman_server.graphs import cache_type
 from dragoman_server.graphs_translation import check_pair
 from tests.unit.export import tiny_model
@@ -82,15 +81,7 @@ def test_the_best_candidates_are_those_of_the_logits(exported: Exported) -> None
 
 def test_the_server_finds_the_ports_that_it_wants(exported: Exported) -> None:
     model, paths = exported
-    config = model.config
-    dimensions = Dimensions(
-        vocabulary=config.vocabulary,
-        d_model=config.d_model,
-        num_heads=config.num_heads,
-        head_dim=config.head_dim,
-        decoder_layers=config.decoder_layers,
-        top_k=16,
-    )
+    dimensions = tiny_model.dimensions(model)
     assert check_pair(paths.encoder, paths.decoder, dimensions) == []
 
 
@@ -129,15 +120,7 @@ def test_float16_graphs_are_near_and_leave_the_model_as_it_was(halved: Halved) -
     for name, value in model.state_dict().items():
         assert value.dtype == before[name].dtype
         assert torch.equal(value, before[name])
-    config = model.config
-    dimensions = Dimensions(
-        vocabulary=config.vocabulary,
-        d_model=config.d_model,
-        num_heads=config.num_heads,
-        head_dim=config.head_dim,
-        decoder_layers=config.decoder_layers,
-        top_k=16,
-    )
+    dimensions = tiny_model.dimensions(model)
     assert check_pair(halves.encoder, halves.decoder, dimensions) == []
     assert check_pair(paths.encoder, halves.decoder, dimensions) != []
     assert cache_type(halves.decoder) == "float16"

@@ -21,7 +21,7 @@ from dragoman_protos.v1.bundle_pb2 import Dimensions, Limits
 from dragoman_server.graphs import cache_type
 from dragoman_server.graphs_generation import check_prompt_decoder
 from dragoman_server.prompt_runtime import OnnxPromptRuntime
-from tests.unit.export import tiny_language_model
+from tests.unit.export import tiny_language_model, tiny_model
 from tests.unit.export.placement import copied_to_the_gpu
 
 WINDOW = 48
@@ -44,15 +44,7 @@ class Exported(NamedTuple):
 @pytest.fixture(scope="module", params=CHOICES, ids=["pre-gelu-learned", "post-relu-sinusoidal"])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     model, folder = tiny_language_model.make_model(**request.param), tmp_path_factory.mktemp("graphs")
-    config = model.config
-    dimensions = Dimensions(
-        vocabulary=config.vocabulary,
-        d_model=config.d_model,
-        num_heads=config.num_heads,
-        head_dim=config.head_dim,
-        decoder_layers=config.decoder_layers,
-        top_k=16,
-    )
+    dimensions = tiny_model.dimensions(model)
     fp32 = export_language_graph(model, folder / "fp32")
     observed = observe_language_graph(fp32, texts(20, seed=9), threads=1)
     return Exported(model, dimensions, fp32, next(quantized_language_graphs(observed, folder / "int8")).path)

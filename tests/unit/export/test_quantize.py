@@ -16,7 +16,7 @@ from dragoman_export.linears import find_linears, norms_before_linears, read_wei
 from dragoman_export.quantization_plan import ATTEMPTS, Attempt, ObservedGraph, observe, quantized_variants
 from dragoman_export.quantize import quantize, quantize_symmetric, smooth
 from dragoman_export.stepping import SteppedGraphs
-from dragoman_protos.v1.bundle_pb2 import Bundle, Dimensions, Limits, SpecialIds
+from dragoman_protos.v1.bundle_pb2 import Bundle, Limits, SpecialIds
 from dragoman_server.runtime import OnnxRuntime
 from dragoman_server.session_options import processor_options
 from tests.unit.export import tiny_model
@@ -156,16 +156,8 @@ class Calibrated(NamedTuple):
 def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
     model = tiny_model.make_model()
     folder = tmp_path_factory.mktemp("int8")
-    config = model.config
     manifest = Bundle(
-        dimensions=Dimensions(
-            vocabulary=config.vocabulary,
-            d_model=config.d_model,
-            num_heads=config.num_heads,
-            head_dim=config.head_dim,
-            decoder_layers=config.decoder_layers,
-            top_k=16,
-        ),
+        dimensions=tiny_model.dimensions(model),
         special_ids=SpecialIds(pad=0, unk=1, bos=2, eos=3),
         limits=Limits(source_tokens=20, target_tokens=12),
     )

@@ -10,9 +10,11 @@ from torch import nn
 
 from dragoman_model.checkpoint import Provenance, TrainedModel, load_model, save_model
 from dragoman_model.config import Config
+from dragoman_model.language_model import LanguageModel
 from dragoman_model.recipe import LanguageSection
 from dragoman_model.tokenizer import train_tokenizer
 from dragoman_model.transformer import Transformer
+from dragoman_protos.v1.bundle_pb2 import Dimensions
 
 PAIRS = [
     ("The harbour lies below the old town.", "Der Hafen liegt unter der alten Stadt."),
@@ -40,6 +42,19 @@ def make_model(seed: int = 1, **choices: Any) -> Transformer:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model.eval()
+
+
+def dimensions(model: Transformer | LanguageModel) -> Dimensions:
+    """What a runtime has to know of a model whose graphs give 16 candidates."""
+    config = model.config
+    return Dimensions(
+        vocabulary=config.vocabulary,
+        d_model=config.d_model,
+        num_heads=config.num_heads,
+        head_dim=config.head_dim,
+        decoder_layers=config.decoder_layers,
+        top_k=16,
+    )
 
 
 def rounded_to_half(model: ModelT) -> ModelT:

@@ -159,17 +159,6 @@ def test_an_engine_that_was_idle_for_long_measures_again_instead_of_refusing(sta
     assert isinstance(caller.result(), DeadlineExceeded)
 
 
-def test_a_part_of_a_job_that_an_idle_engine_began_is_taken_as_the_first_was(start: Start) -> None:
-    clock = Clock()
-    engine = start(TimedRuntime(1, clock), clock=clock)
-    measure(engine)
-    refusal(engine, clock() + STEP)
-    part = counting(STEPS - 1, 200, deadline=clock() + STEP)
-    part.request.unjudged = True
-    submit(engine, part)
-    assert isinstance(part.result(), DeadlineExceeded)
-
-
 def test_an_aged_request_is_decoded_before_a_higher_priority(start: Start) -> None:
     clock, gate = Clock(), threading.Semaphore(0)
     runtime = TimedRuntime(1, clock, gate)

@@ -36,7 +36,7 @@ def test_every_request_gets_the_same_bits_alone_and_among_others(tmp_path: Path)
     data = tmp_path / "sentences.txt"
     short = [sentence.text for sentence in own_sentences(400, seed=1) if len(sentence.text.split()) <= 14]
     data.write_text("\n".join(short), encoding="utf-8")
-    result = CliRunner().invoke(bench, [str(BUNDLE), "--data", str(data), "--sentences", "60", "--json"])
+    result = CliRunner().invoke(bench, [str(BUNDLE), "--data", str(data), "--sentences", "60", "--seed", "2", "--json"])
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert (report["holds"], report["sentences"], list(report["graphs"])) == (True, 60, ["int8"])
@@ -48,7 +48,7 @@ def test_every_request_gets_the_same_bits_alone_and_among_others(tmp_path: Path)
     for line in found:
         assert (line["different_tokens"], line["different_scores"], line["largest_difference"]) == (0, 0, 0)
         assert line["scores"] > line["tokens"] > 500
-        assert line["kind"] == "encoder" or line["weights"] > 400
+        assert line["kind"] == "encoder" or line["weights"] > 1000
         assert (line["different_weights"], line["taken_back"]) == (0, 0)
     assert sum(line["watched"] for line in found) > 50
     # Nothing would be shown by requests that were alone again.
